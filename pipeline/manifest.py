@@ -1,0 +1,189 @@
+"""The manifest: one row a sample, the only thing that later stages know of a dataset.
+
+A csv file (UTF-8, comma, header) whose columns are the fields of :class:`Sample`, in their order. Empty means
+"this dataset does not say". Paths are relative to the dataset's ``root``.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path, PurePosixPath
+
+from pipeline.errors import DataError
+
+MODALITIES = ("text", "audio", "video")
+SPLITS = ("", "train", "valid", "test")
+PICTURES = ("", "left", "right")
+
+
+@dataclass(frozen=True)
+class Word:
+    """A spoken word and when, in seconds from the start of its sample (not of the file)."""
+
+    text: str
+    start_s: float
+    end_s: float
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One utterance: where its three modalities are, what its annotators said, and who spoke when."""
+
+    id: str
+    video_path: str = ""  # the file with the picture, relative to the root; empty: no video for this sample
+    audio_path: str = ""  # the file with the sound; often the same file; empty: no audio
+    start_s: float | None = None  # where the sample lies in video_path; None: from its beginning
+    end_s: float | None = None  # None: to its end
+    audio_start_s: float | None = None  # the same for audio_path, when that is another file
+    audio_end_s: float | None = None
+    picture: str = ""  # "left" or "right": only this half of the picture shows the speaker (IEMOCAP)
+    text: str = ""  # the transcript; empty: no text
+    words: tuple[Word, ...] = ()  # forced alignment, when the dataset has one
+    speaker: str = ""
+    gender: str = ""
+    dialogue: str = ""  # the dialogue or source video that the sample was cut from
+    session: str = ""
+    turn: int | None = None  # order within the dialogue, from 0
+    split: str = ""  # the owner's own: train, valid or test
+    label: str = ""  # the class's name
+    score: float | None = None  # sentiment, on the owner's scale
+    score_text: float | None = None  # unimodal scores (CH-SIMS)
+    score_audio: float | None = None
+    score_video: float | None = None
+    valence: float | None = None
+    activation: float | None = None
+    dominance: float | None = None
+
+
+COLUMNS = tuple(field.name for field in fields(Sample))
+_NUMBERS = {f.name for f in fields(Sample) if "float" in str(f.type)}
+
+
+def write_manifest(path: Path, samples: Iterable[Sample]) -> int:
+    """Write the samples as csv, in their order, and return how many there were.
+
+    Raises:
+        DataError: an id occurs twice or is empty, a path leaves the root, a split is unknown, a time runs backwards.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    seen: set[str] = set()
+    beside = path.with_name(path.name + ".part")
+    with beside.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for number, sample in enumerate(samples, start=2):
+            _check(sample, seen, f"{path}, line {number}")
+            writer.writerow([_to_text(name, getattr(sample, name)) for name in COLUMNS])
+    beside.replace(path)
+    return len(seen)
+
+
+def read_manifest(path: Path) -> list[Sample]:
+    """Read a manifest.
+
+    Raises:
+        DataError: the file is absent, has other columns, or a row that :func:`write_manifest` would refuse; the
+            message names file, line and field.
+    """
+    return list(iter_manifest(path))
+
+
+def iter_manifest(path: Path) -> Iterator[Sample]:
+    """Yield the samples of a manifest one by one, so that memory does not grow with its length."""
+    if not path.is_file():
+        raise DataError(f"{path}: there is no such manifest. Write it with: dvc repro prepare")
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        rows = csv.reader(file)
+        try:
+            header = next(rows)
+        except StopIteration:
+            raise DataError(f"{path}: empty; expected the header {','.join(COLUMNS)}") from None
+        if tuple(header) != COLUMNS:
+            unknown = [name for name in header if name not in COLUMNS]
+            lacking = [name for name in COLUMNS if name not in header]
+            raise DataError(
+                f"{path}, line 1: found other columns than this version of Lacuna writes "
+                f"(unknown: {unknown or 'none'}; lacking: {lacking or 'none'}). Run: dvc repro -f -s prepare"
+            )
+        seen: set[str] = set()
+        for row in rows:
+            where = f"{path}, line {rows.line_num}"
+            if len(row) != len(COLUMNS):
+                raise DataError(f"{where}: found {len(row)} fields, expected {len(COLUMNS)}")
+            sample = Sample(**{n: _from_text(n, v, where) for n, v in zip(COLUMNS, row, strict=True)})
+            _check(sample, seen, where)
+            yield sample
+
+
+def manifest_checksum(path: Path) -> str:
+    """Return the sha256 of a manifest's bytes: what features and masks carry to say whom they belong to."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def ids_checksum(ids: Sequence[str]) -> str:
+    """Return the sha256 of the ids in their order."""
+    return hashlib.sha256("\n".join(ids).encode()).hexdigest()
+
+
+def resolve_media(root: Path, relative: str) -> Path:
+    """Return ``root / relative``.
+
+    Raises:
+        DataError: the path is absolute or climbs out of the root.
+    """
+    pure = PurePosixPath(relative)
+    if pure.is_absolute() or ".." in pure.parts:
+        raise DataError(f'the media path "{relative}" leaves the dataset\'s root {root}; give a path inside it')
+    return root / pure
+
+
+def _check(sample: Sample, seen: set[str], where: str) -> None:
+    if not sample.id or sample.id != sample.id.strip():
+        raise DataError(f'{where}: found the id "{sample.id}"; expected a name without spaces around it')
+    if sample.id in seen:
+        raise DataError(f'{where}: the id "{sample.id}" occurs twice; every sample needs its own')
+    seen.add(sample.id)
+    if sample.split not in SPLITS:
+        raise DataError(f'{where}: found the split "{sample.split}"; expected one of {SPLITS[1:]} or nothing')
+    if sample.picture not in PICTURES:
+        raise DataError(f'{where}: found the picture "{sample.picture}"; expected left, right or nothing')
+    for name in ("video_path", "audio_path"):
+        if value := getattr(sample, name):
+            resolve_media(Path(where), value)
+    for start, end in ((sample.start_s, sample.end_s), (sample.audio_start_s, sample.audio_end_s)):
+        if start is not None and start < 0:
+            raise DataError(f"{where}: the sample starts at {start} s; expected 0 or more")
+        if start is not None and end is not None and end < start:
+            raise DataError(f"{where}: the sample ends at {end} s, before it starts at {start} s")
+
+
+def _to_text(name: str, value: object) -> str:
+    if value is None:
+        return ""
+    if name == "words":
+        words: tuple[Word, ...] = value  # type: ignore[assignment]
+        return json.dumps([dataclasses.astuple(w) for w in words], ensure_ascii=False) if words else ""
+    return repr(value) if isinstance(value, float) else str(value)
+
+
+def _from_text(name: str, value: str, where: str) -> object:
+    try:
+        if name == "words":
+            return tuple(Word(str(t), float(s), float(e)) for t, s, e in json.loads(value)) if value else ()
+        if name == "turn":
+            return int(value) if value else None
+        if name in _NUMBERS:
+            number = float(value) if value else None
+            if number is not None and not math.isfinite(number):
+                raise ValueError(value)
+            return number
+    except (ValueError, TypeError):
+        kind = "[[word, start, end], ...] as JSON" if name == "words" else "a finite number or nothing"
+        raise DataError(f'{where}, column {name}: found "{value[:80]}", expected {kind}') from None
+    return value

@@ -1,0 +1,444 @@
+"""The only file that opens HDF5: the store of features, one file for a dataset and modality.
+
+Layout of a feature store (ragged, nothing is padded)::
+
+    /ids      (N,)        utf-8 strings, in the manifest's order
+    /offsets  (N + 1,)    int64; sample i has the rows offsets[i]:offsets[i + 1]
+    /values   (sum T, D)  float32
+    /times    (sum T,)    float32, seconds from the sample's start (the middle of each frame, word or token)
+    /flags    (sum T,)    uint8: 1 the frame was observed, 0 it stands for nothing (no face found), all zeros
+    /status   (N,)        uint8: 0 ok, 1 missing, 2 failed
+    /reasons  (N,)        utf-8 strings: why a status is not ok, else empty
+    /tokens   (sum T,)    utf-8 strings: words or word pieces; text only
+    /token_ids (sum T,)   int64, the encoder's vocabulary; text only
+
+Files are written beside their place and renamed when whole, are opened read-only, and hold no clock time, so that
+equal features are equal bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import StoreError
+
+FEATURE_SCHEMA = 1
+ROWS_A_CHUNK = 1024
+
+
+class Status(IntEnum):
+    """What became of one modality of one sample."""
+
+    OK = 0
+    MISSING = 1  # there is nothing to see: no such stream, no face in any frame, no words
+    FAILED = 2  # there may be something, but it could not be read
+
+
+@dataclass(frozen=True)
+class FeatureSequence:
+    """The features of one modality of one sample.
+
+    Attributes:
+        values: (T, D) float32, finite; zeros where a frame was not observed. T may be 0 only if status is not OK.
+        times: (T,) float32, seconds from the sample's start, not decreasing.
+        flags: (T,) uint8, 1 where the frame was observed (a face found, a known word), else 0.
+        status: OK, MISSING or FAILED.
+        reason: why the status is not OK; empty otherwise.
+        tokens: T words or word pieces (text only), else empty.
+        token_ids: (T,) int64 of the encoder's vocabulary (text only), else None.
+    """
+
+    values: NDArray[np.float32]
+    times: NDArray[np.float32]
+    flags: NDArray[np.uint8]
+    status: Status = Status.OK
+    reason: str = ""
+    tokens: tuple[str, ...] = ()
+    token_ids: NDArray[np.int64] | None = None
+
+    @classmethod
+    def absent(cls, dims: int, status: Status, reason: str) -> FeatureSequence:
+        """Return the sequence without frames that stands for a missing or failed modality."""
+        return cls(
+            np.zeros((0, dims), np.float32), np.zeros(0, np.float32), np.zeros(0, np.uint8), status, reason
+        )
+
+    def check(self, dims: int, where: str) -> None:
+        """Check shapes, dtypes and values.
+
+        Raises:
+            StoreError: one of them is not as the class says; the message names ``where`` and the field.
+        """
+        length = len(self.times)
+        if self.values.shape != (length, dims) or self.values.dtype != np.float32:
+            raise StoreError(
+                f"{where}: values are {self.values.dtype} {self.values.shape}, expected float32 {(length, dims)}"
+            )
+        if self.flags.shape != (length,):
+            raise StoreError(f"{where}: flags have the shape {self.flags.shape}, expected {(length,)}")
+        if self.tokens and len(self.tokens) != length:
+            raise StoreError(f"{where}: {len(self.tokens)} tokens for {length} rows of values")
+        if not np.isfinite(self.values).all():
+            row, column = np.argwhere(~np.isfinite(self.values))[0]
+            raise StoreError(f"{where}: values[{row}, {column}] is {self.values[row, column]}, expected a number")
+        if length and (np.diff(self.times) < 0).any():
+            raise StoreError(f"{where}: times run backwards at row {int(np.argmax(np.diff(self.times) < 0)) + 1}")
+        if self.status is Status.OK and length == 0:
+            raise StoreError(f"{where}: status ok, but no rows")
+
+
+@dataclass(frozen=True)
+class FeatureInfo:
+    """What a feature store says of itself, in its attributes."""
+
+    dataset: str
+    modality: str
+    extractor: str
+    settings: Mapping[str, Any]
+    columns: tuple[str, ...]
+    frame_period_s: float | None  # None: the frames are words, tokens or otherwise uneven
+    manifest_sha256: str
+    versions: Mapping[str, str] = field(default_factory=dict)
+    schema: int = FEATURE_SCHEMA
+
+
+class FeatureWriter:
+    """Write a feature store sample by sample; memory does not grow with the corpus.
+
+    Use it as a context manager: the file takes its place when the block ends without an error, and nothing is left
+    behind otherwise.
+    """
+
+    def __init__(self, path: Path, info: FeatureInfo) -> None:
+        self._path = path
+        self._beside = path.with_name(path.name + ".part")
+        self._info = info
+        self._ids: list[str] = []
+        self._offsets = [0]
+        self._status: list[int] = []
+        self._reasons: list[str] = []
+        self._checksum = hashlib.sha256()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = h5py.File(self._beside, "w", libver="latest", track_order=False)
+        dims = len(info.columns)
+        rows: dict[str, Any] = {"maxshape": (None,), "chunks": (ROWS_A_CHUNK,), "track_times": False}
+        make = self._file.create_dataset
+        make(
+            "values",
+            (0, dims),
+            np.float32,
+            maxshape=(None, dims),
+            chunks=(max(1, min(ROWS_A_CHUNK, 262_144 // max(dims, 1))), dims),
+            track_times=False,
+        )
+        make("times", (0,), np.float32, **rows)
+        make("flags", (0,), np.uint8, **rows)
+        if info.modality == "text":
+            make("tokens", (0,), h5py.string_dtype(), **rows)
+            make("token_ids", (0,), np.int64, **rows)
+
+    def __enter__(self) -> FeatureWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            self._file.close()
+            self._beside.unlink(missing_ok=True)
+            return
+        try:
+            self._finish()
+        except BaseException:
+            self._beside.unlink(missing_ok=True)
+            raise
+
+    def append(self, sample_id: str, sequence: FeatureSequence) -> None:
+        """Add the next sample.
+
+        Raises:
+            StoreError: the sequence is not as :class:`FeatureSequence` says, or the disk is full.
+        """
+        sequence.check(len(self._info.columns), f'{self._path}, sample "{sample_id}"')
+        length = len(sequence.times)
+        start, end = self._offsets[-1], self._offsets[-1] + length
+        parts: dict[str, Any] = {"values": sequence.values, "times": sequence.times, "flags": sequence.flags}
+        if self._info.modality == "text":
+            parts["tokens"] = sequence.tokens or ("",) * length
+            ids = sequence.token_ids
+            parts["token_ids"] = np.full(length, -1, np.int64) if ids is None else ids
+        if length:
+            try:
+                for name, part in parts.items():
+                    data = self._file[name]
+                    data.resize(end, axis=0)
+                    data[start:end] = part
+            except OSError as error:
+                raise StoreError(f"{self._path}: writing failed: {error}. Is the disk full?") from error
+        self._offsets.append(end)
+        self._ids.append(sample_id)
+        self._status.append(int(sequence.status))
+        self._reasons.append(sequence.reason)
+        self._checksum.update(sample_id.encode() + bytes([sequence.status]))
+        self._checksum.update(np.ascontiguousarray(sequence.values).tobytes())
+        self._checksum.update(np.ascontiguousarray(sequence.times).tobytes())
+
+    def _finish(self) -> None:
+        try:
+            write = self._file.create_dataset
+            text = h5py.string_dtype()
+            write("ids", data=np.array(self._ids, dtype=object), dtype=text, track_times=False)
+            write("reasons", data=np.array(self._reasons, dtype=object), dtype=text, track_times=False)
+            write("offsets", data=np.array(self._offsets, np.int64), track_times=False)
+            write("status", data=np.array(self._status, np.uint8), track_times=False)
+            info = self._info
+            self._file.attrs.update(
+                {
+                    "kind": "lacuna features",
+                    "schema": info.schema,
+                    "dataset": info.dataset,
+                    "modality": info.modality,
+                    "extractor": info.extractor,
+                    "settings": json.dumps(info.settings, sort_keys=True),
+                    "columns": json.dumps(info.columns),
+                    "frame_period_s": -1.0 if info.frame_period_s is None else info.frame_period_s,
+                    "manifest_sha256": info.manifest_sha256,
+                    "versions": json.dumps(info.versions, sort_keys=True),
+                    "values_sha256": self._checksum.hexdigest(),
+                }
+            )
+            self._file.close()
+        except OSError as error:
+            raise StoreError(f"{self._path}: writing failed: {error}. Is the disk full?") from error
+        self._beside.replace(self._path)
+
+
+class FeatureStore:
+    """A feature store, opened read-only and checked.
+
+    Args:
+        path: the file.
+        ids: the manifest's ids; when given, the store must hold just these in this order.
+
+    Raises:
+        StoreError: the file is absent, cut short, not a feature store, of another schema, or not of this manifest.
+    """
+
+    info: FeatureInfo
+    ids: tuple[str, ...]
+    offsets: NDArray[np.int64]
+    status: NDArray[np.uint8]
+    reasons: tuple[str, ...]
+
+    def __init__(self, path: Path, ids: Sequence[str] | None = None) -> None:
+        self.path = path
+        self._file = open_checked(path, "lacuna features", FEATURE_SCHEMA, "dvc repro -f -s extract-<modality>")
+        try:
+            self._read_index(ids)
+        except StoreError:
+            self._file.close()
+            raise
+        except (KeyError, OSError, ValueError) as error:
+            self._file.close()
+            raise StoreError(f"{path}: damaged ({error}). Remove it and run: dvc repro") from error
+
+    def _read_index(self, ids: Sequence[str] | None) -> None:
+        attrs = self._file.attrs
+        period = float(attrs["frame_period_s"])
+        self.info = FeatureInfo(
+            dataset=str(attrs["dataset"]),
+            modality=str(attrs["modality"]),
+            extractor=str(attrs["extractor"]),
+            settings=json.loads(attrs["settings"]),
+            columns=tuple(json.loads(attrs["columns"])),
+            frame_period_s=None if period < 0 else period,
+            manifest_sha256=str(attrs["manifest_sha256"]),
+            versions=json.loads(attrs["versions"]),
+            schema=int(attrs["schema"]),
+        )
+        self.values_sha256 = str(attrs["values_sha256"])
+        self.ids = tuple(self._file["ids"].asstr()[:])
+        self.reasons = tuple(self._file["reasons"].asstr()[:])
+        self.offsets = self._file["offsets"][:]
+        self.status = self._file["status"][:]
+        rows, dims = self._file["values"].shape
+        count = len(self.ids)
+        for name, found, expected in (
+            ("columns", len(self.info.columns), dims),
+            ("offsets", len(self.offsets), count + 1),
+            ("status", len(self.status), count),
+            ("last offset", int(self.offsets[-1]) if len(self.offsets) else -1, rows),
+            ("times", self._file["times"].shape[0], rows),
+            ("flags", self._file["flags"].shape[0], rows),
+        ):
+            if found != expected:
+                raise StoreError(f"{self.path}, {name}: found {found}, expected {expected}. Run: dvc repro -f")
+        if (np.diff(self.offsets) < 0).any() or self.offsets[0] != 0:
+            raise StoreError(f"{self.path}, offsets: they must rise from 0. Run: dvc repro -f")
+        if ids is not None and tuple(ids) != self.ids:
+            self._refuse_ids(ids)
+
+    def _refuse_ids(self, ids: Sequence[str]) -> None:
+        strange = sorted(set(self.ids) - set(ids))[:3]
+        lacking = sorted(set(ids) - set(self.ids))[:3]
+        raise StoreError(
+            f"{self.path}: holds other samples than the manifest (not in the manifest: {strange or 'none'}; "
+            f"not in the store: {lacking or 'none'}; or another order). Run: dvc repro"
+        )
+
+    def __enter__(self) -> FeatureStore:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """(N,) int64: rows of each sample."""
+        lengths: NDArray[np.int64] = np.diff(self.offsets)
+        return lengths
+
+    def read(self, index: int) -> FeatureSequence:
+        """Return sample ``index``.
+
+        Raises:
+            StoreError: its values cannot be read or hold something that is no number.
+        """
+        rows = slice(int(self.offsets[index]), int(self.offsets[index + 1]))
+        is_text = "tokens" in self._file
+        try:
+            sequence = FeatureSequence(
+                values=self._file["values"][rows],
+                times=self._file["times"][rows],
+                flags=self._file["flags"][rows],
+                status=Status(int(self.status[index])),
+                reason=self.reasons[index],
+                tokens=tuple(self._file["tokens"].asstr()[rows]) if is_text else (),
+                token_ids=self._file["token_ids"][rows] if is_text else None,
+            )
+        except (OSError, ValueError) as error:
+            raise StoreError(f'{self.path}, sample "{self.ids[index]}": {error}. Run: dvc repro -f') from error
+        sequence.check(len(self.info.columns), f'{self.path}, sample "{self.ids[index]}"')
+        return sequence
+
+    def __iter__(self) -> Iterator[FeatureSequence]:
+        for index in range(len(self)):
+            yield self.read(index)
+
+    def read_all(self) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+        """Return all rows at once: values (sum T, D) float32 and flags (sum T,) uint8.
+
+        Raises:
+            StoreError: they cannot be read, or hold something that is no number.
+        """
+        try:
+            values: NDArray[np.float32] = self._file["values"][:]
+            flags: NDArray[np.uint8] = self._file["flags"][:]
+        except OSError as error:
+            raise StoreError(f"{self.path}, values: {error}. Remove the file and run: dvc repro") from error
+        if not np.isfinite(values).all():
+            row = int(np.argwhere(~np.isfinite(values))[0][0])
+            sample = self.ids[int(np.searchsorted(self.offsets, row, side="right")) - 1]
+            raise StoreError(f'{self.path}, values of sample "{sample}": not a number. Run: dvc repro -f')
+        return values, flags
+
+    def read_token_ids(self) -> NDArray[np.int64] | None:
+        """Return (sum T,) int64 token ids of a text store, or None when it has none."""
+        if "token_ids" not in self._file:
+            return None
+        ids: NDArray[np.int64] = self._file["token_ids"][:]
+        return ids
+
+
+def open_checked(path: Path, kind: str, schema: int, fix: str) -> Any:
+    """Open an HDF5 file read-only and check what it says it is.
+
+    Raises:
+        StoreError: absent, cut short, no HDF5, another kind of file, another schema; the message names the fix.
+    """
+    if not path.is_file():
+        raise StoreError(f"{path}: there is no such file. Make it with: {fix}")
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        raise StoreError(f"{path}: not a whole HDF5 file ({error}). Remove it and run: {fix}") from error
+    found, version = file.attrs.get("kind"), file.attrs.get("schema")
+    if found != kind or version != schema:
+        file.close()
+        raise StoreError(
+            f'{path}: found kind "{found}", schema {version}; expected kind "{kind}", schema {schema}. '
+            f"Remove it and run: {fix}"
+        )
+    return file
+
+
+def write_arrays(path: Path, kind: str, schema: int, groups: Mapping[str, Mapping[str, Any]]) -> None:
+    """Write groups of arrays and attributes: what masks are kept in.
+
+    Args:
+        path: the file; it takes its place when whole.
+        kind: what the file is, checked by :func:`read_arrays`.
+        schema: the version of its layout.
+        groups: group -> {name: numpy array (a dataset) or str, int, float (an attribute)}; the group "" is the root.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(path.name + ".part")
+    try:
+        with h5py.File(beside, "w", libver="latest") as file:
+            file.attrs.update({"kind": kind, "schema": schema})
+            for group, items in groups.items():
+                target = file.require_group(group) if group else file
+                for name, item in items.items():
+                    if isinstance(item, np.ndarray):
+                        text = item.dtype == object
+                        dtype = h5py.string_dtype() if text else item.dtype
+                        target.create_dataset(name, data=item, dtype=dtype, track_times=False)
+                    else:
+                        target.attrs[name] = item
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise StoreError(f"{path}: writing failed: {error}. Is the disk full?") from error
+    beside.replace(path)
+
+
+def read_arrays(path: Path, kind: str, schema: int, fix: str) -> dict[str, dict[str, Any]]:
+    """Read back what :func:`write_arrays` wrote (string arrays come as numpy arrays of objects).
+
+    Raises:
+        StoreError: as :func:`open_checked`, or a part cannot be read.
+    """
+    result: dict[str, dict[str, Any]] = {}
+
+    def read(name: str, node: Any) -> None:
+        if isinstance(node, h5py.Dataset):
+            group, _, leaf = name.rpartition("/")
+            text = h5py.check_string_dtype(node.dtype) is not None
+            result.setdefault(group, {})[leaf] = node.asstr()[...] if text else node[...]
+        else:
+            result.setdefault(name, {}).update(node.attrs)
+
+    with open_checked(path, kind, schema, fix) as file:
+        result[""] = dict(file.attrs)
+        try:
+            file.visititems(read)
+        except (OSError, ValueError) as error:
+            raise StoreError(f"{path}: damaged ({error}). Remove it and run: {fix}") from error
+    return result
