@@ -20,13 +20,13 @@ from pipeline.manifest import Word
 from pipeline.store import FeatureSequence
 
 
-class Settings(BaseModel):
+class ExtractorSettings(BaseModel):
     """The root of every extractor's settings: an unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-S = TypeVar("S", bound=Settings)
+S = TypeVar("S", bound=ExtractorSettings)
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class BaseExtractor(ABC, Generic[S]):
     """
 
     modality: ClassVar[str]
-    Settings: ClassVar[type[Settings]]
+    Settings: ClassVar[type[ExtractorSettings]]
     libraries: ClassVar[tuple[str, ...]] = ()
     batch: ClassVar[int] = 1
 
@@ -110,7 +110,7 @@ def names(modality: str) -> list[str]:
     return sorted(path.stem for path in folder.glob("*.py") if not path.stem.startswith("_"))
 
 
-def find(modality: str, name: str) -> type[BaseExtractor[Settings]]:
+def find(modality: str, name: str) -> type[BaseExtractor[ExtractorSettings]]:
     """Return the class of an extractor.
 
     Raises:
@@ -122,5 +122,5 @@ def find(modality: str, name: str) -> type[BaseExtractor[Settings]]:
             f'there is no {modality} extractor "{name}"; expected one of: {", ".join(allowed)}.{nearest(name, allowed)}'
         )
     module = importlib.import_module(f"pipeline.extractors.{modality}.{name}")
-    extractor: type[BaseExtractor[Settings]] = module.Extractor
+    extractor: type[BaseExtractor[ExtractorSettings]] = module.Extractor
     return extractor

@@ -1,0 +1,123 @@
+"""What a model sees and gives. To add one, write models/<name>.py with a class ``Model``.
+
+Missing modalities become zeros here, in :func:`drop_modalities`, for every model and in no other place; models never
+draw masks. B is the batch size, T_m the longest sequence of modality m in the batch, D_m its columns, C the outputs.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
+
+MODALITIES = ("text", "audio", "video")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Samples as a model gets them.
+
+    Attributes:
+        features: modality -> (B, T_m, D_m) float32; zeros at padding and wherever nothing is available.
+        lengths: modality -> (B,) int64, at least 1.
+        present: (B, 3) bool in the order text, audio, video: which modalities are available.
+        observed: modality -> (B, T_m) bool: frames that carry something (neither padding, nor dropped, nor faceless).
+        labels: (B,) int64 classes, or None.
+        scores: (B,) float32, or None.
+        ids: the samples' ids.
+        complement: the same samples with just the *other* modalities available (MMIN Eq. 1), when the model asked
+            for it by ``needs_complement`` and is being trained; else None.
+    """
+
+    features: Mapping[str, Tensor]
+    lengths: Mapping[str, Tensor]
+    present: Tensor
+    observed: Mapping[str, Tensor]
+    labels: Tensor | None = None
+    scores: Tensor | None = None
+    ids: tuple[str, ...] = ()
+    complement: Batch | None = None
+
+    def __len__(self) -> int:
+        return int(self.present.shape[0])
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a model gives.
+
+    Attributes:
+        prediction: (B, C) logits of a classification, or (B, 1) of a regression.
+        losses: name -> scalar; already weighted, their sum is minimised. Empty when there is nothing to train on.
+        hidden: name -> (B, ...) whatever an analysis may want to see (joint and imagined embeddings).
+    """
+
+    prediction: Tensor
+    losses: dict[str, Tensor] = field(default_factory=dict)
+    hidden: dict[str, Tensor] = field(default_factory=dict)
+
+
+class ModelSettings(BaseModel):
+    """The root of every model's settings: an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Network(nn.Module, ABC):
+    """One network. It has no trainer of its own: pipeline/loop.py trains all of them.
+
+    Class attributes:
+        Settings: the schema of ``experiments.<name>.settings`` in params.yaml.
+        needs_complement: whether training batches carry :attr:`Batch.complement`.
+        pretrained: the model (a file's name) whose trained weights this one starts from, or None. It is trained once
+            for a dataset, fold and seed, and handed to :meth:`load_pretrained`.
+    """
+
+    Settings: ClassVar[type[ModelSettings]]
+    needs_complement: ClassVar[bool] = False
+    pretrained: ClassVar[str | None] = None
+
+    @abstractmethod
+    def forward(self, batch: Batch) -> Output:
+        """Return prediction, losses (when the batch has labels or scores) and hidden states."""
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """Return the trainable parameters by name, so that an experiment can give a group its own learning rate."""
+        return {"all": [parameter for parameter in self.parameters() if parameter.requires_grad]}
+
+    def load_pretrained(self, network: nn.Module) -> None:
+        """Take over the trained network that :attr:`pretrained` names."""
+
+    def epoch_start(self, epoch: int) -> None:
+        """Prepare for an epoch (for the few models that keep state over epochs)."""
+
+
+def drop_modalities(batch: Batch, present: Tensor) -> Batch:
+    """Make modalities missing: the one place where they become zeros.
+
+    A missing modality is one all-zero frame, so that neither its content nor its length tells anything; the papers
+    say "zero vectors" and leave the length open (MMIN section 3.1.2).
+
+    Args:
+        batch: samples with all that was recorded.
+        present: (B, 3) bool, what to leave. What was not there in the first place stays missing.
+
+    Returns:
+        A batch that shares nothing with what was dropped; sequences are cut to the longest that is left.
+    """
+    present = present & batch.present
+    features, lengths, observed = {}, {}, {}
+    for index, modality in enumerate(MODALITIES):
+        keep = present[:, index]
+        length = torch.where(keep, batch.lengths[modality], torch.ones_like(batch.lengths[modality]))
+        features[modality] = torch.where(
+            keep[:, None, None], batch.features[modality], torch.zeros_like(batch.features[modality])
+        )
+        observed[modality] = batch.observed[modality] & keep[:, None]
+        lengths[modality] = length
+    return replace(batch, features=features, lengths=lengths, observed=observed, present=present)

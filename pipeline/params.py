@@ -1,0 +1,344 @@
+"""The schema of params.yaml, checked whole before any stage works.
+
+Sections are the stages' names. ``load_params`` is the only reader; a stage gets a checked object, never a raw dict.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from pipeline.errors import ParamsError, nearest
+from pipeline.extractors import base as extractors
+
+PARAMS_FILE = Path("params.yaml")
+Modality = Literal["text", "audio", "video"]
+MODALITIES: tuple[Modality, ...] = get_args(Modality)
+Share = Annotated[float, Field(ge=0, le=1)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+Checksum = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class Section(BaseModel):
+    """The root of every section: an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+
+
+class Compute(Section):
+    """Where the work is done; changes no result but the last bits of what a GPU computes."""
+
+    workers: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    max_failed_share: Share = 0.05
+
+
+class Contradict(Section):
+    """How often each modality of the demo corpus shows another emotion than the label's."""
+
+    text: Share = 0.15
+    audio: Share = 0.2
+    video: Share = 0.2
+
+
+class Corpus(Section):
+    """The constructed demo corpus."""
+
+    size: Annotated[int, Field(ge=20, le=10_000)] = 240
+    seed: Annotated[int, Field(ge=0)] = 0
+    contradict: Contradict = Contradict()
+
+
+class Asset(Section):
+    """A pinned package, an installed library, or the user's own folder or file: exactly one of the three."""
+
+    package: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+==[A-Za-z0-9_.!+-]+$")] | None = None
+    sdist: bool = False  # take the source package, not the wheel
+    library: str | None = None
+    path: Path | None = None
+    licence: str = ""
+    sha256: Checksum | None = None  # of the package's archive
+    files: tuple[str, ...] = ()  # globs inside the package; kept by their last name
+    checksums: dict[str, Checksum] = {}  # of files that are kept
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Asset:
+        given = [name for name in ("package", "library", "path") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"found {given or 'none of them'}, expected exactly one of package, library, path")
+        if self.package and not self.files:
+            raise ValueError("a package needs files: which of its files to keep")
+        return self
+
+
+class Extraction(Section):
+    """Which extractor makes one modality's features, and where it leaves ``extractors.<modality>.<name>``."""
+
+    extractor: str
+    settings: dict[str, Any] = {}  # override the extractor's section for this dataset alone
+
+
+class Folds(Section):
+    """How samples are split; pipeline/folds.py says what each scheme does."""
+
+    scheme: Literal["none", "official", "session", "speaker-partner"] = "official"
+    count: Annotated[int, Field(ge=1)] | None = None
+
+
+class Dataset(Section):
+    """One dataset: its loader, its place, its labels and one extractor a modality."""
+
+    loader: str
+    root: Path
+    options: dict[str, Any]
+    labels: tuple[str, ...] = ()
+    folds: Folds = Folds()
+    text: Extraction
+    audio: Extraction
+    video: Extraction
+
+    def extraction(self, modality: Modality) -> Extraction:
+        """Return the extraction of a modality."""
+        chosen: Extraction = getattr(self, modality)
+        return chosen
+
+
+class Extractors(Section):
+    """The settings of every extractor that may be selected."""
+
+    text: dict[str, dict[str, Any]] = {}
+    audio: dict[str, dict[str, Any]] = {}
+    video: dict[str, dict[str, Any]] = {}
+
+
+class Mask(Section):
+    """One missing-modality protocol (pipeline/mask.py); ``draw`` says whether it is redrawn at each use."""
+
+    protocol: Literal["conditions", "one-missing", "random", "block", "frames"]
+    rate: Share | None = None
+    range: tuple[Share, Share] | None = None
+    weights: tuple[float, float, float] | None = None  # one-missing: how likely text, audio, video go
+    axis: Literal["time", "feature"] = "time"  # block
+    draw: Literal["fixed", "sampled"] = "fixed"
+
+    @model_validator(mode="after")
+    def _fits_protocol(self) -> Mask:
+        needs = {"one-missing": "rate", "random": "rate", "frames": "rate", "block": "range"}.get(self.protocol)
+        for name in ("rate", "range"):
+            given = getattr(self, name) is not None
+            if given != (name == needs):
+                state = "is needed by" if name == needs else "means nothing to"
+                raise ValueError(f"{name} {state} the protocol {self.protocol}")
+        if self.weights is not None and (self.protocol != "one-missing" or min(self.weights) < 0 or not sum(self.weights)):
+            raise ValueError("weights are three numbers >= 0, not all 0, and belong to the protocol one-missing")
+        if self.range is not None and self.range[0] > self.range[1]:
+            raise ValueError(f"found the range {list(self.range)}, expected the lower end first")
+        if self.protocol == "random" and self.rate is not None and self.rate > 2 / 3 + 1e-9:
+            raise ValueError(f"found rate {self.rate}; random keeps one modality at least, so at most 2/3 can go")
+        if self.protocol == "conditions" and self.draw == "sampled":
+            raise ValueError("conditions enumerates; there is nothing to draw")
+        return self
+
+
+class Experiment(Section):
+    """dataset x model x regime x folds x seeds."""
+
+    dataset: str
+    model: str
+    regime: str = "standard"
+    train_on: Literal["full", "missing", "augmented"] = "full"
+    evaluate_on: str = "conditions"
+    settings: dict[str, Any] = {}  # the model's
+    regime_settings: dict[str, Any] = {}
+    runs: Annotated[int, Field(ge=1)] = 1  # seeds, from the root seed on
+    epochs: Annotated[int, Field(ge=1)] = 100
+    batch_size: Annotated[int, Field(ge=1)] = 128
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    learning_rates: dict[str, Annotated[float, Field(gt=0)]] = {}  # by parameter group, over learning_rate
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    clip_norm: Annotated[float, Field(gt=0)] | None = None
+    patience: Annotated[int, Field(ge=1)] | None = None  # epochs without a better validation score
+    select_by: str = "ua"
+    precision: Literal["float32", "bfloat16"] = "float32"
+    compile: bool = False
+
+
+class Report(Section):
+    """The page."""
+
+    title: str = "Lacuna"
+    baseline: str | None = None  # the experiment that the others are tested against
+
+
+class Params(Section):
+    """The whole of params.yaml."""
+
+    seed: Annotated[int, Field(ge=0)] = 0
+    compute: Compute = Compute()
+    corpus: Corpus = Corpus()
+    assets: dict[Name, Asset] = {}
+    datasets: dict[Name, Dataset]
+    extractors: Extractors = Extractors()
+    masks: dict[Name, Mask] = {}
+    experiments: dict[Name, Experiment] = {}
+    report: Report = Report()
+
+    def dataset(self, name: str) -> Dataset:
+        """Return a dataset. Raises ParamsError when there is none of that name."""
+        return _pick(self.datasets, name, "datasets")
+
+    def experiment(self, name: str) -> Experiment:
+        """Return an experiment. Raises ParamsError when there is none of that name."""
+        return _pick(self.experiments, name, "experiments")
+
+    def asset(self, name: str) -> Asset:
+        """Return an asset. Raises ParamsError when there is none of that name."""
+        return _pick(self.assets, name, "assets")
+
+    def extractor_settings(self, dataset: str, modality: Modality) -> extractors.ExtractorSettings:
+        """Return the checked settings of the extractor that makes one modality of a dataset."""
+        chosen = self.dataset(dataset).extraction(modality)
+        shared = getattr(self.extractors, modality).get(chosen.extractor, {})
+        return extractors.find(modality, chosen.extractor).Settings(**{**shared, **chosen.settings})
+
+
+def load_params(path: Path = PARAMS_FILE) -> Params:
+    """Read and check params.yaml.
+
+    Raises:
+        ParamsError: the file is absent, is not YAML, or says something that is not allowed; the message lists every
+            mistake with the key's path, what was found, what is allowed and the nearest name.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ParamsError(f"{path}: cannot be read ({error.strerror}). Run Lacuna in the project's folder") from error
+    try:
+        raw = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 - a subclass of SafeLoader
+    except yaml.YAMLError as error:
+        raise ParamsError(f"{path}: not valid YAML: {error}") from error
+    if not isinstance(raw, dict):
+        raise ParamsError(f"{path}: found {type(raw).__name__}, expected sections such as datasets and experiments")
+    try:
+        params = Params.model_validate(raw)
+    except ValidationError as error:
+        raise ParamsError(_explain(path, error, Params)) from error
+    _check_names(path, params)
+    return params
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """YAML that refuses a key given twice, where PyYAML would silently keep the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.YAMLError(f'the key "{key}" stands twice, again in line {key_node.start_mark.line + 1}')
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+@cache
+def module_names(package: str) -> tuple[str, ...]:
+    """Return the names that params.yaml may use for loaders, models and regimes: their files."""
+    folder = Path(str(importlib.import_module(package).__file__)).parent
+    reserved = {"__init__", "base", "layers"}
+    return tuple(sorted(path.stem for path in folder.glob("*.py") if path.stem not in reserved))
+
+
+def _check_names(path: Path, params: Params) -> None:
+    problems: list[str] = []
+
+    def check(key: str, name: str, allowed: Any) -> bool:
+        if name in allowed:
+            return True
+        problems.append(f'{key}: found "{name}", expected one of: {", ".join(allowed)}.{nearest(name, allowed)}')
+        return False
+
+    for name, dataset in params.datasets.items():
+        check(f"datasets.{name}.loader", dataset.loader, module_names("pipeline.datasets"))
+        for modality in MODALITIES:
+            chosen = dataset.extraction(modality)
+            key = f"datasets.{name}.{modality}"
+            if check(f"{key}.extractor", chosen.extractor, extractors.names(modality)):
+                check(f"extractors.{modality}", chosen.extractor, getattr(params.extractors, modality))
+                problems += _check_settings(f"{key}.settings", extractors.find(modality, chosen.extractor), chosen.settings)
+    for modality in MODALITIES:
+        for name, settings in getattr(params.extractors, modality).items():
+            key = f"extractors.{modality}.{name}"
+            if check(key, name, extractors.names(modality)):
+                problems += _check_settings(key, extractors.find(modality, name), settings)
+    for name, experiment in params.experiments.items():
+        key = f"experiments.{name}"
+        check(f"{key}.dataset", experiment.dataset, params.datasets)
+        check(f"{key}.evaluate_on", experiment.evaluate_on, params.masks)
+        for field, package in (("model", "models"), ("regime", "pipeline.regimes")):
+            chosen_name = getattr(experiment, field)
+            if check(f"{key}.{field}", chosen_name, module_names(package)):
+                module = importlib.import_module(f"{package}.{chosen_name}")
+                settings_key = "settings" if field == "model" else "regime_settings"
+                owner = module.Model if field == "model" else module.Regime
+                problems += _check_settings(f"{key}.{settings_key}", owner, getattr(experiment, settings_key))
+    if params.report.baseline is not None and params.experiments:
+        check("report.baseline", params.report.baseline, params.experiments)
+    if problems:
+        raise ParamsError("\n".join([f"{path}: {len(problems)} mistake(s)", *(f"  {p}" for p in problems)]))
+
+
+def _check_settings(key: str, owner: Any, settings: dict[str, Any]) -> list[str]:
+    try:
+        owner.Settings.model_validate(settings)
+    except ValidationError as error:
+        return _problems(error, owner.Settings, key)
+    return []
+
+
+def _explain(path: Path, error: ValidationError, model: type[BaseModel]) -> str:
+    problems = _problems(error, model, "")
+    return "\n".join([f"{path}: {len(problems)} mistake(s)", *(f"  {p}" for p in problems)])
+
+
+def _problems(error: ValidationError, model: type[BaseModel], prefix: str) -> list[str]:
+    problems = []
+    for item in error.errors():
+        key = ".".join([prefix, *map(str, item["loc"])] if prefix else map(str, item["loc"])) or prefix
+        found = item.get("input")
+        if item["type"] == "extra_forbidden":
+            allowed = _keys_at(model, item["loc"][:-1])
+            problems.append(f'{key}: unknown key; expected one of: {", ".join(allowed)}.{nearest(str(item["loc"][-1]), allowed)}')
+        elif item["type"] == "missing":
+            problems.append(f"{key}: missing; it has no default")
+        else:
+            message = item["msg"].removeprefix("Value error, ")
+            choices = str((item.get("ctx") or {}).get("expected", ""))
+            hint = ""
+            if isinstance(found, str) and choices:
+                options = [c.strip(" '\"") for c in choices.replace(" or ", ", ").split(",")]
+                close = difflib.get_close_matches(found, options, n=1, cutoff=0.4)
+                hint = f' Did you mean "{close[0]}"?' if close else ""
+            shown = "" if isinstance(found, dict) else f"found {found!r}; "
+            problems.append(f"{key}: {shown}{message}.{hint}")
+    return problems
+
+
+def _keys_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
+    """Return the field names of the section that ``loc`` leads to."""
+    current: Any = model
+    for part in loc:
+        if isinstance(current, type) and issubclass(current, BaseModel):
+            field = current.model_fields.get(str(part))
+            current = field.annotation if field else None
+        else:  # a dict of sections: its values
+            arguments = [a for a in get_args(current) if isinstance(a, type) and issubclass(a, BaseModel)]
+            current = arguments[0] if arguments else None
+    if isinstance(current, type) and issubclass(current, BaseModel):
+        return list(current.model_fields)
+    return []
