@@ -1,0 +1,350 @@
+"""Stage ``assets@NAME``: what ``assets.NAME`` of params.yaml pins -> data/assets/NAME/.
+
+A pinned package's archive is downloaded and checked, and the files that are meant are unpacked from it; it is never
+installed or imported. A ``path`` is copied: a link would let DVC's cache change the rights of the user's own file, and
+would let that file change under a finished run. A ``library`` is only recorded, with its version.
+
+Beside the files stands asset.json: name, source, version, licence, and every file's sha256. :func:`load_checked` is
+how the files are reached afterwards, so that a changed byte refuses to load.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+
+from pipeline.errors import AssetError, nearest
+from pipeline.params import Asset, Params
+from pipeline.stage import run_stage
+
+ASSETS = Path("data/assets")
+RECORD = "asset.json"
+
+log = logging.getLogger("lacuna")
+
+
+def main(params: Params, name: str) -> None:
+    """Fetch one asset into data/assets/<name>/."""
+    folder = fetch(name, params.asset(name), ASSETS / name)
+    record = read_record(folder)
+    log.info("%s: %s %s, %d file(s)", name, record["source"], record["version"], len(record["files"]))
+
+
+def fetch(name: str, asset: Asset, target: Path) -> Path:
+    """Fill the folder ``target`` with an asset, whole or not at all, and return it.
+
+    It is built beside and renamed; when something fails, what stood at ``target`` before is left as it was.
+
+    Raises:
+        AssetError: the package cannot be downloaded, the library is not installed, the path is not there, a file is
+            not in it, or a checksum is not the pinned one.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        beside.chmod(0o755)
+        if asset.package:
+            version = _fetch_package(name, asset, beside)
+        elif asset.library:
+            version = _installed_version(name, asset.library)
+        else:
+            version = _copy_path(name, asset, beside)
+        files = {
+            path.relative_to(beside).as_posix(): {"sha256": sha256(path), "bytes": path.stat().st_size}
+            for path in sorted(beside.rglob("*"))
+            if path.is_file()
+        }
+        _check_pins(name, asset.checksums, {file: entry["sha256"] for file, entry in files.items()})
+        record = {"name": name, **_pins(asset), "version": version, "files": files}
+        text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
+        (beside / RECORD).write_text(text, encoding="utf-8")
+        if target.is_dir() and not target.is_symlink():
+            shutil.rmtree(target)
+        elif target.exists() or target.is_symlink():
+            target.unlink()
+        beside.replace(target)
+    except OSError as error:
+        raise AssetError(f"assets.{name}: cannot write {target}: {error}") from error
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return target
+
+
+def load_checked(folder: Path, file: str, pin: str | None = None) -> Path:
+    """Return the path of an asset's file after checking its bytes.
+
+    Args:
+        folder: what :func:`fetch` filled, such as data/assets/glove.
+        file: the file's name in it.
+        pin: the sha256 that the caller insists on, beside the one that asset.json records.
+
+    Raises:
+        AssetError: the folder or the file is not there, asset.json does not name it, or its sha256 is another.
+    """
+    files = read_record(folder)["files"]
+    if file not in files:
+        raise AssetError(
+            f'{folder}: there is no file "{file}"; there are: {", ".join(files) or "none"}.{nearest(file, files)} '
+            f"Say which files to keep in assets.{folder.name} of params.yaml"
+        )
+    path = folder / file
+    if not path.is_file():
+        raise AssetError(f"{path}: not there, though {RECORD} names it. Fetch it again: {_again(folder)}")
+    found = sha256(path)
+    for expected, source in ((files[file]["sha256"], f"{RECORD} records"), (pin, "is pinned")):
+        if expected is not None and found != expected:
+            raise AssetError(
+                f"{path}: refused: its sha256 is {found}, but {expected} {source}. Fetch it again: {_again(folder)}"
+            )
+    return path
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """Return what asset.json says: name, source, version, licence, files {name: {sha256, bytes}} and the pins.
+
+    Raises:
+        AssetError: there is none, or it is not what :func:`fetch` writes.
+    """
+    path = folder / RECORD
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        for entry in record["files"].values():
+            if not isinstance(entry["sha256"], str):
+                raise TypeError("sha256")
+        record["source"], record["version"]
+    except OSError:
+        raise AssetError(f"{folder}: not fetched (no {RECORD} there). Fetch it: {_again(folder)}") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise AssetError(f"{path}: damaged ({error!r}). Fetch it again: {_again(folder)}") from None
+    return record  # type: ignore[no-any-return]
+
+
+def is_current(folder: Path, asset: Asset) -> bool:
+    """Say whether the folder was filled from these very pins; the files' bytes are :func:`load_checked`'s matter."""
+    try:
+        record = read_record(folder)
+    except AssetError:
+        return False
+    if any(record.get(key) != value for key, value in _pins(asset).items()):
+        return False
+    return all((folder / file).is_file() for file in record["files"])
+
+
+def sha256(path: Path) -> str:
+    """Return the sha256 of a file's bytes in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _pins(asset: Asset) -> dict[str, Any]:
+    """Return what params.yaml says of the source, as asset.json keeps it."""
+    source = next(kind for kind in ("package", "library", "path") if getattr(asset, kind) is not None)
+    return {
+        "source": f"{source} {getattr(asset, source)}",
+        "licence": asset.licence,
+        "sdist": asset.sdist,
+        "sha256": asset.sha256,
+        "globs": list(asset.files),
+        "checksums": dict(sorted(asset.checksums.items())),
+    }
+
+
+def _again(folder: Path) -> str:
+    return f"dvc repro -f -s assets@{folder.name}"
+
+
+def _check_pins(name: str, pins: Mapping[str, str], found: Mapping[str, str]) -> None:
+    for file, pin in pins.items():
+        if file not in found:
+            raise AssetError(
+                f'assets.{name}.checksums: there is no file "{file}" among those kept: '
+                f"{', '.join(found) or 'none'}.{nearest(file, found)}"
+            )
+        if found[file] != pin:
+            raise AssetError(
+                f'assets.{name}: refused: the file "{file}" has the sha256 {found[file]}, pinned is {pin}. '
+                "If the new file is the one you want, write its sha256 into params.yaml"
+            )
+
+
+# --- a pinned package -------------------------------------------------------------------------------------------
+
+
+def _fetch_package(name: str, asset: Asset, beside: Path) -> str:
+    """Download the package, check its archive, unpack what is meant into ``beside``; return its version."""
+    requirement = str(asset.package)
+    with tempfile.TemporaryDirectory(prefix="lacuna-") as temporary:
+        archive = _pip_download(name, requirement, asset.sdist, Path(temporary))
+        if asset.sha256 is not None and (found := sha256(archive)) != asset.sha256:
+            raise AssetError(
+                f"assets.{name}: refused: the archive {archive.name} of {requirement} has the sha256 {found}, "
+                f"pinned is {asset.sha256}. Find out why it changed before you pin the new one"
+            )
+        unpack(name, archive, asset.files, beside)
+    return requirement.split("==", 1)[1]
+
+
+def _pip_download(name: str, requirement: str, sdist: bool, folder: Path) -> Path:
+    """Let pip bring one archive into ``folder`` and return its path; pip's output is shown only when it fails."""
+    project = requirement.split("==", 1)[0]
+    # Only this package as a source: the tools that its build needs may come as wheels.
+    form = ["--no-binary", project] if sdist else ["--only-binary", ":all:"]
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-input", *form]
+    command += ["--progress-bar", "off", "--dest", str(folder), requirement]
+    log.info("%s: downloading %s", name, requirement)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, errors="replace")
+    archives = sorted(path for path in folder.iterdir() if path.is_file())
+    if done.returncode or len(archives) != 1:
+        lines = [line for line in (done.stderr.strip() or done.stdout.strip()).splitlines() if line.strip()]
+        said = "\n    ".join(lines[-12:]) or f"nothing; it left {len(archives)} archives"
+        raise AssetError(
+            f"assets.{name}: pip could not download {requirement}. It said:\n    {said}\n"
+            f"Without a network, fetch the files elsewhere and replace package: by path: /their/folder "
+            f"in assets.{name} of params.yaml"
+        )
+    return archives[0]
+
+
+def unpack(name: str, archive: Path, globs: tuple[str, ...], target: Path) -> None:
+    """Unpack the files of a wheel or source archive that match ``globs`` into ``target``, by their last names.
+
+    A glob is matched part by part (``*`` does not cross a slash), inside the one folder that a source archive has.
+
+    Raises:
+        AssetError: the archive is damaged or of another kind; a member's path is absolute or climbs; a match is a
+            link or a device; a glob matches nothing; two matches have one last name.
+    """
+    kept: dict[str, str] = {}
+    used: set[str] = set()
+    try:
+        with _members(archive) as members:
+            for path, is_file, opened in members:
+                pure = PurePosixPath(path)
+                if pure.is_absolute() or ".." in pure.parts or "\\" in path or ":" in path.split("/")[0]:
+                    raise AssetError(
+                        f'assets.{name}: refused: {archive.name} holds the path "{path}", which leaves its folder'
+                    )
+                matching = [glob for glob in globs if _matches(pure, glob, archive)]
+                if not matching:
+                    continue
+                source = opened() if is_file else None
+                if source is None:
+                    raise AssetError(
+                        f'assets.{name}: refused: "{path}" of {archive.name} is a link or no plain file'
+                    )
+                used.update(matching)
+                if pure.name in kept or pure.name == RECORD:
+                    other = kept.get(pure.name, "Lacuna's own record")
+                    raise AssetError(
+                        f'assets.{name}.files: "{path}" and "{other}" of {archive.name} would both be kept as '
+                        f'"{pure.name}"; write narrower globs'
+                    )
+                kept[pure.name] = path
+                with source, (target / pure.name).open("xb") as file:
+                    shutil.copyfileobj(source, file, 1 << 20)
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, NotImplementedError) as error:
+        raise AssetError(f"assets.{name}: {archive.name} cannot be unpacked: {error}") from error
+    if lacking := [glob for glob in globs if glob not in used]:
+        raise AssetError(f"assets.{name}.files: nothing in {archive.name} matches {', '.join(lacking)}")
+
+
+@contextmanager
+def _members(archive: Path) -> Iterator[Iterator[tuple[str, bool, Any]]]:
+    """Yield (path, is a plain file, a function that opens it) of every member that is not a folder."""
+    if zipfile.is_zipfile(archive):
+        with zipfile.ZipFile(archive) as zipped:
+
+            def opener(info: zipfile.ZipInfo) -> Any:
+                return lambda: zipped.open(info)
+
+            # The upper half of external_attr is the Unix mode; a link there would be unpacked as a small text.
+            yield (
+                (info.filename, (info.external_attr >> 16) & 0o170000 in (0, 0o100000), opener(info))
+                for info in zipped.infolist()
+                if not info.is_dir()
+            )
+    else:
+        with tarfile.open(archive) as tarred:
+
+            def extractor(info: tarfile.TarInfo) -> Any:
+                return lambda: tarred.extractfile(info)
+
+            yield ((info.name, info.isfile(), extractor(info)) for info in tarred if not info.isdir())
+
+
+def _matches(path: PurePosixPath, glob: str, archive: Path) -> bool:
+    parts = path.parts if archive.suffix == ".whl" else path.parts[1:]
+    wanted = PurePosixPath(glob).parts
+    return len(parts) == len(wanted) and all(fnmatchcase(p, w) for p, w in zip(parts, wanted, strict=True))
+
+
+# --- an installed library, or the user's own files --------------------------------------------------------------
+
+
+def _installed_version(name: str, library: str) -> str:
+    try:
+        return importlib.metadata.version(library)
+    except importlib.metadata.PackageNotFoundError:
+        raise AssetError(
+            f'assets.{name}: the library "{library}" is not installed. Install it: python -m pip install {library}'
+        ) from None
+
+
+def _copy_path(name: str, asset: Asset, beside: Path) -> str:
+    """Copy the user's file, or the files of the user's folder that match ``files`` (all without), into ``beside``."""
+    source = Path(str(asset.path)).expanduser()
+    if source.is_file():
+        found = {source.name: source}
+    elif source.is_dir():
+        # Links to files are followed (model caches are full of them), links to folders are not.
+        walked = (Path(folder) / file for folder, _, files in os.walk(source) for file in files)
+        found = {path.relative_to(source).as_posix(): path for path in sorted(walked)}
+        if asset.files:
+            found = {
+                key: path for key, path in found.items() if any(_fits(key, glob) for glob in asset.files)
+            }
+    else:
+        raise AssetError(f"assets.{name}.path: {source} is not there; expected a folder or a file")
+    found.pop(RECORD, None)
+    if not found:
+        raise AssetError(
+            f"assets.{name}.path: {source} holds no file{' that matches files' if asset.files else ''}"
+        )
+    for key, path in found.items():
+        if not path.is_file():
+            raise AssetError(f"assets.{name}.path: {path} is no plain file, or a link that leads nowhere")
+        try:
+            (beside / key).parent.mkdir(parents=True, exist_ok=True)
+            _copy(path, beside / key)
+        except OSError as error:
+            raise AssetError(f"assets.{name}.path: cannot copy {path}: {error}") from error
+    return ""
+
+
+def _fits(key: str, glob: str) -> bool:
+    wanted, parts = PurePosixPath(glob).parts, PurePosixPath(key).parts
+    return len(parts) == len(wanted) and all(fnmatchcase(p, w) for p, w in zip(parts, wanted, strict=True))
+
+
+def _copy(source: Path, target: Path) -> None:
+    reading: IO[bytes]
+    with source.open("rb") as reading, target.open("xb") as writing:
+        shutil.copyfileobj(reading, writing, 1 << 20)
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,49 @@
+"""What all tests share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import pytest
+import yaml
+from filelock import FileLock
+
+from pipeline.assets import fetch, is_current
+from pipeline.params import Asset
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def assets(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Return a function from an asset's name in the project's params.yaml to a folder like data/assets/<name>/.
+
+    It is data/assets/<name>/ itself when that holds these pins; otherwise the real stage's function fetches it, once,
+    into a folder that all test processes share: the environment's LACUNA_TEST_CACHE, or pytest's own cache.
+    The folders are everybody's: copy before you change a byte.
+    """
+    pinned = yaml.safe_load((REPOSITORY / "params.yaml").read_text(encoding="utf-8"))["assets"]
+    if given := os.environ.get("LACUNA_TEST_CACHE"):
+        store = Path(given)
+    elif (kept := getattr(request.config, "cache", None)) is not None:
+        store = kept.mkdir("lacuna-assets")
+    else:  # pytest -p no:cacheprovider
+        base = tmp_path_factory.getbasetemp()
+        store = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "lacuna-assets"
+    store.mkdir(parents=True, exist_ok=True)
+
+    @cache
+    def folder(name: str) -> Path:
+        asset = Asset(**pinned[name])
+        for there in (REPOSITORY / "data" / "assets" / name, store / name):
+            if is_current(there, asset):
+                return there
+        with FileLock(store / f"{name}.lock"):
+            if not is_current(store / name, asset):
+                fetch(name, asset, store / name)
+        return store / name
+
+    return folder
