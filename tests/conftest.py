@@ -19,10 +19,10 @@ REPOSITORY = Path(__file__).parents[1]
 
 @pytest.fixture(scope="session")
 def assets(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Return a function from an asset's name in the project's params.yaml to a folder like data/assets/<name>/.
+    """Return a function from an asset's name in params.yaml to a folder like data/assets/<name>/.
 
-    It is data/assets/<name>/ itself when that holds these pins; otherwise the real stage's function fetches it, once,
-    into a folder that all test processes share: the environment's LACUNA_TEST_CACHE, or pytest's own cache.
+    It is data/assets/<name>/ itself when that holds these pins; otherwise the real stage's function fetches
+    it, once, into a folder that all test processes share: the environment's LACUNA_TEST_CACHE, or pytest's cache.
     The folders are everybody's: copy before you change a byte.
     """
     pinned = yaml.safe_load((REPOSITORY / "params.yaml").read_text(encoding="utf-8"))["assets"]
