@@ -30,6 +30,9 @@ class Batch:
         labels: (B,) int64 classes, or None.
         scores: (B,) float32, or None.
         ids: the samples' ids.
+        token_ids: (B, T_text) int64 ids of the text encoder's vocabulary, 0 at padding, or None: for models that
+            fine-tune the encoder.
+        rows: (B,) int64, each sample's number among all samples of the dataset: for models that keep a state a sample.
         complement: the same samples with just the *other* modalities available (MMIN Eq. 1), when the model asked
             for it by ``needs_complement`` and is being trained; else None.
     """
@@ -41,6 +44,8 @@ class Batch:
     labels: Tensor | None = None
     scores: Tensor | None = None
     ids: tuple[str, ...] = ()
+    token_ids: Tensor | None = None
+    rows: Tensor | None = None
     complement: Batch | None = None
 
     def __len__(self) -> int:
