@@ -5,8 +5,8 @@ never installed or imported. A ``path`` is copied: a link would let DVC's cache 
 user's own file, and would let that file change under a finished run. A ``library`` is only recorded, with its
 version.
 
-Beside the files stands asset.json: name, source, version, licence, and every file's sha256. :func:`load_checked` is
-how the files are reached afterwards, so that a changed byte refuses to load.
+Beside the files stands asset.json: name, source, version, licence, and every file's sha256.
+:func:`load_checked` is how the files are reached afterwards, so that a changed byte refuses to load.
 """
 
 from __future__ import annotations

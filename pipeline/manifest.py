@@ -14,6 +14,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from pipeline.errors import DataError
 
@@ -172,7 +173,7 @@ def _to_text(name: str, value: object) -> str:
     return repr(value) if isinstance(value, float) else str(value)
 
 
-def _from_text(name: str, value: str, where: str) -> object:
+def _from_text(name: str, value: str, where: str) -> Any:
     try:
         if name == "words":
             return tuple(Word(str(t), float(s), float(e)) for t, s, e in json.loads(value)) if value else ()

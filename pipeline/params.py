@@ -9,13 +9,17 @@ import difflib
 import importlib
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from pipeline.datasets import base as loaders
 from pipeline.errors import ParamsError, nearest
 from pipeline.extractors import base as extractors
+from pipeline.extractors.base import ExtractorSettings
+
+T = TypeVar("T")
 
 PARAMS_FILE = Path("params.yaml")
 Modality = Literal["text", "audio", "video"]
@@ -201,11 +205,24 @@ class Params(Section):
         """Return an asset. Raises ParamsError when there is none of that name."""
         return _pick(self.assets, name, "assets")
 
-    def extractor_settings(self, dataset: str, modality: Modality) -> extractors.ExtractorSettings:
+    def loader(self, dataset: str) -> loaders.BaseLoader[loaders.LoaderSettings]:
+        """Return the loader of a dataset, with its checked options and its root."""
+        chosen = self.dataset(dataset)
+        owner = loaders.find(chosen.loader)
+        return owner(owner.Settings(**chosen.options), chosen.root)
+
+    def extractor_settings(self, dataset: str, modality: Modality) -> ExtractorSettings:
         """Return the checked settings of the extractor that makes one modality of a dataset."""
         chosen = self.dataset(dataset).extraction(modality)
         shared = getattr(self.extractors, modality).get(chosen.extractor, {})
         return extractors.find(modality, chosen.extractor).Settings(**{**shared, **chosen.settings})
+
+
+def _pick(sections: dict[str, T], name: str, key: str) -> T:
+    if name not in sections:
+        listed = ", ".join(sections) or "none"
+        raise ParamsError(f'{key}: there is no "{name}"; there are: {listed}.{nearest(name, sections)}')
+    return sections[name]
 
 
 def load_params(path: Path = PARAMS_FILE) -> Params:
@@ -264,7 +281,9 @@ def _check_names(path: Path, params: Params) -> None:
         return False
 
     for name, dataset in params.datasets.items():
-        check(f"datasets.{name}.loader", dataset.loader, module_names("pipeline.datasets"))
+        if check(f"datasets.{name}.loader", dataset.loader, loaders.names()):
+            loader = loaders.find(dataset.loader)
+            problems += _check_settings(f"datasets.{name}.options", loader, dataset.options)
         for modality in MODALITIES:
             chosen = dataset.extraction(modality)
             key = f"datasets.{name}.{modality}"

@@ -22,7 +22,8 @@ def assets(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     """Return a function from an asset's name in params.yaml to a folder like data/assets/<name>/.
 
     It is data/assets/<name>/ itself when that holds these pins; otherwise the real stage's function fetches
-    it, once, into a folder that all test processes share: the environment's LACUNA_TEST_CACHE, or pytest's cache.
+    it, once, into a folder that all test processes share: LACUNA_TEST_CACHE of the environment, or pytest's
+    cache.
     The folders are everybody's: copy before you change a byte.
     """
     pinned = yaml.safe_load((REPOSITORY / "params.yaml").read_text(encoding="utf-8"))["assets"]

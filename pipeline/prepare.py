@@ -1,0 +1,157 @@
+"""Stage ``prepare@NAME``: an owner's layout -> data/manifests/NAME.csv and a report of counts, NAME.json.
+
+The loader (pipeline/datasets/<loader>.py) knows the layout. This file writes what it yields, counts it,
+compares the counts with the published ones, and lists what was skipped and why, and which files are not
+there. A row whose file is not there stays: extraction gives it the status *failed* with that reason.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pipeline.datasets.base import BaseLoader, Expected, LoaderSettings
+from pipeline.errors import DataError
+from pipeline.manifest import Sample, resolve_media, write_manifest
+from pipeline.params import Params
+from pipeline.stage import run_stage
+
+MANIFESTS = Path("data/manifests")
+COUNTED = ("label", "split", "speaker", "gender", "session")
+NONE = "(none)"  # counts the samples that do not say
+
+log = logging.getLogger("lacuna")
+
+
+def main(params: Params, name: str) -> None:
+    """Write one dataset's manifest and its report."""
+    report = prepare(name, params.loader(name), MANIFESTS)
+    log.info("%s: %d samples%s", name, report["samples"], " (CONSTRUCTED)" if report["constructed"] else "")
+    for key, words in (("skipped", "left out"), ("missing_files", "file(s) not there"), ("notes", "noted")):
+        if found := report[key]:
+            log.warning(
+                "%s: %d %s; the first: %s", name, len(found), words, json.dumps(found[0], ensure_ascii=False)
+            )
+    for difference in report["differences"]:
+        log.warning(
+            "%s: found %s, %s says %s", name, *(difference[k] for k in ("found", "source", "expected"))
+        )
+
+
+def prepare(name: str, loader: BaseLoader[LoaderSettings], folder: Path) -> dict[str, Any]:
+    """Write ``folder``/<name>.csv and <name>.json; return what the latter says.
+
+    Raises:
+        DataError: the root is not there, the loader yields nothing, or a row that a manifest may not have.
+    """
+    if not loader.root.exists():
+        raise DataError(
+            f"{loader.root}: not there. Write the place of your copy into datasets.{name}.root of params.yaml"
+            + (", or construct it: dvc repro corpus" if loader.constructed else "")
+        )
+    counts = _Counts(loader.root)
+    samples = write_manifest(folder / f"{name}.csv", counts.watch(loader.load()))
+    if not samples:
+        (folder / f"{name}.csv").unlink()
+        why = f"; {len(loader.skipped)} left out, the first: {loader.skipped[0]}" if loader.skipped else ""
+        raise DataError(f"{loader.root}: found no sample of the dataset {name}{why}")
+    expected = loader.expected()
+    report = {
+        "dataset": name,
+        "constructed": loader.constructed,
+        "attribution": loader.attribution,
+        "root": loader.root.as_posix(),
+        "samples": samples,
+        "counts": {field: counts.of(field) for field in COUNTED},
+        "modalities": counts.on_paper(),
+        "expected": {"source": expected.source, **expected.counts} if expected else {},
+        "differences": counts.differences(expected) if expected else [],
+        "missing_files": counts.missing_files,
+        "skipped": [dataclasses.asdict(finding) for finding in loader.skipped],
+        "notes": [dataclasses.asdict(finding) for finding in loader.notes],
+    }
+    path = folder / f"{name}.json"
+    beside = path.with_name(path.name + ".part")
+    beside.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    beside.replace(path)
+    return report
+
+
+class _Counts:
+    """What passed by on its way into the manifest."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._values: dict[str, Counter[str]] = {}
+        self._patterns: Counter[str] = Counter()
+        self._there: dict[str, bool] = {}
+        self.samples = 0
+        self.missing_files: list[dict[str, str]] = []
+
+    def watch(self, samples: Iterator[Sample]) -> Iterator[Sample]:
+        for sample in samples:
+            self.samples += 1
+            for field in dataclasses.fields(Sample):
+                if field.name not in ("id", "text", "words", "start_s", "end_s"):
+                    value = getattr(sample, field.name)
+                    values = self._values.setdefault(field.name, Counter())
+                    values[NONE if value in ("", None) else str(value)] += 1
+            given = {"text": sample.text.strip(), "audio": sample.audio_path, "video": sample.video_path}
+            self._patterns["+".join(m for m, value in given.items() if value) or NONE] += 1
+            for modality in ("audio", "video"):
+                if given[modality] and not self._is_there(given[modality]):
+                    self.missing_files.append(
+                        {"id": sample.id, "modality": modality, "file": given[modality]}
+                    )
+            yield sample
+
+    def of(self, field: str) -> dict[str, int]:
+        """Return {value: samples}, sorted by value; empty when no sample says."""
+        values = self._values[field]
+        return {} if set(values) == {NONE} else dict(sorted(values.items()))
+
+    def on_paper(self) -> dict[str, Any]:
+        """Return how many samples have each modality, and each set of them, by the manifest alone."""
+        single = {
+            m: sum(n for p, n in self._patterns.items() if m in p.split("+"))
+            for m in ("text", "audio", "video")
+        }
+        return {**single, "sets": dict(sorted(self._patterns.items()))}
+
+    def differences(self, expected: Expected) -> list[dict[str, Any]]:
+        """Return each count that is another than the published one."""
+        found = {}
+        for key in expected.counts:
+            field, equals, value = key.partition("=")
+            if key == "samples":
+                found[key] = self.samples
+            elif field not in self._values:
+                raise DataError(
+                    f'the loader expects a count of "{key}"; counted are samples and the fields of Sample'
+                )
+            elif equals:
+                found[key] = self._values[field][value]
+            else:
+                found[key] = len(set(self._values[field]) - {NONE})
+        return [
+            {"count": key, "expected": number, "found": found[key], "source": expected.source}
+            for key, number in expected.counts.items()
+            if found[key] != number
+        ]
+
+    def _is_there(self, relative: str) -> bool:
+        if relative not in self._there:
+            try:
+                self._there[relative] = resolve_media(self._root, relative).is_file()
+            except (DataError, OSError, ValueError):
+                self._there[relative] = False  # write_manifest refuses a path that leaves the root
+        return self._there[relative]
+
+
+if __name__ == "__main__":
+    run_stage(main)
