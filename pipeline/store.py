@@ -360,6 +360,18 @@ class FeatureStore:
             raise StoreError(f'{self.path}, values of sample "{sample}": not a number. Run: dvc repro -f')
         return values, flags
 
+    def read_flags(self) -> NDArray[np.uint8]:
+        """Return (sum T,) uint8: 1 where a frame was observed.
+
+        Raises:
+            StoreError: they cannot be read.
+        """
+        try:
+            flags: NDArray[np.uint8] = self._file["flags"][:]
+        except OSError as error:
+            raise StoreError(f"{self.path}, flags: {error}. Remove the file and run: dvc repro") from error
+        return flags
+
     def read_token_ids(self) -> NDArray[np.int64] | None:
         """Return (sum T,) int64 token ids of a text store, or None when it has none."""
         if "token_ids" not in self._file:
