@@ -12,8 +12,8 @@ from pipeline.manifest import Sample, resolve_media
 LABELS_FILE = "labels.csv"
 COLUMNS = ("id", "file", "text", "speaker", "gender", "session", "label", "score", "contradicted")
 ATTRIBUTION = (
-    "CONSTRUCTED demo corpus, no benchmark. Faces: CREMA-D (Cao et al. 2014), ODbL 1.0, changed. Sentences and "
-    "ratings: Hutto and Gilbert 2014. Speech: espeak-ng."
+    "CONSTRUCTED demo corpus, no benchmark. Faces: CREMA-D (Cao et al. 2014), ODbL 1.0, changed. Sentences "
+    "and ratings: Hutto and Gilbert 2014. Speech: espeak-ng."
 )
 
 
