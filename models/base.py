@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 MODALITIES = ("text", "audio", "video")
+UNKNOWN_TOKEN = 100  # BERT's [UNK]: what a missing word piece becomes
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,8 @@ class Batch:
         labels: (B,) int64 classes, or None.
         scores: (B,) float32, or None.
         ids: the samples' ids.
-        token_ids: (B, T_text) int64 ids of the text encoder's vocabulary, 0 at padding, or None: for models that
-            fine-tune the encoder.
+        token_ids: (B, T_text) int64 ids of the text encoder's vocabulary without [CLS] and [SEP], 0 at padding,
+            or None: for models that fine-tune the encoder.
         rows: (B,) int64, each sample's number among all samples of the dataset: for models that keep a state a sample.
         complement: the same samples with just the *other* modalities available (MMIN Eq. 1), when the model asked
             for it by ``needs_complement`` and is being trained; else None.
@@ -81,11 +82,14 @@ class Network(nn.Module, ABC):
         needs_complement: whether training batches carry :attr:`Batch.complement`.
         pretrained: the model (a file's name) whose trained weights this one starts from, or None. It is trained once
             for a dataset, fold and seed, and handed to :meth:`load_pretrained`.
+        stages: the passes over the training samples that make one epoch, in order: name -> the parameter groups that
+            it trains with an optimiser of its own (empty: all of them). Nearly every model has just one.
     """
 
     Settings: ClassVar[type[ModelSettings]]
     needs_complement: ClassVar[bool] = False
     pretrained: ClassVar[str | None] = None
+    stages: ClassVar[Mapping[str, tuple[str, ...]]] = {"all": ()}
 
     @abstractmethod
     def forward(self, batch: Batch) -> Output:
@@ -99,14 +103,17 @@ class Network(nn.Module, ABC):
         """Take over the trained network that :attr:`pretrained` names."""
 
     def epoch_start(self, epoch: int) -> None:
-        """Prepare for an epoch (for the few models that keep state over epochs)."""
+        """Prepare for epoch 1, 2, ... (for the few models that keep state over epochs)."""
+
+    def stage_start(self, stage: str) -> None:
+        """Prepare for one of :attr:`stages`: the losses of the following batches are that stage's."""
 
 
 def drop_modalities(batch: Batch, present: Tensor) -> Batch:
     """Make modalities missing: the one place where they become zeros.
 
     A missing modality is one all-zero frame, so that neither its content nor its length tells anything; the papers
-    say "zero vectors" and leave the length open (MMIN section 3.1.2).
+    say "zero vectors" and leave the length open (MMIN section 3.1.2). Token ids become one [UNK].
 
     Args:
         batch: samples with all that was recorded.
@@ -125,4 +132,44 @@ def drop_modalities(batch: Batch, present: Tensor) -> Batch:
         )
         observed[modality] = batch.observed[modality] & keep[:, None]
         lengths[modality] = length
-    return replace(batch, features=features, lengths=lengths, observed=observed, present=present)
+    tokens = batch.token_ids
+    if tokens is not None:
+        unknown = torch.zeros_like(tokens)
+        unknown[:, :1] = UNKNOWN_TOKEN
+        tokens = torch.where(present[:, :1], tokens, unknown)
+    return replace(
+        batch, features=features, lengths=lengths, observed=observed, present=present, token_ids=tokens
+    )
+
+
+def drop_frames(batch: Batch, keep: Mapping[str, Tensor]) -> Batch:
+    """Make single frames missing: zero vectors, and [UNK] in the token ids; lengths stay as they are.
+
+    Args:
+        batch: the samples.
+        keep: modality -> (B, T_m) bool, False where a frame goes; a modality that is not named stays whole.
+    """
+    features, observed, tokens = dict(batch.features), dict(batch.observed), batch.token_ids
+    for modality, frames in keep.items():
+        values = features[modality]
+        features[modality] = torch.where(frames[:, :, None], values, torch.zeros_like(values))
+        observed[modality] = observed[modality] & frames
+        if modality == "text" and tokens is not None:
+            tokens = torch.where(frames | (tokens == 0), tokens, torch.full_like(tokens, UNKNOWN_TOKEN))
+    return replace(batch, features=features, observed=observed, token_ids=tokens)
+
+
+def drop_columns(batch: Batch, keep: Mapping[str, Tensor]) -> Batch:
+    """Make columns of the features missing, in all frames of a sample (M3S with ``axis: feature``).
+
+    Token ids have no columns: where text loses some, the batch goes on without ids, so that nothing leaks.
+
+    Args:
+        batch: the samples.
+        keep: modality -> (B, D_m) bool, False where a column goes; a modality that is not named stays whole.
+    """
+    features = dict(batch.features)
+    for modality, columns in keep.items():
+        values = features[modality]
+        features[modality] = torch.where(columns[:, None, :], values, torch.zeros_like(values))
+    return replace(batch, features=features, token_ids=None if "text" in keep else batch.token_ids)
