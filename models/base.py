@@ -1,7 +1,8 @@
 """What a model sees and gives. To add one, write models/<name>.py with a class ``Model``.
 
-Missing modalities become zeros here, in :func:`drop_modalities`, for every model and in no other place; models never
-draw masks. B is the batch size, T_m the longest sequence of modality m in the batch, D_m its columns, C the outputs.
+Missing modalities become zeros here, in :func:`drop_modalities`, for every model and in no other place;
+models never draw masks. B is the batch size, T_m the longest sequence of modality m in the batch, D_m its
+columns, C the outputs.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from pydantic import BaseModel, ConfigDict
@@ -27,15 +28,17 @@ class Batch:
         features: modality -> (B, T_m, D_m) float32; zeros at padding and wherever nothing is available.
         lengths: modality -> (B,) int64, at least 1.
         present: (B, 3) bool in the order text, audio, video: which modalities are available.
-        observed: modality -> (B, T_m) bool: frames that carry something (neither padding, nor dropped, nor faceless).
+        observed: modality -> (B, T_m) bool: frames that carry something (neither padding, nor dropped, nor
+            faceless).
         labels: (B,) int64 classes, or None.
         scores: (B,) float32, or None.
         ids: the samples' ids.
-        token_ids: (B, T_text) int64 ids of the text encoder's vocabulary without [CLS] and [SEP], 0 at padding,
-            or None: for models that fine-tune the encoder.
-        rows: (B,) int64, each sample's number among all samples of the dataset: for models that keep a state a sample.
-        complement: the same samples with just the *other* modalities available (MMIN Eq. 1), when the model asked
-            for it by ``needs_complement`` and is being trained; else None.
+        token_ids: (B, T_text) int64 ids of the text encoder's vocabulary without [CLS] and [SEP], 0 at
+            padding, or None: for models that fine-tune the encoder.
+        rows: (B,) int64, each sample's number among all samples of the dataset: for models that keep a state
+            a sample.
+        complement: the same samples with just the *other* modalities available (MMIN Eq. 1), when the model
+            asked for it by ``needs_complement`` and is being trained; else None.
     """
 
     features: Mapping[str, Tensor]
@@ -59,7 +62,8 @@ class Output:
 
     Attributes:
         prediction: (B, C) logits of a classification, or (B, 1) of a regression.
-        losses: name -> scalar; already weighted, their sum is minimised. Empty when there is nothing to train on.
+        losses: name -> scalar; already weighted, their sum is minimised. Empty when there is nothing to train
+            on.
         hidden: name -> (B, ...) whatever an analysis may want to see (joint and imagined embeddings).
     """
 
@@ -80,10 +84,11 @@ class Network(nn.Module, ABC):
     Class attributes:
         Settings: the schema of ``experiments.<name>.settings`` in params.yaml.
         needs_complement: whether training batches carry :attr:`Batch.complement`.
-        pretrained: the model (a file's name) whose trained weights this one starts from, or None. It is trained once
-            for a dataset, fold and seed, and handed to :meth:`load_pretrained`.
-        stages: the passes over the training samples that make one epoch, in order: name -> the parameter groups that
-            it trains with an optimiser of its own (empty: all of them). Nearly every model has just one.
+        pretrained: the model (a file's name) whose trained weights this one starts from, or None. It is
+            trained once for a dataset, fold and seed, and handed to :meth:`load_pretrained`.
+        stages: the passes over the training samples that make one epoch, in order: name -> the parameter
+            groups that it trains with an optimiser of its own (empty: all of them). Nearly every model has
+            just one.
     """
 
     Settings: ClassVar[type[ModelSettings]]
@@ -91,12 +96,30 @@ class Network(nn.Module, ABC):
     pretrained: ClassVar[str | None] = None
     stages: ClassVar[Mapping[str, tuple[str, ...]]] = {"all": ()}
 
+    def __init__(self, settings: Any, dims: Mapping[str, int], outputs: int) -> None:
+        """Build the network; every model takes just these three.
+
+        Args:
+            settings: an instance of the model's own :attr:`Settings`.
+            dims: columns D_m of text, audio and video.
+            outputs: C classes, or 1 for a regression.
+        """
+        super().__init__()
+
+    @classmethod
+    def recipe(cls, settings: Any) -> dict[str, Any]:
+        """Return how these settings want to be trained: fields of an experiment and their values.
+
+        They hold wherever ``experiments.<name>`` does not give the field itself. Empty: the usual defaults.
+        """
+        return {}
+
     @abstractmethod
     def forward(self, batch: Batch) -> Output:
         """Return prediction, losses (when the batch has labels or scores) and hidden states."""
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """Return the trainable parameters by name, so that an experiment can give a group its own learning rate."""
+        """Return the trainable parameters by name: an experiment can give each group its own learning rate."""
         return {"all": [parameter for parameter in self.parameters() if parameter.requires_grad]}
 
     def load_pretrained(self, network: nn.Module) -> None:
@@ -112,8 +135,8 @@ class Network(nn.Module, ABC):
 def drop_modalities(batch: Batch, present: Tensor) -> Batch:
     """Make modalities missing: the one place where they become zeros.
 
-    A missing modality is one all-zero frame, so that neither its content nor its length tells anything; the papers
-    say "zero vectors" and leave the length open (MMIN section 3.1.2). Token ids become one [UNK].
+    A missing modality is one all-zero frame, so that neither its content nor its length tells anything; the
+    papers say "zero vectors" and leave the length open (MMIN section 3.1.2). Token ids become one [UNK].
 
     Args:
         batch: samples with all that was recorded.
@@ -127,13 +150,14 @@ def drop_modalities(batch: Batch, present: Tensor) -> Batch:
     for index, modality in enumerate(MODALITIES):
         keep = present[:, index]
         length = torch.where(keep, batch.lengths[modality], torch.ones_like(batch.lengths[modality]))
-        features[modality] = torch.where(
-            keep[:, None, None], batch.features[modality], torch.zeros_like(batch.features[modality])
-        )
-        observed[modality] = batch.observed[modality] & keep[:, None]
+        longest = int(length.max()) if len(batch) else 0
+        values = batch.features[modality][:, :longest]
+        features[modality] = torch.where(keep[:, None, None], values, torch.zeros_like(values))
+        observed[modality] = batch.observed[modality][:, :longest] & keep[:, None]
         lengths[modality] = length
     tokens = batch.token_ids
     if tokens is not None:
+        tokens = tokens[:, : features["text"].shape[1]]
         unknown = torch.zeros_like(tokens)
         unknown[:, :1] = UNKNOWN_TOKEN
         tokens = torch.where(present[:, :1], tokens, unknown)

@@ -38,6 +38,10 @@ class StoreError(LacunaError):
     """An HDF5 file of features or masks is damaged, or does not belong to what it is used with."""
 
 
+class TrainingError(LacunaError):
+    """A network cannot be trained on, or with, what it was given."""
+
+
 class SystemLibraryError(LacunaError):
     """A library of the operating system is not installed; the message names its package."""
 

@@ -1,6 +1,7 @@
 """The schema of params.yaml, checked whole before any stage works.
 
-Sections are the stages' names. ``load_params`` is the only reader; a stage gets a checked object, never a raw dict.
+Sections are the stages' names. ``load_params`` is the only reader; a stage gets a checked object, never a raw
+dict.
 """
 
 from __future__ import annotations
@@ -156,17 +157,23 @@ class Experiment(Section):
     dataset: str
     model: str
     regime: str = "standard"
-    train_on: Literal["full", "missing", "augmented"] = "full"
+    # full: complete samples; missing: each under all six missing conditions; augmented: both; sampled: each
+    # under one of the six, drawn anew every epoch.
+    train_on: Literal["full", "missing", "augmented", "sampled"] = "full"
     evaluate_on: str = "conditions"
     settings: dict[str, Any] = {}  # the model's
     regime_settings: dict[str, Any] = {}
+    frame_rate_hz: dict[Modality, Annotated[float, Field(gt=0)]] = {}  # average neighbouring frames down to this
     runs: Annotated[int, Field(ge=1)] = 1  # seeds, from the root seed on
     epochs: Annotated[int, Field(ge=1)] = 100
     batch_size: Annotated[int, Field(ge=1)] = 128
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     learning_rates: dict[str, Annotated[float, Field(gt=0)]] = {}  # by parameter group, over learning_rate
+    decay_epochs: Annotated[int, Field(ge=0)] = 0  # the last so many epochs take the learning rate down to 0
+    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9  # Adam's
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     clip_norm: Annotated[float, Field(gt=0)] | None = None
+    clip_groups: bool = False  # clip each parameter group by itself
     patience: Annotated[int, Field(ge=1)] | None = None  # epochs without a better validation score
     select_by: str = "ua"
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -229,8 +236,8 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
     """Read and check params.yaml.
 
     Raises:
-        ParamsError: the file is absent, is not YAML, or says something that is not allowed; the message lists every
-            mistake with the key's path, what was found, what is allowed and the nearest name.
+        ParamsError: the file is absent, is not YAML, or says something that is not allowed; the message lists
+            every mistake with the key's path, what was found, what is allowed and the nearest name.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -277,8 +284,8 @@ def _check_names(path: Path, params: Params) -> None:
     def check(key: str, name: str, allowed: Any) -> bool:
         if name in allowed:
             return True
-        problems.append(f'{key}: found "{name}", expected one of: {", ".join(allowed)}.{nearest(name, allowed)}')
-        return False
+        problems.append(f'{key}: found "{name}", expected one of: {", ".join(allowed)}.{nearest(name,
+        allowed)}') return False
 
     for name, dataset in params.datasets.items():
         if check(f"datasets.{name}.loader", dataset.loader, loaders.names()):
@@ -289,7 +296,8 @@ def _check_names(path: Path, params: Params) -> None:
             key = f"datasets.{name}.{modality}"
             if check(f"{key}.extractor", chosen.extractor, extractors.names(modality)):
                 check(f"extractors.{modality}", chosen.extractor, getattr(params.extractors, modality))
-                problems += _check_settings(f"{key}.settings", extractors.find(modality, chosen.extractor), chosen.settings)
+                problems += _check_settings(f"{key}.settings", extractors.find(modality, chosen.extractor),
+                chosen.settings)
     for modality in MODALITIES:
         for name, settings in getattr(params.extractors, modality).items():
             key = f"extractors.{modality}.{name}"
@@ -332,7 +340,8 @@ def _problems(error: ValidationError, model: type[BaseModel], prefix: str) -> li
         found = item.get("input")
         if item["type"] == "extra_forbidden":
             allowed = _keys_at(model, item["loc"][:-1])
-            problems.append(f'{key}: unknown key; expected one of: {", ".join(allowed)}.{nearest(str(item["loc"][-1]), allowed)}')
+            problems.append(f'{key}: unknown key; expected one of: {",
+            ".join(allowed)}.{nearest(str(item["loc"][-1]), allowed)}')
         elif item["type"] == "missing":
             problems.append(f"{key}: missing; it has no default")
         else:

@@ -1,0 +1,204 @@
+"""MMIN, the Missing Modality Imagination Network.
+
+Paper: Zhao, Li, Jin, "Missing Modality Imagination Network for Emotion Recognition with Uncertain Missing
+Modalities", ACL 2021. From the *available* modalities the network imagines the embedding of the *missing*
+ones (forward), and from that again the one of the available (backward); the latent vectors on the way are
+what the emotion is read from.
+
+Where the paper and its reference code (AIM3-RUC/MMIN, MIT) differ, the paper is the default; with
+``variant: code`` each of these is the reference's choice:
+
+=================== ================================== ==========================================
+..                  paper                              code
+=================== ================================== ==========================================
+lambda 1, lambda 2  0.1, 0.1                           4.0, 2.0 (its IEMOCAP script)
+imagination losses  squared L2 norm (Eq. 6)            squared error, mean over all elements
+learning rate       1e-3, Adam                         2e-4, Adam with beta1 0.5
+epochs              at most 100                        30, then 30 of linear decay
+clipping            none                               norm 1.0, each sub-network by itself
+classifier          128, 64, C                         128, 128, C with dropout 0.5
+training set        six conditions of every sample     one of the six, drawn anew every epoch
+cascade             5 residual autoencoders            Linear-ReLU-Linear after them as well
+=================== ================================== ==========================================
+
+Rate, epochs, clipping and training set belong to the experiment (:meth:`Model.recipe`): they hold where
+params.yaml does not give them itself, so leave out ``train_on`` for the code's training set.
+
+From the reference: the target h of the backward loss is taken as it is, without a gradient (the paper calls
+it ground truth); ReLU behind every hidden layer of an autoencoder, the latent one among them.
+
+Deviations: padding never wins the maximum over time (the reference pools over zero padding); a missing
+modality is one zero frame; modalities stand in the order text, audio, video; the reference's normaliser on
+MSP-IMPROV saw its test speakers, ours sees the training part only. Its MSP-IMPROV script also shares the
+weights of both imagination networks; here they are always two, as in the paper.
+
+The encoders start from the full-modality baseline of the same fold and seed, and a frozen copy of it makes
+the targets (section 3.1.1). pipeline/train.py says with which settings that is trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from models import baseline
+from models.base import MODALITIES, Batch, ModelSettings, Network, Output
+from models.layers import mlp, task_loss
+
+AUTOENCODER = (baseline.JOINT, 256, 128, 64)  # and back: 384-256-128-64-128-256-384 (Table 3)
+BLOCKS = 5
+LATENT = AUTOENCODER[-1]
+# MMIN-AE: the sizes of one plain autoencoder with the parameters of five of the above (1,397,440; these:
+# 1,397,504), whose latent vector is as long as their five together.
+WIDE_AUTOENCODER = (baseline.JOINT, 756, 378, BLOCKS * LATENT)
+
+Weight = Annotated[float, Field(ge=0)]
+
+
+class MMINSettings(ModelSettings):
+    """Choices of MMIN; None takes what the variant has."""
+
+    variant: Literal["paper", "code"] = "paper"
+    imagination: Literal["cra", "ae"] = "cra"  # ae: MMIN-AE, one plain autoencoder as large as the cascade
+    cycle: bool = True  # False: MMIN-NoCycle, without the backward imagination
+    forward_weight: Weight | None = None  # lambda 1
+    backward_weight: Weight | None = None  # lambda 2
+    imagination_loss: Literal["norm", "mean"] | None = None  # Eq. 6, or the mean over all elements
+    dropout: Annotated[float, Field(ge=0, lt=1)] | None = None  # between the classifier's layers
+
+
+class ResidualAutoencoder(nn.Module):
+    """One phi_k of Eq. 2: 384-256-128-64-128-256-384."""
+
+    def __init__(self, sizes: tuple[int, ...] = AUTOENCODER) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(mlp(sizes), nn.ReLU())
+        self.decoder = mlp(sizes[::-1])
+
+    def forward(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the output (B, 384) and the latent vector c_k (B, 64)."""
+        latent = self.encoder(values)
+        return self.decoder(latent), latent
+
+
+class CascadeResidualAutoencoder(nn.Module):
+    """Eqs. 2 and 3: every block sees the input plus the outputs of all blocks before it.
+
+    Args:
+        blocks: B, how many residual autoencoders.
+        transition: the reference's Linear-ReLU-Linear after the cascade.
+    """
+
+    def __init__(self, blocks: int = BLOCKS, transition: bool = False) -> None:
+        super().__init__()
+        size = AUTOENCODER[0]
+        self.blocks = nn.ModuleList(ResidualAutoencoder() for _ in range(blocks))
+        self.transition = mlp((size, size, size)) if transition else nn.Identity()
+
+    def forward(self, embedding: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the imagined embedding h' (B, 384) and R = concat(c_1, ..., c_B), (B, B * 64)."""
+        total, latents = embedding, []  # h + sum of the outputs so far
+        for block in self.blocks:
+            output, latent = block(total)
+            total = total + output
+            latents.append(latent)
+        return self.transition(total), torch.cat(latents, dim=1)
+
+
+class Model(Network):
+    """Fig. 2(a) in training, Fig. 2(c) afterwards."""
+
+    Settings = MMINSettings
+    needs_complement = True
+    pretrained = "baseline"
+
+    def __init__(self, settings: MMINSettings, dims: Mapping[str, int], outputs: int) -> None:
+        super().__init__(settings, dims, outputs)
+        code = settings.variant == "code"
+
+        def choose(given: Any, paper: Any, reference: Any) -> Any:
+            return (reference if code else paper) if given is None else given
+
+        self.forward_weight = choose(settings.forward_weight, 0.1, 4.0)
+        self.backward_weight = choose(settings.backward_weight, 0.1, 2.0)
+        self.loss_kind = choose(settings.imagination_loss, "norm", "mean")
+        self.encoders = baseline.Encoders(dims)
+        self.teacher = baseline.Encoders(dims).requires_grad_(False).eval()
+        self.imagine_forward = self._imagination(settings)
+        self.imagine_backward = self._imagination(settings) if settings.cycle else None
+        hidden = 128 if code else 64
+        self.classifier = mlp((BLOCKS * LATENT, 128, hidden, outputs), choose(settings.dropout, 0.0, 0.5))
+        self.teacher.load_state_dict(self.encoders.state_dict())
+
+    @staticmethod
+    def _imagination(settings: MMINSettings) -> nn.Module:
+        if settings.imagination == "ae":
+            return ResidualAutoencoder(WIDE_AUTOENCODER)  # its output is h' itself, not a residual
+        return CascadeResidualAutoencoder(transition=settings.variant == "code")
+
+    @classmethod
+    def recipe(cls, settings: MMINSettings) -> dict[str, Any]:
+        """Return the paper's training set, or the reference's training for ``variant: code``."""
+        if settings.variant == "paper":
+            return {"train_on": "missing"}
+        return {
+            "train_on": "sampled",
+            "learning_rate": 2e-4,
+            "beta1": 0.5,
+            "epochs": 60,
+            "decay_epochs": 30,
+            "batch_size": 128,
+            "clip_norm": 1.0,
+            "clip_groups": True,
+        }
+
+    def load_pretrained(self, network: nn.Module) -> None:
+        """Start the encoders from a trained full-modality baseline; a frozen copy is the teacher."""
+        if not isinstance(network, baseline.Model):
+            raise TypeError(f"MMIN starts from the baseline's encoders, found {type(network).__name__}")
+        for encoders in (self.encoders, self.teacher):
+            encoders.load_state_dict(network.encoders.state_dict())
+
+    def train(self, mode: bool = True) -> Model:
+        """Set the mode of everything but the teacher, which never trains."""
+        super().train(mode)
+        self.teacher.eval()
+        return self
+
+    def forward(self, batch: Batch) -> Output:
+        """Return logits (B, C), the losses of Eq. 7, and embeddings.
+
+        The two losses of the imagination need the batch's complement: they are there in training only.
+        """
+        h = self.encoders(batch)  # Eq. 1
+        imagined, joint = self.imagine_forward(h)  # h' and R, Eqs. 2 and 3
+        logits = self.classifier(joint)  # Eq. 5, without its softmax
+        losses = task_loss(logits, batch)
+        hidden = {"embedding": h, "imagined": imagined, "joint": joint}
+        if batch.complement is not None:
+            with torch.no_grad():
+                target = self.teacher(batch.complement)  # h with a hat, Eq. 1
+            losses["forward"] = self.forward_weight * self._distance(target, imagined)
+            if self.imagine_backward is not None:
+                again, _ = self.imagine_backward(imagined)  # h'', Eq. 4
+                losses["backward"] = self.backward_weight * self._distance(h.detach(), again)
+            hidden["target"] = target
+        return Output(logits, losses, hidden)
+
+    def _distance(self, target: Tensor, imagined: Tensor) -> Tensor:
+        """Return Eq. 6: the mean over samples of the squared L2 norm; or the mean over elements."""
+        squares = (target.float() - imagined.float()).square()
+        return squares.sum(dim=1).mean() if self.loss_kind == "norm" else squares.mean()
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """Return the groups text, audio, video, imagination, imagination_backward and classifier."""
+        groups = {m: list(getattr(self.encoders, m).parameters()) for m in MODALITIES}
+        groups["imagination"] = list(self.imagine_forward.parameters())
+        if self.imagine_backward is not None:
+            groups["imagination_backward"] = list(self.imagine_backward.parameters())
+        groups["classifier"] = list(self.classifier.parameters())
+        return groups
