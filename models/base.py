@@ -119,7 +119,7 @@ class Network(nn.Module, ABC):
         """Return prediction, losses (when the batch has labels or scores) and hidden states."""
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """Return the trainable parameters by name: an experiment can give each group its own learning rate."""
+        """Return the trainable parameters by name: an experiment can give each its own rate."""
         return {"all": [parameter for parameter in self.parameters() if parameter.requires_grad]}
 
     def load_pretrained(self, network: nn.Module) -> None:

@@ -1,7 +1,6 @@
 """The schema of params.yaml, checked whole before any stage works.
 
-Sections are the stages' names. ``load_params`` is the only reader; a stage gets a checked object, never a raw
-dict.
+Sections are the stages' names. ``load_params`` is the only reader; a stage gets a checked object, never a raw dict.
 """
 
 from __future__ import annotations
@@ -163,7 +162,7 @@ class Experiment(Section):
     evaluate_on: str = "conditions"
     settings: dict[str, Any] = {}  # the model's
     regime_settings: dict[str, Any] = {}
-    frame_rate_hz: dict[Modality, Annotated[float, Field(gt=0)]] = {}  # average neighbouring frames down to this
+    frame_rate_hz: dict[Modality, Annotated[float, Field(gt=0)]] = {}  # average frames down to this rate
     runs: Annotated[int, Field(ge=1)] = 1  # seeds, from the root seed on
     epochs: Annotated[int, Field(ge=1)] = 100
     batch_size: Annotated[int, Field(ge=1)] = 128
@@ -236,8 +235,8 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
     """Read and check params.yaml.
 
     Raises:
-        ParamsError: the file is absent, is not YAML, or says something that is not allowed; the message lists
-            every mistake with the key's path, what was found, what is allowed and the nearest name.
+        ParamsError: the file is absent, is not YAML, or says something that is not allowed; the message lists every
+            mistake with the key's path, what was found, what is allowed and the nearest name.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -284,8 +283,8 @@ def _check_names(path: Path, params: Params) -> None:
     def check(key: str, name: str, allowed: Any) -> bool:
         if name in allowed:
             return True
-        problems.append(f'{key}: found "{name}", expected one of: {", ".join(allowed)}.{nearest(name,
-        allowed)}') return False
+        problems.append(f'{key}: found "{name}", expected one of: {", ".join(allowed)}.{nearest(name, allowed)}')
+        return False
 
     for name, dataset in params.datasets.items():
         if check(f"datasets.{name}.loader", dataset.loader, loaders.names()):
@@ -296,8 +295,7 @@ def _check_names(path: Path, params: Params) -> None:
             key = f"datasets.{name}.{modality}"
             if check(f"{key}.extractor", chosen.extractor, extractors.names(modality)):
                 check(f"extractors.{modality}", chosen.extractor, getattr(params.extractors, modality))
-                problems += _check_settings(f"{key}.settings", extractors.find(modality, chosen.extractor),
-                chosen.settings)
+                problems += _check_settings(f"{key}.settings", extractors.find(modality, chosen.extractor), chosen.settings)
     for modality in MODALITIES:
         for name, settings in getattr(params.extractors, modality).items():
             key = f"extractors.{modality}.{name}"
@@ -340,8 +338,7 @@ def _problems(error: ValidationError, model: type[BaseModel], prefix: str) -> li
         found = item.get("input")
         if item["type"] == "extra_forbidden":
             allowed = _keys_at(model, item["loc"][:-1])
-            problems.append(f'{key}: unknown key; expected one of: {",
-            ".join(allowed)}.{nearest(str(item["loc"][-1]), allowed)}')
+            problems.append(f'{key}: unknown key; expected one of: {", ".join(allowed)}.{nearest(str(item["loc"][-1]), allowed)}')
         elif item["type"] == "missing":
             problems.append(f"{key}: missing; it has no default")
         else:
