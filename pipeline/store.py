@@ -454,3 +454,72 @@ def read_arrays(path: Path, kind: str, schema: int, fix: str) -> dict[str, dict[
         except (OSError, ValueError) as error:
             raise StoreError(f"{path}: damaged ({error}). Remove it and run: {fix}") from error
     return result
+
+
+class ForeignArrays:
+    """An HDF5 file that somebody else's tools wrote, opened read-only: named arrays, each checked when it is read.
+
+    Args:
+        path: the file.
+        limit: more values than this in one array are refused before anything is read.
+
+    Raises:
+        StoreError: the file is absent, or no whole HDF5 file.
+    """
+
+    def __init__(self, path: Path, limit: int = 2**28) -> None:
+        self.path, self._limit = path, limit
+        if not path.is_file():
+            raise StoreError(f"{path}: there is no such file")
+        try:
+            self._file = h5py.File(path, "r")
+        except OSError as error:
+            raise StoreError(f"{path}: not a whole HDF5 file ({error}); fetch it again") from error
+
+    def __enter__(self) -> ForeignArrays:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def names(self, group: str = "/") -> list[str]:
+        """Return the names in a group, sorted.
+
+        Raises:
+            StoreError: there is no such group, or it cannot be read.
+        """
+        try:
+            node = self._file[group]
+            if not isinstance(node, h5py.Group):
+                raise StoreError(f'{self.path}, "{group}": found an array, expected a group')
+            return sorted(node)
+        except (KeyError, OSError, RuntimeError, ValueError) as error:
+            raise StoreError(f'{self.path}, "{group}": cannot be read ({error})') from error
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._file
+
+    def is_group(self, name: str) -> bool:
+        """Whether the name is there and stands for a group."""
+        return isinstance(self._file.get(name), h5py.Group)
+
+    def read(self, name: str) -> NDArray[Any]:
+        """Return an array of numbers, or of strings (as objects, decoded).
+
+        Raises:
+            StoreError: it is absent, too large, lies in another file, or its bytes are damaged; the message names it.
+        """
+        try:
+            link = self._file.get(name, getlink=True)
+            node = self._file[name]
+            if isinstance(link, h5py.ExternalLink) or not isinstance(node, h5py.Dataset) or node.external:
+                raise StoreError(f'{self.path}, "{name}": expected an array that lies in this file')
+            if node.size is None or node.size > self._limit:
+                raise StoreError(f'{self.path}, "{name}": found {node.size} values, at most {self._limit} are read')
+            array: NDArray[Any] = node[...]
+            if array.dtype.kind in "SO":
+                flat = [v.decode() if isinstance(v, bytes) else str(v) for v in array.ravel()]
+                array = np.array(flat, dtype=object).reshape(array.shape)
+            return array
+        except (KeyError, OSError, RuntimeError, ValueError) as error:
+            raise StoreError(f'{self.path}, "{name}": cannot be read ({error})') from error
