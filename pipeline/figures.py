@@ -1,0 +1,213 @@
+"""The report's figures, as SVG: results by condition, and learning curves.
+
+Equal data give equal bytes: ids are hashed with a fixed salt and no date is written. Text stays text. A figure is
+drawn once with marker colours, which :func:`inline` turns into the page's own (so that it follows a dark theme) and
+:func:`standalone` into fixed ones for a file of its own.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from typing import Any
+
+# Colours of the light page. A series' colour is told apart without hue as well: each has its own marker.
+INK, MUTED, GRID, PAPER = "#1b1f24", "#5b636d", "#d9dde2", "#ffffff"
+SERIES = ("#68707b", "#b4570a", "#0b63a5", "#107a5a", "#8a3f9e", "#b3243f", "#5f6b00", "#00727f")
+MARKERS = ("o", "s", "D", "^", "v", "P", "X", "p")
+_ROLES = {"ink": INK, "muted": MUTED, "grid": GRID, "paper": PAPER} | {
+    f"s{index}": colour for index, colour in enumerate(SERIES)
+}
+_DARK = {"ink": "#e9ebee", "muted": "#a2aab4", "grid": "#343a41", "paper": "#14171a"} | {
+    f"s{index}": colour
+    for index, colour in enumerate(
+        ("#a4adb8", "#ef9a4c", "#6fb4f0", "#4fc49a", "#c58ad6", "#f07f92", "#b9c653", "#4cc3d0")
+    )
+}
+# What is drawn: colours that occur nowhere else, so that they can be replaced in the text of the SVG.
+_DRAWN = {role: f"#7e57{index:02x}" for index, role in enumerate(_ROLES)}
+
+
+@dataclass(frozen=True)
+class Series:
+    """One experiment's numbers over the conditions.
+
+    Attributes:
+        name: what the legend says.
+        place: which colour and marker it has.
+        means: condition -> mean; a condition that was not evaluated is absent.
+        deviations: condition -> standard deviation, or absent where there is a single number.
+    """
+
+    name: str
+    place: int
+    means: Mapping[str, float]
+    deviations: Mapping[str, float] = field(default_factory=dict)
+
+
+def by_condition(
+    series: Sequence[Series], conditions: Mapping[str, str], metric: str, chance: float | None, width_px: int
+) -> str:
+    """Return a dot plot: a row for each condition, a dot and a deviation bar for each experiment.
+
+    Args:
+        series: the experiments, from top to bottom within a row.
+        conditions: key -> what the axis says, from top to bottom.
+        metric: the label of the value axis.
+        chance: where a guess would be, or None.
+        width_px: the width the page shows it at.
+    """
+    rows = len(conditions)
+    step = min(0.22, 0.66 / max(len(series), 1))
+    row_px = max(30, 11 * len(series) + 12)
+    height_px = rows * row_px + 58
+    figure, axes = _axes(width_px, height_px)
+    for position, key in enumerate(conditions):
+        if position % 2 == 0:
+            axes.axhspan(position - 0.5, position + 0.5, color=_DRAWN["grid"], alpha=0.28, lw=0)
+        for index, one in enumerate(series):
+            if key not in one.means:
+                continue
+            y = position + (index - (len(series) - 1) / 2) * step
+            colour = _DRAWN[f"s{one.place % len(SERIES)}"]
+            spread = one.deviations.get(key)
+            if spread:
+                mean = one.means[key]
+                axes.plot([mean - spread, mean + spread], [y, y], color=colour, lw=1.6, alpha=0.45, zorder=2)
+            axes.plot(
+                [one.means[key]],
+                [y],
+                MARKERS[one.place % len(MARKERS)],
+                color=colour,
+                ms=6,
+                mec=_DRAWN["paper"],
+                mew=0.8,
+                zorder=3,
+            )
+    if chance is not None:
+        axes.axvline(chance, color=_DRAWN["muted"], lw=1, ls=(0, (2, 3)), zorder=1)
+        axes.annotate(
+            "chance",
+            (chance, rows - 0.5),
+            (3, 3),
+            textcoords="offset points",
+            color=_DRAWN["muted"],
+            fontsize=10,
+            va="bottom",
+        )
+    axes.set_ylim(rows - 0.5, -0.5)
+    axes.set_yticks(range(rows), list(conditions.values()), fontsize=12, color=_DRAWN["ink"])
+    axes.tick_params(axis="y", length=0, pad=8)
+    axes.xaxis.grid(True, color=_DRAWN["grid"], lw=0.8)
+    axes.set_xlabel(metric, color=_DRAWN["muted"], fontsize=11)
+    return _svg(figure)
+
+
+def curves(
+    panels: Sequence[tuple[str, Mapping[str, Sequence[float]]]], colour: int, width_px: int = 340, height_px: int = 250
+) -> str:
+    """Return learning curves: one panel below the other over a shared epoch axis.
+
+    Args:
+        panels: (label, {fold and run: values, one an epoch}); a NaN leaves a gap. The heavy line is the mean over
+            what still ran at that epoch.
+        colour: the experiment's place among the series.
+        width_px: the width the page shows it at.
+        height_px: its height.
+    """
+    figure, axes = _axes(width_px, height_px, rows=len(panels))
+    every = [axes] if len(panels) == 1 else list(axes)
+    shade = _DRAWN[f"s{colour % len(SERIES)}"]
+    for place, (label, lines) in zip(every, panels, strict=True):
+        longest = max((len(line) for line in lines.values()), default=0)
+        for line in lines.values():
+            marker = "." if len(line) == 1 else ""
+            place.plot(range(1, len(line) + 1), line, color=shade, lw=0.8, alpha=0.35, marker=marker)
+        means = [_mean([line[e] for line in lines.values() if e < len(line)]) for e in range(longest)]
+        place.plot(range(1, longest + 1), means, color=shade, lw=2, marker="." if longest == 1 else "")
+        place.yaxis.grid(True, color=_DRAWN["grid"], lw=0.8)
+        place.set_title(label, loc="left", fontsize=11, color=_DRAWN["muted"], pad=4)
+        place.xaxis.get_major_locator().set_params(integer=True, nbins=5)
+        place.yaxis.get_major_locator().set_params(nbins=4)
+    every[-1].set_xlabel("epoch", color=_DRAWN["muted"], fontsize=11)
+    return _svg(figure)
+
+
+def inline(svg: str, prefix: str, title: str, description: str) -> str:
+    """Return the SVG as an element for a page: its colours are the page's, its ids are its own, it is described.
+
+    Args:
+        svg: what one of the drawing functions returned.
+        prefix: a name that no other figure of the page has; it goes before every id.
+        title: the element's accessible name.
+        description: what a reader who does not see it should know.
+    """
+    body = svg[svg.index("<svg") :]
+    body = re.sub(r"<(metadata|style)\b.*?</\1>", "", body, flags=re.S)
+    body = body.replace("'DejaVu Sans', sans-serif", "inherit")
+    body = re.sub(r'\s(xmlns(:\w+)?|version|width|height)="[^"]*"', "", body[: body.index(">")]) + body[body.index(">") :]
+    body = re.sub(r'\bid="', f'id="{prefix}-', body)
+    body = re.sub(r'href="#', f'href="#{prefix}-', body).replace("url(#", f"url(#{prefix}-")
+    for role, drawn in _DRAWN.items():
+        body = body.replace(drawn, f"var(--{role})")
+    head = (
+        f'<svg role="img" aria-labelledby="{prefix}-name {prefix}-words"'
+        f"{body[4 : body.index('>')]}>"
+        f'<title id="{prefix}-name">{escape(title)}</title><desc id="{prefix}-words">{escape(description)}</desc>'
+    )
+    return head + body[body.index(">") + 1 :]
+
+
+def standalone(svg: str) -> str:
+    """Return the SVG for a file of its own, in the light page's colours."""
+    for role, drawn in _DRAWN.items():
+        svg = svg.replace(drawn, _ROLES[role])
+    return svg
+
+
+def page_colours() -> dict[str, tuple[str, str]]:
+    """Return role -> colour on a light and on a dark page."""
+    return {role: (colour, _DARK[role]) for role, colour in _ROLES.items()}
+
+
+def _mean(values: Sequence[float]) -> float:
+    finite = [value for value in values if math.isfinite(value)]
+    return math.fsum(finite) / len(finite) if finite else math.nan
+
+
+def _axes(width_px: int, height_px: int, rows: int = 1) -> tuple[Any, Any]:
+    """Return a figure without pyplot's global state; 72 dots an inch, so that a point is a pixel of the page."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width_px / 72, height_px / 72), dpi=72, layout="constrained")
+    axes = figure.subplots(rows, 1, sharex=True)
+    for place in [axes] if rows == 1 else axes:
+        for side in ("top", "right", "left"):
+            place.spines[side].set_visible(False)
+        place.spines["bottom"].set_color(_DRAWN["grid"])
+        place.tick_params(colors=_DRAWN["muted"], labelsize=11, length=0)
+        place.set_axisbelow(True)
+        place.patch.set_alpha(0)
+    figure.patch.set_alpha(0)
+    return figure, axes
+
+
+def _svg(figure: Any) -> str:
+    import matplotlib as mpl
+
+    settings = {
+        "svg.fonttype": "none",
+        "svg.hashsalt": "lacuna",
+        "font.family": "sans-serif",
+        "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib: the layout is the same everywhere
+        "axes.unicode_minus": True,
+        "text.parse_math": False,  # a dollar in a name is a dollar
+    }
+    buffer = io.StringIO()
+    with mpl.rc_context(settings):
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    return buffer.getvalue()
