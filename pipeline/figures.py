@@ -50,7 +50,7 @@ class Series:
 
 
 def by_condition(
-    series: Sequence[Series], conditions: Mapping[str, str], metric: str, chance: float | None, width_px: int
+    series: Sequence[Series], conditions: Mapping[str, str], metric: str, chance: float | None, width_px: int, rule: str = ""
 ) -> str:
     """Return a dot plot: a row for each condition, a dot and a deviation bar for each experiment.
 
@@ -60,6 +60,7 @@ def by_condition(
         metric: the label of the value axis.
         chance: where a guess would be, or None.
         width_px: the width the page shows it at.
+        rule: the condition above which a line is drawn, to set off the sums; or none.
     """
     rows = len(conditions)
     step = min(0.22, 0.66 / max(len(series), 1))
@@ -67,8 +68,10 @@ def by_condition(
     height_px = rows * row_px + 58
     figure, axes = _axes(width_px, height_px)
     for position, key in enumerate(conditions):
-        if position % 2 == 0:
+        if position % 2 == 0:  # a band, so that the eye stays in the row
             axes.axhspan(position - 0.5, position + 0.5, color=_DRAWN["grid"], alpha=0.28, lw=0)
+        if key == rule:
+            axes.axhline(position - 0.5, color=_DRAWN["muted"], lw=0.8)
         for index, one in enumerate(series):
             if key not in one.means:
                 continue
@@ -108,7 +111,7 @@ def by_condition(
 
 
 def curves(
-    panels: Sequence[tuple[str, Mapping[str, Sequence[float]]]], colour: int, width_px: int = 340, height_px: int = 250
+    panels: Sequence[tuple[str, Mapping[str, Sequence[float]]]], colour: int, width_px: int = 300, height_px: int = 250
 ) -> str:
     """Return learning curves: one panel below the other over a shared epoch axis.
 

@@ -413,7 +413,7 @@ def verdicts(comparison: Comparison) -> list[Verdict]:
         detail = (
             f"{_metric(metric)} {'averaged over the six missing conditions' if condition == AVERAGE else where} is "
             f"{mine.mean:.3f} against {theirs.mean:.3f} ({_signed(test.difference)}); better in {wins} of "
-            f"{test.pairs} pairs of fold and run; {_p_words(test)}."
+            f"{comparison.unit}; {_p_words(test)}."
         )
         augmented = comparison.augmented
         if augmented is not None and one is not augmented:
@@ -457,11 +457,11 @@ def _signed(value: float) -> str:
 def _p_words(test: PairedTest) -> str:
     if test.p is None:
         return "no t-test: " + ("a single pair" if test.pairs < 2 else "the difference is the same in every pair")
-    return f"{_p(test.p)}, two-tailed paired t-test over {test.pairs} pairs"
+    return f"{_p(test.p)}, two-tailed paired t-test, {test.pairs} pairs"
 
 
 def _p(value: float) -> str:
-    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
+    return "p\u00a0<\u00a00.001" if value < 0.001 else f"p\u00a0=\u00a0{value:.3f}"
 
 
 # --- tables -------------------------------------------------------------------------------------------------------
@@ -823,7 +823,7 @@ def _result_figure(comparison: Comparison, drawn: dict[str, str]) -> dict[str, A
     title = f"{_metric(metric)} by condition on {_corpus_words(comparison.dataset)}"
     parts = {}
     for kind, labels, width in (("wide", words, 820), ("narrow", short, 330)):
-        svg = figures.by_condition(series, labels, _metric(metric), _chance(comparison), width)
+        svg = figures.by_condition(series, labels, _metric(metric), _chance(comparison), width, AVERAGE)
         parts[kind] = Markup(figures.inline(svg, f"{comparison.dataset.name}-{kind}", title, described))  # noqa: S704
         if kind == "wide":
             drawn[name] = svg
