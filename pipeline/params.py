@@ -273,7 +273,7 @@ class _UniqueKeyLoader(yaml.SafeLoader):
 def module_names(package: str) -> tuple[str, ...]:
     """Return the names that params.yaml may use for loaders, models and regimes: their files."""
     folder = Path(str(importlib.import_module(package).__file__)).parent
-    reserved = {"__init__", "base", "layers"}
+    reserved = {"__init__", "base", "layers", "parts", "blocks"}
     return tuple(sorted(path.stem for path in folder.glob("*.py") if path.stem not in reserved))
 
 

@@ -1,0 +1,171 @@
+"""MISA: modality-invariant and -specific representations (Hazarika, Zimmermann, Poria 2020, ACM MM).
+
+Each modality is summarised to one vector, projected to 128, and seen through two encoders: a private one of
+its own and a shared one of all. The six vectors attend to each other and are read out together.
+
+Taken from the authors' code (declare-lab/MISA), where the paper leaves it open: the masked mean over BERT's
+states, the two stacked bidirectional LSTMs whose hidden size is the features' own, sigmoid encoders (so that
+CMD's interval is [0, 1]), the 2-head transformer layer, 768 -> 384 -> C with dropout 0.5, the weights 0.3,
+1.0, 1.0.
+
+Deviations:
+- The paper writes the difference loss as a squared Frobenius norm. The authors' code takes the mean over its
+  128 x 128 entries, and the weight 0.3, tuned with that code, means something only there: ``difference:
+  mean`` is the default, ``difference: sum`` the paper's letter.
+- The code leaves the length out of the gradient of the row normalisation, and crashes or gives NaN for equal
+  samples, where a norm is 0. Here the gradient is whole, and that of a norm at 0 is 0.
+- ``audio_hidden`` and ``video_hidden`` may be set; wide features would otherwise make wide LSTMs.
+- Classification is cross-entropy, regression the squared error, as in the paper.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from models.base import MODALITIES, Batch, Network, Output
+from models.layers import task_loss
+from models.parts import StackedBiLstm, TextEncoder, TextSettings, split_parameters
+
+MOMENTS = 5
+PAIRS = (("text", "audio"), ("text", "video"), ("audio", "video"))
+
+
+class MISASettings(TextSettings):
+    """MISA's settings; the defaults are the authors' for CMU-MOSI.
+
+    Attributes:
+        audio_hidden, video_hidden: the LSTMs' hidden size; none: as many as the features' columns.
+        hidden: the width of the representations.
+        dropout: before the last layer.
+        difference: how orthogonality is counted, see the module.
+        difference_weight, similarity_weight, reconstruction_weight: of the three losses beside the task's.
+    """
+
+    audio_hidden: Annotated[int, Field(ge=1)] | None = None
+    video_hidden: Annotated[int, Field(ge=1)] | None = None
+    hidden: Annotated[int, Field(ge=2, multiple_of=2)] = 128
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    difference: Literal["mean", "sum"] = "mean"
+    difference_weight: Annotated[float, Field(ge=0)] = 0.3
+    similarity_weight: Annotated[float, Field(ge=0)] = 1.0
+    reconstruction_weight: Annotated[float, Field(ge=0)] = 1.0
+
+
+class Model(Network):
+    """MISA. ``outputs`` is the number of classes, or 1 for a regression."""
+
+    Settings = MISASettings
+
+    def __init__(self, settings: MISASettings, dims: Mapping[str, int], outputs: int) -> None:
+        super().__init__(settings, dims, outputs)
+        self.settings = settings
+        self.outputs = outputs
+        width = settings.hidden
+        audio = settings.audio_hidden or dims["audio"]
+        video = settings.video_hidden or dims["video"]
+        self.text = TextEncoder(settings, dims["text"])
+        self.audio = StackedBiLstm(dims["audio"], audio)
+        self.video = StackedBiLstm(dims["video"], video)
+        sizes = {"text": self.text.size, "audio": 4 * audio, "video": 4 * video}
+        self.project = nn.ModuleDict(
+            {m: nn.Sequential(nn.Linear(sizes[m], width), nn.ReLU(), nn.LayerNorm(width)) for m in MODALITIES}
+        )
+        self.private = nn.ModuleDict({m: _encoder(width) for m in MODALITIES})
+        self.shared = _encoder(width)
+        self.reconstruct = nn.ModuleDict({m: nn.Linear(width, width) for m in MODALITIES})
+        self.attend = nn.TransformerEncoderLayer(width, nhead=2, batch_first=True)
+        self.head = nn.Sequential(
+            nn.Linear(6 * width, 3 * width),
+            nn.Dropout(settings.dropout),
+            nn.ReLU(),
+            nn.Linear(3 * width, outputs),
+        )
+
+    @classmethod
+    def recipe(cls, settings: MISASettings) -> dict[str, Any]:
+        """Return the authors' training for CMU-MOSI."""
+        return {"learning_rate": 1e-4, "batch_size": 64, "patience": 6}
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """Return the groups text, audio, video (the encoders) and rest; an empty one is left out."""
+        return split_parameters(self, {"text": self.text, "audio": self.audio, "video": self.video})
+
+    def forward(self, batch: Batch) -> Output:
+        """Return prediction, losses and the six representations (each (B, 128))."""
+        summary = {
+            "text": self.text(batch)[1],
+            "audio": self.audio(batch.features["audio"], batch.lengths["audio"]),
+            "video": self.video(batch.features["video"], batch.lengths["video"]),
+        }
+        projected = {m: self.project[m](summary[m]) for m in MODALITIES}
+        private = {m: self.private[m](projected[m]) for m in MODALITIES}
+        shared = {m: self.shared(projected[m]) for m in MODALITIES}
+        tokens = torch.stack([*private.values(), *shared.values()], dim=1)  # (B, 6, 128)
+        joint = self.attend(tokens).flatten(start_dim=1)
+        prediction = self.head(joint)
+        hidden = {
+            "joint": joint,
+            **{f"{m}_private": v for m, v in private.items()},
+            **{f"{m}_shared": v for m, v in shared.items()},
+        }
+        losses = task_loss(prediction, batch)
+        if batch.scores is not None and "regression" in losses:
+            losses["regression"] = functional.mse_loss(prediction.squeeze(1), batch.scores)
+        if losses:
+            restored = [
+                functional.mse_loss(self.reconstruct[m](private[m] + shared[m]), projected[m])
+                for m in MODALITIES
+            ]
+            losses["difference"] = self.settings.difference_weight * self._difference(private, shared)
+            losses["similarity"] = self.settings.similarity_weight * similarity(shared)
+            losses["reconstruction"] = self.settings.reconstruction_weight * torch.stack(restored).mean()
+        return Output(prediction, losses, hidden)
+
+    def _difference(self, private: Mapping[str, Tensor], shared: Mapping[str, Tensor]) -> Tensor:
+        """Private against shared of each modality, and private against private of each pair (Eq. 8)."""
+        pairs = [(private[m], shared[m]) for m in MODALITIES]
+        pairs += [(private[a], private[b]) for a, b in PAIRS]
+        return torch.stack([overlap(a, b, self.settings.difference) for a, b in pairs]).sum()
+
+
+def _encoder(width: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(width, width), nn.Sigmoid())
+
+
+def overlap(first: Tensor, second: Tensor, reduce: str = "mean") -> Tensor:
+    """Return how far two sets of representations are from orthogonal (Eq. 8): || A^T B ||^2.
+
+    Args:
+        first, second: (B, D). The batch's mean is taken off each, then each row is brought to length 1.
+        reduce: ``sum`` for the squared Frobenius norm, ``mean`` for that over D * D.
+    """
+    a = functional.normalize(first - first.mean(dim=0), dim=1)
+    b = functional.normalize(second - second.mean(dim=0), dim=1)
+    squares = (a.T @ b).square()
+    return squares.sum() if reduce == "sum" else squares.mean()
+
+
+def cmd(first: Tensor, second: Tensor, moments: int = MOMENTS) -> Tensor:
+    """Return the central moment discrepancy of two (B, D) samples of values in [0, 1] (Eqs. 5 to 7).
+
+    The distance of the means plus those of the central moments 2 to ``moments``; with the interval's length
+    1, no term is scaled.
+    """
+    mean_first, mean_second = first.mean(dim=0), second.mean(dim=0)
+    total = torch.linalg.vector_norm(mean_first - mean_second)
+    first, second = first - mean_first, second - mean_second
+    for order in range(2, moments + 1):
+        gap = first.pow(order).mean(dim=0) - second.pow(order).mean(dim=0)
+        total = total + torch.linalg.vector_norm(gap)
+    return total
+
+
+def similarity(shared: Mapping[str, Tensor]) -> Tensor:
+    """Return the mean CMD of the three pairs of shared representations."""
+    return torch.stack([cmd(shared[a], shared[b]) for a, b in PAIRS]).mean()

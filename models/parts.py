@@ -1,0 +1,157 @@
+"""What MISA, MMIM and Self-MM share: BERT or frozen text features, recurrent summaries, parameter groups."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils.rnn import pack_padded_sequence
+
+from models.base import Batch, ModelSettings
+
+CLS, SEP = 101, 102  # in every BERT vocabulary, like [UNK] 100 and padding 0
+
+
+class TextSettings(ModelSettings):
+    """How a model reads its text.
+
+    Attributes:
+        text: ``features``, the extractor's frozen ones, or ``tokens``: a BERT inside the model, trained with
+            it.
+        encoder: the folder of that BERT (Hugging Face: config.json, model.safetensors).
+        frozen_layers: how many of its first layers are not trained; where there are any, nor are its
+            embeddings.
+    """
+
+    text: Literal["tokens", "features"] = "features"
+    encoder: Path = Path("data/assets/bert")
+    frozen_layers: Annotated[int, Field(ge=0)] = 0
+
+
+class TextEncoder(nn.Module):
+    """One vector a sample from its text.
+
+    Attributes:
+        size: H, the columns of what :meth:`forward` returns.
+    """
+
+    def __init__(self, settings: TextSettings, columns: int) -> None:
+        """Build it.
+
+        Args:
+            settings: which text, and from where.
+            columns: D of the text features; H when those are used.
+        """
+        super().__init__()
+        self.bert: nn.Module | None = None
+        self.size = columns
+        if settings.text == "tokens":
+            self.bert, self.size, self._longest = _load_bert(settings.encoder, settings.frozen_layers)
+
+    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Summarise the text of each sample.
+
+        Returns:
+            (first, mean), both (B, H) float32: with tokens the last hidden state at [CLS], and its mean over
+            all that is not padding, [CLS] and [SEP] included. Frozen features have no [CLS]: both are their
+            mean over the sample's frames, where missing frames count as the zeros they are.
+        """
+        if self.bert is None:
+            values, lengths = batch.features["text"], batch.lengths["text"]
+            mean = masked_mean(values, positions_before(lengths, values.shape[1]))
+            return mean, mean
+        if batch.token_ids is None:
+            raise ValueError(
+                "found no token ids, expected them: text: tokens needs a text extractor that stores ids "
+                "(bert), and masks over frames, not columns. Set text: features in the settings otherwise"
+            )
+        ids = add_specials(batch.token_ids[:, : self._longest - 2])
+        mask = ids != 0
+        states: Tensor = self.bert(input_ids=ids, attention_mask=mask.long()).last_hidden_state
+        return states[:, 0], masked_mean(states, mask)
+
+
+def _load_bert(folder: Path, frozen_layers: int) -> tuple[nn.Module, int, int]:
+    """Return the encoder, its hidden size and its longest input."""
+    from transformers import AutoModel
+
+    if not (folder / "config.json").is_file():
+        raise FileNotFoundError(
+            f"{folder}: found no config.json, expected the folder of a Hugging Face encoder. "
+            f"Run: dvc repro assets, or set settings.encoder"
+        )
+    bert = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True).float()
+    bert.pooler = None  # feeds nothing here
+    if frozen_layers:
+        for part in (bert.embeddings, *bert.encoder.layer[:frozen_layers]):
+            part.requires_grad_(False)
+    return bert, int(bert.config.hidden_size), int(bert.config.max_position_embeddings)
+
+
+def add_specials(token_ids: Tensor) -> Tensor:
+    """Put [CLS] before and [SEP] behind each row of ids: (B, T) with 0 at padding -> (B, T + 2)."""
+    count = (token_ids != 0).sum(dim=1)
+    ids = functional.pad(token_ids, (1, 1))
+    ids[:, 0] = CLS
+    return ids.scatter(1, count[:, None] + 1, SEP)
+
+
+def positions_before(lengths: Tensor, longest: int) -> Tensor:
+    """Return (B, longest) bool, True at the first ``lengths[b]`` positions of row b."""
+    return torch.arange(longest, device=lengths.device) < lengths[:, None]
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Return the mean over time of (B, T, D) values where the (B, T) mask is True; else zeros."""
+    weights = mask.to(values.dtype)[:, :, None]
+    return (values * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
+
+
+class LastState(nn.Module):
+    """A one-layer LSTM's state at each sample's last frame: (B, T, D) -> (B, H)."""
+
+    def __init__(self, columns: int, hidden: int) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(columns, hidden, batch_first=True)
+
+    def forward(self, values: Tensor, lengths: Tensor) -> Tensor:
+        """Run over padded (B, T, D) values; what stands behind ``lengths`` (B,) changes nothing."""
+        states, _ = self.lstm(values)
+        last = (lengths - 1)[:, None, None].expand(-1, 1, states.shape[2])
+        return states.gather(1, last).squeeze(1)
+
+
+class StackedBiLstm(nn.Module):
+    """MISA's recurrent encoder: two bidirectional LSTMs with a LayerNorm between, final states of all four
+    joined.
+
+    (B, T, D) -> (B, 4 H).
+    """
+
+    def __init__(self, columns: int, hidden: int) -> None:
+        super().__init__()
+        self.first = nn.LSTM(columns, hidden, batch_first=True, bidirectional=True)
+        self.norm = nn.LayerNorm(2 * hidden)
+        self.second = nn.LSTM(2 * hidden, hidden, batch_first=True, bidirectional=True)
+
+    def forward(self, values: Tensor, lengths: Tensor) -> Tensor:
+        """Run over padded (B, T, D) values; what stands behind ``lengths`` (B,) changes nothing."""
+        on_cpu = lengths.cpu()
+        packed = pack_padded_sequence(values, on_cpu, batch_first=True, enforce_sorted=False)
+        states, (final_first, _) = self.first(packed)
+        states = states._replace(data=self.norm(states.data))
+        _, (final_second, _) = self.second(states)
+        return torch.cat([*final_first, *final_second], dim=1)
+
+
+def split_parameters(network: nn.Module, parts: Mapping[str, nn.Module]) -> dict[str, list[nn.Parameter]]:
+    """Return the trainable parameters of the named parts, and the others as ``rest``, but no empty group."""
+    groups = {name: [p for p in part.parameters() if p.requires_grad] for name, part in parts.items()}
+    taken = {id(p) for group in groups.values() for p in group}
+    groups["rest"] = [p for p in network.parameters() if p.requires_grad and id(p) not in taken]
+    return {name: group for name, group in groups.items() if group}

@@ -1,0 +1,274 @@
+"""Self-MM: self-supervised multi-task learning of unimodal labels (Yu, Xu, Yuan, Wu 2021, AAAI).
+
+One network for the multimodal task and three for the unimodal ones, on the same encoders. There are no
+unimodal labels: from the second epoch on they are made from the multimodal ones, by how much nearer a
+sample's unimodal representation is to the centre of the positive samples than to that of the negative ones,
+against the same of its fusion (section 3.3).
+
+Taken from the authors' code (thuiar/Self-MM) where the paper leaves it open: the sizes (text 32, audio 16,
+video 32, fusion 128), ReLU layers, a Linear behind the LSTMs, labels clamped to the label's range.
+
+State over epochs, one row a sample (:attr:`Batch.rows`): the labels, and the latest representations, from
+which the centres are computed at each use. They are buffers, so they are saved with the weights and survive a
+resume.
+
+Deviations:
+- Distances are squared, as in the paper (Eq. 9); ``distance: norm`` is the code's.
+- A label stays as it is while a centre has no sample. A ratio alpha_s / alpha_m at alpha_m = 0 is cut by the
+  clamp instead of becoming NaN. A last batch of one sample works.
+- Classification, which neither knows: each class is a polarity of its own (+1 the sample's class, -1
+  another), so that every class has its positive and negative centre; labels are clamped to [-1, 1]; the
+  unimodal heads learn (label + 1) / 2 by binary cross-entropy, with the same weights tanh |y_s - y_m|; the
+  multimodal head learns the class by cross-entropy.
+- With frozen text features there is no [CLS]: their mean over time stands for it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from models.base import MODALITIES, Batch, Network, Output
+from models.layers import task_loss
+from models.parts import LastState, TextEncoder, TextSettings, split_parameters
+
+VIEWS = ("fusion", *MODALITIES)
+EPSILON = 1e-8
+
+
+class SelfMMSettings(TextSettings):
+    """Self-MM's settings; the defaults are the authors' for CMU-MOSI.
+
+    Attributes:
+        audio_hidden, video_hidden: the LSTMs' hidden size; what they give has the sizes 16 and 32.
+        fusion: the width of the fusion.
+        dropout: before each of the four readouts.
+        label_limit: labels of a regression stay in [-limit, limit]: 3 for MOSI and MOSEI, 1 for SIMS.
+        distance: ``squared``, the paper's, or ``norm``, the code's.
+    """
+
+    audio_hidden: Annotated[int, Field(ge=1)] = 16
+    video_hidden: Annotated[int, Field(ge=1)] = 32
+    fusion: Annotated[int, Field(ge=1)] = 128
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    label_limit: Annotated[float, Field(gt=0)] = 3.0
+    distance: Literal["squared", "norm"] = "squared"
+
+
+class Model(Network):
+    """Self-MM. ``outputs`` is the number of classes, or 1 for a regression."""
+
+    Settings = SelfMMSettings
+    seen: Tensor
+
+    def __init__(self, settings: SelfMMSettings, dims: Mapping[str, int], outputs: int) -> None:
+        super().__init__(settings, dims, outputs)
+        self.settings = settings
+        self.outputs = outputs
+        self.epoch = 1
+        self.limit = settings.label_limit if outputs == 1 else 1.0
+        self.text = TextEncoder(settings, dims["text"])
+        self.audio = Summary(dims["audio"], settings.audio_hidden, 16)
+        self.video = Summary(dims["video"], settings.video_hidden, 32)
+        sizes = {"text": self.text.size, "audio": 16, "video": 32}
+        sizes["fusion"] = sum(sizes.values())
+        self.widths = {"fusion": settings.fusion, "text": 32, "audio": 16, "video": 32}
+        self.represent = nn.ModuleDict(
+            {
+                v: nn.Sequential(nn.Dropout(settings.dropout), nn.Linear(sizes[v], self.widths[v]), nn.ReLU())
+                for v in VIEWS
+            }
+        )
+        self.read_out = nn.ModuleDict(
+            {
+                v: nn.Sequential(
+                    nn.Linear(self.widths[v], self.widths[v]), nn.ReLU(), nn.Linear(self.widths[v], outputs)
+                )
+                for v in VIEWS
+            }
+        )
+        self.register_buffer("seen", torch.zeros(0, dtype=torch.bool))
+        for v in VIEWS:  # the labels of "fusion" are the multimodal ones
+            self.register_buffer(f"labels_{v}", torch.zeros(0, outputs))
+            self.register_buffer(f"latest_{v}", torch.zeros(0, self.widths[v]))
+
+    @classmethod
+    def recipe(cls, settings: SelfMMSettings) -> dict[str, Any]:
+        """Return the authors' training for CMU-MOSI; M3S takes its three rates for audio, video and text."""
+        rates = {"audio": 5e-3, "video": 5e-3, **({"text": 5e-5} if settings.text == "tokens" else {})}
+        return {"learning_rate": 1e-3, "learning_rates": rates, "batch_size": 32, "patience": 8}
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """Return the groups text, audio, video (the encoders) and rest; an empty one is left out."""
+        return split_parameters(self, {"text": self.text, "audio": self.audio, "video": self.video})
+
+    def epoch_start(self, epoch: int) -> None:
+        """Note the epoch: labels are generated from the second on, ever more slowly."""
+        self.epoch = epoch
+
+    def forward(self, batch: Batch) -> Output:
+        """Return prediction, losses and the four representations; in training, move the labels after use."""
+        summary = {
+            "text": self.text(batch)[0],
+            "audio": self.audio(batch.features["audio"], batch.lengths["audio"]),
+            "video": self.video(batch.features["video"], batch.lengths["video"]),
+        }
+        summary["fusion"] = torch.cat([summary[m] for m in MODALITIES], dim=1)
+        hidden = {v: self.represent[v](summary[v]) for v in VIEWS}
+        prediction = self.read_out["fusion"](hidden["fusion"])
+        losses = task_loss(prediction, batch)
+        if losses and self.training:
+            target, rows = self._target(batch), self._rows(batch)
+            with torch.no_grad():
+                self._enter(rows, target)
+            for m in MODALITIES:
+                label = getattr(self, f"labels_{m}")[rows]
+                weight = torch.tanh((label - target).abs())
+                losses[m] = (weight * self._unimodal_error(self.read_out[m](hidden[m]), label)).mean()
+            with torch.no_grad():
+                self._move_labels(rows, target, {v: hidden[v].detach().float() for v in VIEWS})
+        return Output(prediction, losses, hidden)
+
+    def _target(self, batch: Batch) -> Tensor:
+        """Return (B, C) multimodal labels: scores, or +1 for the class and -1 for every other."""
+        known = batch.scores if self.outputs == 1 else batch.labels
+        if known is None:
+            raise ValueError(
+                "found neither labels nor scores, expected them: they are what the labels start at"
+            )
+        return known[:, None] if self.outputs == 1 else 2.0 * functional.one_hot(known, self.outputs) - 1.0
+
+    @staticmethod
+    def _rows(batch: Batch) -> Tensor:
+        if batch.rows is None:
+            raise ValueError(
+                "found a batch without rows, expected them: Self-MM keeps labels for every sample"
+            )
+        return batch.rows
+
+    def _unimodal_error(self, prediction: Tensor, label: Tensor) -> Tensor:
+        if self.outputs == 1:
+            return (prediction - label).abs()
+        truth = (label + 1) / 2
+        return functional.binary_cross_entropy_with_logits(prediction, truth, reduction="none")
+
+    def _enter(self, rows: Tensor, target: Tensor) -> None:
+        """Make room for the rows, and start the labels of new samples at the multimodal ones."""
+        longest = int(rows.max()) + 1
+        if longest > len(self.seen):
+            self._resize(longest)
+        new = ~self.seen[rows]
+        for v in VIEWS:
+            labels = getattr(self, f"labels_{v}")
+            labels[rows] = torch.where(new[:, None], target, labels[rows])
+        self.seen[rows] = True
+
+    def _move_labels(self, rows: Tensor, target: Tensor, hidden: Mapping[str, Tensor]) -> None:
+        """Generate the batch's unimodal labels anew (from epoch 2 on), then take in its representations."""
+        if self.epoch >= 2:
+            ratio = {}
+            known = {}
+            for v in VIEWS:
+                labels, latest = getattr(self, f"labels_{v}"), getattr(self, f"latest_{v}")
+                positive, has_positive = centres(latest, labels > 0)
+                negative, has_negative = centres(latest, labels < 0)
+                known[v] = has_positive & has_negative
+                ratio[v] = relative_distance(hidden[v], positive, negative, self.settings.distance)
+            for m in MODALITIES:
+                labels = getattr(self, f"labels_{m}")
+                moved = move(labels[rows], target, ratio[m], ratio["fusion"], self.limit, self.epoch)
+                labels[rows] = torch.where(known[m] & known["fusion"], moved, labels[rows])
+        for v in VIEWS:
+            getattr(self, f"latest_{v}")[rows] = hidden[v]
+
+    def _resize(self, count: int) -> None:
+        for name in self._state_names():
+            old = getattr(self, name)
+            grown = old.new_zeros((count, *old.shape[1:]))
+            kept = min(count, len(old))
+            grown[:kept] = old[:kept]
+            setattr(self, name, grown)
+
+    @staticmethod
+    def _state_names() -> list[str]:
+        return ["seen", *(f"{kind}_{v}" for v in VIEWS for kind in ("labels", "latest"))]
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        """Take the state's number of samples from what is loaded."""
+        if f"{prefix}seen" in state_dict:
+            self._resize(len(state_dict[f"{prefix}seen"]))
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+
+class Summary(nn.Module):
+    """Audio or video to one vector: an LSTM's last state, Linear."""
+
+    def __init__(self, columns: int, hidden: int, size: int) -> None:
+        super().__init__()
+        self.last = LastState(columns, hidden)
+        self.linear = nn.Linear(hidden, size)
+
+    def forward(self, values: Tensor, lengths: Tensor) -> Tensor:
+        """(B, T, D) values and (B,) lengths -> (B, size)."""
+        out: Tensor = self.linear(self.last(values, lengths))
+        return out
+
+
+def centres(values: Tensor, members: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the mean of each group of samples (Eqs. 7 and 8).
+
+    Args:
+        values: (N, D) representations.
+        members: (N, C) bool, who belongs to the group of polarity c.
+
+    Returns:
+        (C, D) means, zeros for an empty group, and (C,) bool, whether it has a member.
+    """
+    weights = members.to(values.dtype)
+    sizes = weights.sum(dim=0)
+    return weights.T @ values / sizes.clamp(min=1)[:, None], sizes > 0
+
+
+def relative_distance(values: Tensor, positive: Tensor, negative: Tensor, distance: str) -> Tensor:
+    """Return (B, C) alpha = (D_n - D_p) / (D_p + eps) (Eqs. 9 to 11): > 0 where the positive centre is
+    nearer.
+
+    Args:
+        values: (B, D).
+        positive, negative: (C, D) centres.
+        distance: ``squared``, || . ||^2 / sqrt(D), or ``norm``, || . ||.
+    """
+
+    def to(centre: Tensor) -> Tensor:
+        squares = (values[:, None] - centre[None]).square().sum(dim=2)
+        return squares / math.sqrt(values.shape[1]) if distance == "squared" else squares.sqrt()
+
+    near_positive, near_negative = to(positive), to(negative)
+    return (near_negative - near_positive) / (near_positive + EPSILON)
+
+
+def move(
+    previous: Tensor, target: Tensor, alpha: Tensor, alpha_joint: Tensor, limit: float, epoch: int
+) -> Tensor:
+    """Return the labels after one update (Eqs. 14 to 16).
+
+    The new label is half y_m * alpha_s / alpha_m and half y_m + alpha_s - alpha_m, clamped; it is taken with
+    the weight 2 / (n + 1), the label before with (n - 1) / (n + 1), in epoch n.
+
+    Args:
+        previous: (B, C) unimodal labels before.
+        target: (B, C) multimodal labels y_m.
+        alpha, alpha_joint: (B, C) relative distances of the modality and of the fusion.
+        limit: the largest label.
+        epoch: n, 2 or more.
+    """
+    safe = torch.where(alpha_joint.abs() < EPSILON, torch.full_like(alpha_joint, EPSILON), alpha_joint)
+    generated = 0.5 * target * alpha / safe + 0.5 * (target + alpha - alpha_joint)
+    generated = generated.clamp(-limit, limit)
+    return (epoch - 1) / (epoch + 1) * previous + 2 / (epoch + 1) * generated
