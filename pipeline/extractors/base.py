@@ -1,21 +1,25 @@
-"""What an extractor is. To add one, write pipeline/extractors/<modality>/<name>.py with a class ``Extractor``.
+"""What an extractor is. To add one, write pipeline/extractors/<modality>/<name>.py with a class
+``Extractor``.
 
-The file is the registration: its name is the name in params.yaml. It is imported only when it is selected or checked,
-and imports the heavy library it wraps inside its methods, so that reading params.yaml stays quick.
+The file is the registration: its name is the name in params.yaml. It is imported only when it is selected or
+checked, and imports the heavy library it wraps inside its methods, so that reading params.yaml stays quick.
 """
 
 from __future__ import annotations
 
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Generic, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from pipeline.errors import ParamsError, nearest
+from pipeline.errors import ParamsError, SystemLibraryError, nearest
 from pipeline.manifest import Word
 from pipeline.store import FeatureSequence
 
@@ -56,8 +60,8 @@ class BaseExtractor(ABC, Generic[S]):
     Class attributes:
         modality: text, audio or video.
         Settings: the schema of ``extractors.<modality>.<name>`` in params.yaml.
-        libraries: distributions whose versions change the numbers; their versions are part of a result's key and
-            are written into the store.
+        libraries: distributions whose versions change the numbers; their versions are part of a result's key
+            and are written into the store.
         batch: how many clips :meth:`extract_batch` likes to have at once.
     """
 
@@ -81,6 +85,11 @@ class BaseExtractor(ABC, Generic[S]):
         """Seconds from one frame to the next; None when frames are words or tokens."""
         return None
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Files outside ``assets`` whose bytes change the numbers: weights that the settings point to."""
+        return ()
+
     @abstractmethod
     def extract(self, clip: Clip) -> FeatureSequence:
         """Return the features of one clip.
@@ -91,7 +100,7 @@ class BaseExtractor(ABC, Generic[S]):
         """
 
     def extract_batch(self, clips: Sequence[Clip]) -> list[FeatureSequence | Exception]:
-        """Return what :meth:`extract` gives or raises for each clip; override it where the library gains by batches."""
+        """Return what :meth:`extract` gives or raises for each clip; for libraries that gain by batches."""
         results: list[FeatureSequence | Exception] = []
         for clip in clips:
             try:
@@ -102,6 +111,64 @@ class BaseExtractor(ABC, Generic[S]):
 
     def close(self) -> None:
         """Release what the library holds."""
+
+
+def token_times(text: str, spans: Sequence[tuple[int, int]], words: Sequence[Word]) -> NDArray[np.float32]:
+    """Return when each token of a transcript is spoken, by the forced alignment of its words.
+
+    Args:
+        text: the transcript.
+        spans: T pairs of a token's first and last-but-one character in ``text``.
+        words: the alignment; its words are looked up in ``text`` one after another, whatever their case.
+
+    Returns:
+        (T,) float32, not decreasing: the middle of the word that the token belongs to; a token of no aligned
+        word takes the one before it. Zeros when there is no alignment: the dataset does not say.
+    """
+    lowered, cursor = text.lower(), 0
+    middles = np.full(len(text) + 1, np.nan, np.float32)
+    for word in words:
+        found = lowered.find(word.text.lower(), cursor) if word.text else -1
+        if found >= 0:
+            cursor = found + len(word.text)
+            middles[found:cursor] = (word.start_s + word.end_s) / 2
+    times = np.zeros(len(spans), np.float32)
+    latest = np.float32(0.0)
+    for index, (start, end) in enumerate(spans):
+        inside = middles[start:end]
+        if np.isfinite(inside).any():
+            latest = max(latest, np.float32(np.nanmax(inside)))
+        times[index] = latest
+    return times
+
+
+SYSTEM_LIBRARIES = {  # what wheels expect of the system -> Debian's package
+    "libGL.so": "libgl1",
+    "libEGL.so": "libegl1",
+    "libGLESv2.so": "libgles2",
+    "libglib-2.0.so": "libglib2.0-0",
+    "libgthread-2.0.so": "libglib2.0-0",
+    "libgomp.so": "libgomp1",
+}
+
+
+@contextmanager
+def naming_system_libraries() -> Iterator[None]:
+    """Turn "cannot open shared object file" of an import within the block into the name of Debian's package.
+
+    Raises:
+        SystemLibraryError: a known library of the system is not installed.
+    """
+    try:
+        yield
+    except (ImportError, OSError) as error:
+        for library, package in SYSTEM_LIBRARIES.items():
+            if library in str(error):
+                raise SystemLibraryError(
+                    f"the system's library {library} is not installed ({error}). "
+                    f"On Debian or Ubuntu: apt-get install {package}"
+                ) from error
+        raise
 
 
 def names(modality: str) -> list[str]:
@@ -119,7 +186,8 @@ def find(modality: str, name: str) -> type[BaseExtractor[ExtractorSettings]]:
     allowed = names(modality)
     if name not in allowed:
         raise ParamsError(
-            f'there is no {modality} extractor "{name}"; expected one of: {", ".join(allowed)}.{nearest(name, allowed)}'
+            f'there is no {modality} extractor "{name}"; expected one of: {", ".join(allowed)}.'
+            + nearest(name, allowed)
         )
     module = importlib.import_module(f"pipeline.extractors.{modality}.{name}")
     extractor: type[BaseExtractor[ExtractorSettings]] = module.Extractor
