@@ -1,0 +1,78 @@
+"""Which video belongs to which part, as a file of the user's says; nothing here makes a split up.
+
+Two kinds of file are read: a csv with the columns ``video`` (or ``id``) and ``split``, and the standard
+folds of the CMU Multimodal SDK as they are (``cmu_mosei_std_folds.py``: three lists of video ids). The
+latter is parsed, never run.
+"""
+
+from __future__ import annotations
+
+import ast
+import csv
+from pathlib import Path
+
+from pipeline.errors import DataError
+
+PARTS = {
+    "train": "train",
+    "training": "train",
+    "valid": "valid",
+    "val": "valid",
+    "dev": "valid",
+    "validation": "valid",
+    "test": "test",
+    "testing": "test",
+}
+_LISTS = {"standard_train_fold": "train", "standard_valid_fold": "valid", "standard_test_fold": "test"}
+
+
+def read_split(path: Path) -> dict[str, str]:
+    """Return video id -> train, valid or test.
+
+    Raises:
+        DataError: the file cannot be read, names another part, or puts one video into two.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: the split file cannot be read ({error})") from error
+    rows = _folds(path, text) if path.suffix == ".py" else _table(path, text)
+    parts: dict[str, str] = {}
+    for line, video, part in rows:
+        if parts.setdefault(video, part) != part:
+            raise DataError(f'{path}, line {line}: the video "{video}" is in {parts[video]} and in {part}')
+    if not parts:
+        raise DataError(f"{path}: the split file names no video")
+    return parts
+
+
+def _table(path: Path, text: str) -> list[tuple[int, str, str]]:
+    rows = csv.DictReader(text.splitlines())
+    key = next((name for name in ("video", "video_id", "id") if name in (rows.fieldnames or [])), None)
+    if key is None or "split" not in (rows.fieldnames or []):
+        raise DataError(f"{path}, line 1: found {rows.fieldnames}, expected the columns video and split")
+    result = []
+    for row in rows:
+        part = PARTS.get((row["split"] or "").strip().lower())
+        if part is None or not row[key]:
+            raise DataError(
+                f'{path}, line {rows.line_num}: found the split "{row["split"]}" of "{row[key]}", '
+                f"expected train, valid or test"
+            )
+        result.append((rows.line_num, row[key].strip(), part))
+    return result
+
+
+def _folds(path: Path, text: str) -> list[tuple[int, str, str]]:
+    result = []
+    try:
+        for node in ast.parse(text).body:
+            if not isinstance(node, ast.Assign) or not isinstance(node.targets[0], ast.Name):
+                continue
+            if part := _LISTS.get(node.targets[0].id):
+                result += [(node.lineno, str(video), part) for video in ast.literal_eval(node.value)]
+    except (SyntaxError, ValueError) as error:
+        raise DataError(f"{path}: not the SDK's lists of videos ({error})") from error
+    if {part for *_, part in result} != {"train", "valid", "test"}:
+        raise DataError(f"{path}: expected the lists {', '.join(_LISTS)}")
+    return result

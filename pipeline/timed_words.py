@@ -1,0 +1,28 @@
+"""Words of one sample out of a whole video's, with times from the sample's start."""
+
+from __future__ import annotations
+
+from pipeline.importers.csd import Sequences
+from pipeline.manifest import Word
+
+PAUSE = "sp"  # how the SDK's forced alignment writes a short pause
+
+
+def spoken(words: Sequences, video: str, start_s: float, end_s: float) -> tuple[Word, ...]:
+    """Return the words whose middle lies between start and end of the segment, cut to it; none when the
+    video is absent.
+
+    Raises:
+        StoreError: the video's entry is damaged.
+    """
+    if video not in words:
+        return ()
+    times, tokens = words.read(video)
+    middles = times.mean(axis=1)
+    found = []
+    for row in ((middles >= start_s) & (middles < end_s)).nonzero()[0]:
+        token = str(tokens[row, 0])
+        if token and token != PAUSE:
+            begin, stop = max(times[row, 0], start_s) - start_s, min(times[row, 1], end_s) - start_s
+            found.append(Word(token, round(float(begin), 4), round(float(stop), 4)))
+    return tuple(found)

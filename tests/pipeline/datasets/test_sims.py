@@ -1,0 +1,108 @@
+"""CH-SIMS's original layout and MMSA's, on replicas."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from replicas import sims as replica
+from replicas.reading import filled, manifest, places, read
+
+from pipeline.errors import DataError
+
+LABELS = "metadata/sentiment/label_M.csv"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return replica.build(tmp_path)
+
+
+def test_a_whole_row_with_unimodal_scores_and_chinese_text(root: Path) -> None:
+    samples, _ = read("sims", root)
+    assert filled(samples[1]) == {
+        "id": "video_0001_0002",
+        "video_path": "Raw/video_0001/0002.mp4",
+        "audio_path": "Raw/video_0001/0002.mp4",
+        "text": "不，算了吧",
+        "dialogue": "video_0001",
+        "turn": 1,
+        "split": "train",
+        "label": "negative",
+        "score": -0.6,
+        "score_text": -0.4,
+        "score_audio": -0.8,
+        "score_video": -0.5,
+    }
+
+
+def test_split_from_the_index_files(root: Path) -> None:
+    samples, _ = read("sims", root)
+    assert [(s.id, s.split) for s in samples] == [
+        ("video_0001_0001", "train"),
+        ("video_0001_0002", "train"),
+        ("video_0002_0001", "valid"),
+        ("video_0003_0010", "test"),
+        ("video_0004_0001", ""),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("classes", "labels"),
+    [
+        (2, ["positive", "negative", "negative", "negative", "positive"]),
+        (3, ["positive", "negative", "neutral", "negative", "positive"]),
+        (5, ["positive", "weakly negative", "neutral", "weakly negative", "weakly positive"]),
+    ],
+)
+def test_label_sets(root: Path, classes: int, labels: list[str]) -> None:
+    samples, _ = read("sims", root, classes=classes)
+    assert [s.label for s in samples] == labels
+
+
+def test_strange_lines_are_named(root: Path, tmp_path: Path) -> None:
+    _, loader = read("sims", root)
+    assert places(loader.skipped) == [(LABELS, 7), (LABELS, 8)]
+    assert places(loader.notes) == [(LABELS, 6), ("Raw/video_0003/0011.mp4", None)]
+    report = manifest("sims", root, tmp_path / "out")
+    assert {entry["id"] for entry in report["missing_files"]} == {"video_0004_0001"}
+    assert {d["count"]: d["expected"] for d in report["differences"]} == {
+        "samples": 2281,
+        "split=train": 1368,
+        "split=valid": 456,
+        "split=test": 457,
+    }
+
+
+def test_a_missing_unimodal_table_is_named(root: Path) -> None:
+    (root / "metadata/sentiment/label_A.csv").unlink()
+    samples, loader = read("sims", root)
+    assert samples[0].score_audio is None
+    assert samples[0].score_text == 1.0
+    assert ("metadata/sentiment/label_A.csv", None) in places(loader.notes)
+
+
+def test_a_clip_in_two_parts_is_refused(root: Path) -> None:
+    with (root / "metadata/test_index.csv").open("a") as file:
+        file.write("video_0001,0001\n")
+    with pytest.raises(DataError, match=r"test_index\.csv, line 3: video_0001_0001 is in train too"):
+        read("sims", root)
+
+
+def test_version_two_comes_in_the_other_layout(tmp_path: Path) -> None:
+    root = replica.build_mmsa(tmp_path)
+    (root / "label.csv").rename(root / "meta.csv")
+    samples, loader = read("sims", root, version=2)
+    assert [s.split for s in samples] == ["train", "train", "valid", "test", "train"]
+    assert samples[1].score_audio == -0.8
+    assert loader.expected().counts == {
+        "samples": 4403,
+        "split=train": 2722,
+        "split=valid": 647,
+        "split=test": 1034,
+    }
+
+
+def test_neither_layout(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="label_M"):
+        read("sims", tmp_path)
