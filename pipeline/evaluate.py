@@ -2,21 +2,252 @@
 
 Writes data/results/EXPERIMENT/; equal runs give equal bytes (no clock, no timings):
 
-predictions.csv: experiment, fold, run, condition, id, label, predicted, then p_<class> for every class; one row for
-each test sample, condition and (fold, run). Conditions are named by what is *there* and stand in the paper's order:
-a, v, t, av, at, vt, avt (a audio, v video, t text). A mask that draws instead of enumerating has one condition, named
-like the mask.
+predictions.csv: experiment, fold, run, condition, id, label, predicted, then p_<class> for every class; one
+row for each test sample, condition and (fold, run). Conditions are named by what is *there* and stand in the
+paper's order: a, v, t, av, at, vt, avt (a audio, v video, t text). A mask that draws instead of enumerating
+has one condition, named like the mask.
 
 metrics.json, for ``dvc metrics show``: a nested dict of numbers::
 
     {"average": {metric: {"mean", "std", "pooled"}},             over the six missing conditions
      "conditions": {condition: {metric: {"mean", "std", "pooled"}}}}
 
-metric is wa, ua, macro_f1 or weighted_f1, in [0, 1]. mean and std (n - 1) are over (fold, run); pooled is computed once
-from the predictions of all folds (mean over runs). "average" is the mean of the six conditions' values.
+metric is wa, ua, macro_f1 or weighted_f1, in [0, 1]. mean and std (n - 1) are over (fold, run); pooled is
+computed once a run from the predictions of all its folds (then the mean over runs). "average" is the mean of
+the six missing conditions' values; with one condition it is that one's.
 
-folds.csv: experiment, fold, run, condition, samples, wa, ua, macro_f1, weighted_f1; condition "average" stands for the
-mean over the six missing conditions. This is what the t-test pairs.
+folds.csv: experiment, fold, run, condition, samples, wa, ua, macro_f1, weighted_f1; condition "average"
+stands for the mean over the six missing conditions. This is what the t-test pairs.
 
-confusion.csv: experiment, condition, label, predicted, count; all folds and runs together, every pair of classes.
+confusion.csv: experiment, condition, label, predicted, count; all folds and runs together, every pair of
+classes.
 """
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pipeline import metrics
+from pipeline.errors import StoreError
+from pipeline.folds import Fold, make_folds
+from pipeline.loop import choose_device, deterministic
+from pipeline.loop import predict as predict_logits
+from pipeline.manifest import read_manifest
+from pipeline.mask import CONDITIONS, FULL_CONDITION, MISSING_CONDITIONS, Masks, read_masks
+from pipeline.params import Compute, Dataset, Experiment, Params
+from pipeline.predict import Predictor, load_run
+from pipeline.samples import SampleSet, read_samples
+from pipeline.stage import run_stage
+from pipeline.train import resolve
+
+_log = logging.getLogger("lacuna")
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one (fold, run) said.
+
+    Attributes:
+        fold, run: from 1.
+        ids: of the n test samples.
+        labels: (n,) int64.
+        probabilities: condition -> (n, C) float64.
+    """
+
+    fold: int
+    run: int
+    ids: tuple[str, ...]
+    labels: NDArray[np.int64]
+    probabilities: Mapping[str, NDArray[np.float64]]
+
+    def confusion(self, condition: str) -> NDArray[np.int64]:
+        """Return (C, C) counts."""
+        chances = self.probabilities[condition]
+        return metrics.confusion_matrix(self.labels, chances.argmax(axis=1), chances.shape[1])
+
+
+def evaluate_experiment(
+    name: str, experiment: Experiment, dataset: Dataset, masks: Masks, compute: Compute, data: Path
+) -> list[Result]:
+    """Run the best weights of every (fold, run) over its test samples.
+
+    Raises:
+        StoreError: runs are absent or damaged, or were trained on other features, classes or folds.
+        DataError: the samples cannot be split.
+    """
+    device = choose_device(compute.device)
+    mask = masks.mask(experiment.evaluate_on)
+    rates = resolve(experiment).frame_rate_hz
+    enumerates = mask.protocol == "conditions"
+    draw = None if enumerates else masks.draw(experiment.evaluate_on)
+    patterns = CONDITIONS if enumerates else {experiment.evaluate_on: CONDITIONS[FULL_CONDITION]}
+    samples = read_samples(experiment.dataset, dataset, rates, data, draw)
+    folder = data / "runs" / name
+    results = []
+    folds = make_folds(samples.samples, dataset.folds)
+    for run in range(1, experiment.runs + 1):
+        for fold in folds:
+            predictor = load_run(folder / f"{fold.number}-{run}")
+            _check(predictor, samples, fold, folder)
+            network = predictor.network.to(device)
+            with deterministic(device, 0):
+                logits = predict_logits(
+                    network,
+                    network,
+                    samples.prepare(predictor.normalisers, device),
+                    fold.test,
+                    np.array(list(patterns.values())),
+                )
+            chances = torch.softmax(logits.double(), dim=2).numpy()
+            results.append(
+                Result(
+                    fold.number,
+                    run,
+                    tuple(samples.samples[index].id for index in fold.test),
+                    samples.labels[fold.test],
+                    {condition: chances[:, index] for index, condition in enumerate(patterns)},
+                )
+            )
+    return results
+
+
+def _check(predictor: Predictor, samples: SampleSet, fold: Fold, folder: Path) -> None:
+    facts = predictor.facts
+    features = {name: sequences.values_sha256 for name, sequences in samples.modalities.items()}
+    parts = {"train": len(fold.train), "valid": len(fold.valid), "test": len(fold.test)}
+    for what, found, expected in (
+        ("features", {name: about["values_sha256"] for name, about in facts["features"].items()}, features),
+        ("classes", facts["classes"], list(samples.classes)),
+        ("fold", (facts["description"], facts["samples"]), (fold.description, parts)),
+    ):
+        if found != expected:
+            raise StoreError(
+                f"{folder}/{fold.number}-{facts['run']}: trained with other {what} ({found}) than "
+                f"there are now ({expected}). Run: dvc repro train"
+            )
+
+
+def summarise(results: Sequence[Result]) -> tuple[list[dict[str, float | int | str]], dict[str, object]]:
+    """Return the rows of folds.csv (without the experiment's name) and the content of metrics.json."""
+    conditions = tuple(results[0].probabilities)
+    averaged = MISSING_CONDITIONS if set(MISSING_CONDITIONS) <= set(conditions) else conditions
+    rows: list[dict[str, float | int | str]] = []
+    each: dict[str, dict[str, list[float]]] = {}
+    for result in results:
+        scores = {name: metrics.of_classes(result.confusion(name)) for name in conditions}
+        scores["average"] = metrics.average(scores, averaged)
+        for condition, values in scores.items():
+            row: dict[str, float | int | str] = {"fold": result.fold, "run": result.run}
+            row["condition"], row["samples"] = condition, len(result.ids)
+            row.update(values)
+            rows.append(row)
+            for name, value in values.items():
+                each.setdefault(condition, {}).setdefault(name, []).append(value)
+    pooled: dict[str, dict[str, list[float]]] = {}
+    for run in sorted({result.run for result in results}):
+        scores = {}
+        for name in conditions:
+            matrices = [result.confusion(name) for result in results if result.run == run]
+            scores[name] = metrics.of_classes(np.sum(matrices, axis=0))
+        scores["average"] = metrics.average(scores, averaged)
+        for condition, values in scores.items():
+            for name, value in values.items():
+                pooled.setdefault(condition, {}).setdefault(name, []).append(value)
+
+    def numbers(condition: str) -> dict[str, dict[str, float]]:
+        table = {}
+        for name, values in each[condition].items():
+            mean, deviation = metrics.mean_and_deviation(values)
+            together = float(np.mean(pooled[condition][name]))
+            table[name] = {
+                key: round(v, 6) for key, v in (("mean", mean), ("std", deviation), ("pooled", together))
+            }
+        return table
+
+    return rows, {"average": numbers("average"), "conditions": {name: numbers(name) for name in conditions}}
+
+
+def write_results(folder: Path, name: str, classes: Sequence[str], results: Sequence[Result]) -> None:
+    """Write predictions.csv, folds.csv, confusion.csv and metrics.json."""
+    folder.mkdir(parents=True, exist_ok=True)
+    header = [
+        "experiment",
+        "fold",
+        "run",
+        "condition",
+        "id",
+        "label",
+        "predicted",
+        *(f"p_{c}" for c in classes),
+    ]
+    _write_csv(folder / "predictions.csv", header, _prediction_rows(name, classes, results))
+    rows, table = summarise(results)
+    columns = ["fold", "run", "condition", "samples", *metrics.CLASS_METRICS]
+    fold_rows = ([name, *(_text(row[column]) for column in columns)] for row in rows)
+    _write_csv(folder / "folds.csv", ["experiment", *columns], fold_rows)
+    header = ["experiment", "condition", "label", "predicted", "count"]
+    _write_csv(folder / "confusion.csv", header, _confusion_rows(name, classes, results))
+    text = json.dumps(table, indent=2) + "\n"
+    (folder / "metrics.json").write_text(text, encoding="utf-8")
+
+
+def _prediction_rows(name: str, classes: Sequence[str], results: Sequence[Result]) -> Iterable[list[object]]:
+    for result in results:
+        for condition, chances in result.probabilities.items():
+            best = chances.argmax(axis=1)
+            for index, sample in enumerate(result.ids):
+                label, predicted = classes[result.labels[index]], classes[best[index]]
+                numbers = [f"{chance:.6f}" for chance in chances[index]]
+                yield [name, result.fold, result.run, condition, sample, label, predicted, *numbers]
+
+
+def _confusion_rows(name: str, classes: Sequence[str], results: Sequence[Result]) -> Iterable[list[object]]:
+    for condition in results[0].probabilities:
+        total = np.sum([result.confusion(condition) for result in results], axis=0)
+        for row, label in enumerate(classes):
+            for column, predicted in enumerate(classes):
+                yield [name, condition, label, predicted, int(total[row, column])]
+
+
+def _text(value: float | int | str) -> str:
+    return f"{value:.6f}" if isinstance(value, float) else str(value)
+
+
+def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    beside = path.with_name(path.name + ".part")
+    with beside.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
+    beside.replace(path)
+
+
+def main(params: Params, name: str) -> None:
+    """Evaluate one experiment.
+
+    Raises:
+        ParamsError: there is no such experiment.
+        StoreError, DataError: its runs, features or masks cannot be used.
+    """
+    experiment = params.experiment(name)
+    dataset = params.dataset(experiment.dataset)
+    data = Path("data")
+    manifest = read_manifest(data / "manifests" / f"{experiment.dataset}.csv")
+    masks = read_masks(data / "masks" / f"{experiment.dataset}.h5", [sample.id for sample in manifest])
+    results = evaluate_experiment(name, experiment, dataset, masks, params.compute, data)
+    write_results(data / "results" / name, name, dataset.labels, results)
+    _, table = summarise(results)
+    _log.info("%s: average over missing conditions %s", name, table["average"])
+
+
+if __name__ == "__main__":
+    run_stage(main)

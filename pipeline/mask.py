@@ -102,7 +102,7 @@ def hash_words(seed: int, purpose: str, epoch: int, ids: Sequence[str], stream: 
 
 def uniforms(starts: Words, counter: int | NDArray[np.int64]) -> NDArray[np.float64]:
     """Return the ``counter``-th uniform number in [0, 1) of each stream, with 53 bits; shapes broadcast."""
-    steps = np.asarray(counter, np.int64).astype(np.uint64) + np.uint64(1)
+    steps = np.atleast_1d(np.asarray(counter, np.int64)).astype(np.uint64) + np.uint64(1)
     numbers: NDArray[np.float64] = (_mix(starts + steps * _GOLDEN) >> np.uint64(11)).astype(np.float64)
     return numbers * 2.0**-53
 

@@ -2,32 +2,481 @@
 
 Writes data/runs/EXPERIMENT/::
 
-    summary.json                   what the experiment is, and how its samples were split
-    <fold>-<run>/                  folds and runs count from 1: 1-1, 2-1, ... (fold 1 and 2 of the first seed)
-        weights.safetensors        the network at its best epoch
-        normaliser.safetensors     <modality>.mean and <modality>.scale, (D,) float32, of the fold's training part
-        history.csv                one row an epoch
-        run.json                   what is needed to use the weights
+    summary.json                what the experiment is, and how its samples were split
+    <fold>-<run>/               folds and runs count from 1: 1-1, 2-1, ... (folds 1 and 2 of the first seed)
+        weights.safetensors     the network at its best epoch
+        normaliser.safetensors  <modality>.mean and <modality>.scale, (D,) float32, of the training part
+        history.csv             one row an epoch
+        run.json                what is needed to use the weights
 
 summary.json::
 
     {"format": 1, "experiment", "dataset", "model", "regime", "train_on", "evaluate_on": names,
      "classes": [name, ...], "parameters": number of trainable weights, "samples": N used,
-     "left_out": {reason: count, ...}, "modalities": {"text": samples that have it, "audio": ..., "video": ...},
-     "folds": [{"fold": 1, "description": "test Ses01, ...", "train": n, "valid": n, "test": n}, ...],
+     "left_out": {reason: count, ...}, "modalities": {"text": samples that have it, "audio", "video"},
+     "folds": [{"fold": 1, "description": "test Ses01; ...", "train": n, "valid": n, "test": n}, ...],
      "runs": [seed of run 1, ...]}
 
-history.csv has the columns epoch (from 1), learning_rate, train_loss (their sum), train_<name> for each loss of the
-model (baseline: classification; MMIN: classification, forward, backward; as weighted in the sum), valid_loss (mean
-cross-entropy of the prediction), valid_wa, valid_ua, valid_macro_f1, valid_weighted_f1, best (1 where the epoch was the
-best so far, so that the last 1 is the epoch that was kept). Validation is under the full condition when train_on is
-full, else pooled over the six missing ones. There are no timings in any file: two runs with one seed give equal bytes.
+history.csv has the columns epoch (from 1), learning_rate, train_loss (their sum), train_<name> for each loss
+of the model (baseline: classification; MMIN: classification, forward, backward; as weighted in the sum),
+valid_loss (mean cross-entropy of the prediction), valid_wa, valid_ua, valid_macro_f1, valid_weighted_f1, best
+(1 where the epoch was the best so far, so that the last 1 is the epoch that was kept). Validation is under
+the full condition when train_on is full, else pooled over the six missing ones. There are no timings in any
+file: two runs with one seed give equal bytes.
 
 run.json::
 
     {"format": 1, "experiment", "dataset", "fold", "run", "seed", "model", "settings": {...}, "regime",
-     "regime_settings": {...}, "train_on", "classes": [...], "select_by", "best_epoch", "best_score", "epochs": run,
-     "parameters", "description": of the fold, "samples": {"train": n, "valid": n, "test": n},
-     "features": {modality: {"extractor", "settings": {...}, "columns": [...], "frame_period_s": number or null,
+     "regime_settings": {...}, "train_on", "classes": [...], "select_by", "best_epoch", "best_score",
+     "epochs": run, "parameters", "description": of the fold, "samples": {"train": n, "valid": n, "test": n},
+     "features": {modality: {"extractor", "settings": {...}, "columns": [...], "frame_period_s": or null,
                              "pool": frames averaged into one, "values_sha256"}}}
+
+A finished (fold, run) is kept in data/cache/runs/<key>/ as well. The key is a hash of all that can change its
+numbers: the features' checksums, ids, labels and the fold, the files of the model, the regime, the loop and
+the samples, the settings and the seed, PyTorch's version, the kind of device. So a stage that was stopped goes
+on where it was, and two experiments that train the same network train it once. One that is under way saves its
+state there and is resumed.
+
+A model that starts from a pretrained one (MMIN: the full-modality baseline) gets it from the same place:
+trained on complete samples of the same dataset, folds and seed, with the experiment's own frame_rate_hz,
+epochs, batch_size, patience, select_by, precision and compile, and the defaults of an experiment for
+everything else (:func:`pretraining`). An experiment on the full-modality baseline that says the same costs
+nothing more.
 """
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import logging
+import multiprocessing
+import multiprocessing.connection
+import os
+import shutil
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+
+from models.base import Network
+from pipeline.errors import StoreError
+from pipeline.folds import Fold, make_folds
+from pipeline.loop import choose_device, deterministic, fit, save_tensors
+from pipeline.manifest import MODALITIES
+from pipeline.params import Compute, Experiment, Folds, Params
+from pipeline.samples import Normaliser, SampleSet, derive_seed, read_samples
+from pipeline.stage import run_stage
+
+FORMAT = 1
+INHERITED = ("frame_rate_hz", "epochs", "batch_size", "patience", "select_by", "precision", "compile")
+
+_log = logging.getLogger("lacuna")
+
+
+def resolve(experiment: Experiment) -> Experiment:
+    """Fill in what the experiment leaves open and the model's settings want (``Network.recipe``)."""
+    model = import_module(f"models.{experiment.model}").Model
+    wanted = model.recipe(model.Settings.model_validate(experiment.settings))
+    update = {name: value for name, value in wanted.items() if name not in experiment.model_fields_set}
+    return experiment.model_copy(update=update)
+
+
+def pretraining(experiment: Experiment) -> Experiment | None:
+    """Return how the network is trained that the experiment's model starts from; None when it starts from
+    nothing.
+
+    Args:
+        experiment: resolved.
+    """
+    name = import_module(f"models.{experiment.model}").Model.pretrained
+    if name is None:
+        return None
+    inherited = {field: getattr(experiment, field) for field in INHERITED}
+    return resolve(Experiment(dataset=experiment.dataset, model=name, train_on="full", **inherited))
+
+
+def build(experiment: Experiment, dims: dict[str, int], classes: int) -> Network:
+    """Return the experiment's network, with weights drawn from PyTorch's generator."""
+    model = import_module(f"models.{experiment.model}").Model
+    network: Network = model(model.Settings.model_validate(experiment.settings), dims, classes)
+    return network
+
+
+@dataclass(frozen=True)
+class Job:
+    """One (fold, seed) of an experiment, resolved.
+
+    Attributes:
+        experiment: resolved.
+        fold: who trains, validates and tests.
+        seed: of the run.
+        device: where to train.
+        cache: the folder of finished runs.
+    """
+
+    experiment: Experiment
+    fold: Fold
+    seed: int
+    device: str
+    cache: Path
+
+    def key(self, samples: SampleSet) -> str:
+        """Return the hash of everything that can change the numbers of this run."""
+        experiment = self.experiment
+        before = pretraining(experiment)
+        model = [experiment.model, *([before.model] if before is not None else [])]
+        files = [
+            *(f"models/{name}.py" for name in ("base", "layers", *model)),
+            *(f"pipeline/{name}.py" for name in ("loop", "samples", "mask", "metrics")),
+            *(f"pipeline/regimes/{name}.py" for name in ("base", experiment.regime)),
+        ]
+        root = Path(__file__).parent.parent
+        fold = self.fold
+        facts = {
+            "format": FORMAT,
+            "files": {
+                name: hashlib.sha256((root / name).read_bytes()).hexdigest() for name in sorted(set(files))
+            },
+            "features": {m: samples.modalities[m].describe() for m in MODALITIES},
+            "ids": [sample.id for sample in samples.samples],
+            "labels": samples.labels.tolist(),
+            "classes": samples.classes,
+            "fold": [part.tolist() for part in (fold.train, fold.valid)],
+            "experiment": experiment.model_dump(mode="json", exclude={"dataset", "evaluate_on", "runs"}),
+            "seed": self.seed,
+            "torch": torch.__version__,
+            "device": self.device.partition(":")[0],
+        }
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+
+    def pretrained(self) -> Job | None:
+        """Return the run that this one starts from."""
+        before = pretraining(self.experiment)
+        return None if before is None else Job(before, self.fold, self.seed, self.device, self.cache)
+
+
+def train_job(job: Job, samples: SampleSet) -> Path:
+    """Train one (fold, seed), or find it finished; return its folder in the cache.
+
+    Raises:
+        TrainingError: a loss is no number.
+    """
+    key = job.key(samples)
+    finished = job.cache / key
+    if (finished / "fit.json").is_file():
+        return finished
+    started = time.perf_counter()
+    device = torch.device(job.device)
+    normalisers = samples.fit_normalisers(job.fold.train)
+    with deterministic(device, derive_seed(job.seed, "weights", job.experiment.model)):
+        network = build(job.experiment, samples.dims, len(samples.classes)).to(device)
+    before = job.pretrained()
+    if before is not None:
+        source = build(before.experiment, samples.dims, len(samples.classes)).to(device)
+        load_weights(source, train_job(before, samples) / "weights.safetensors")
+        network.load_pretrained(source)
+    regime_module = import_module(f"pipeline.regimes.{job.experiment.regime}")
+    regime = regime_module.Regime(
+        regime_module.Regime.Settings.model_validate(job.experiment.regime_settings)
+    )
+    result = fit(
+        network,
+        regime,
+        samples.prepare(normalisers, device),
+        job.fold,
+        job.experiment,
+        job.seed,
+        len(samples.classes),
+        state=job.cache / f"{key}.state",
+    )
+    beside = job.cache / f"{key}.part"
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir(parents=True)
+    save_tensors(beside / "weights.safetensors", network.state_dict())
+    save_tensors(beside / "normaliser.safetensors", _normaliser_tensors(normalisers))
+    (beside / "history.csv").write_text(_history_csv(result.history), encoding="utf-8")
+    trainable = sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
+    facts = {
+        "best_epoch": result.best_epoch,
+        "best_score": result.best_score,
+        "epochs": len(result.history),
+        "parameters": trainable,
+    }
+    (beside / "fit.json").write_text(json.dumps(facts), encoding="utf-8")
+    try:
+        beside.rename(finished)
+    except OSError:  # another experiment finished the same run meanwhile, with the same bytes
+        shutil.rmtree(beside)
+    _log.info(
+        "%s, fold %d, seed %d: best epoch %d of %d, validation %s %.3f (%.1f s)",
+        job.experiment.model,
+        job.fold.number,
+        job.seed,
+        result.best_epoch,
+        len(result.history),
+        job.experiment.select_by,
+        result.best_score,
+        time.perf_counter() - started,
+    )
+    return finished
+
+
+def _normaliser_tensors(normalisers: dict[str, Normaliser]) -> dict[str, torch.Tensor]:
+    tensors = {}
+    for modality, normaliser in normalisers.items():
+        tensors[f"{modality}.mean"] = torch.from_numpy(normaliser.mean)
+        tensors[f"{modality}.scale"] = torch.from_numpy(normaliser.scale)
+    return tensors
+
+
+def load_normalisers(path: Path) -> dict[str, Normaliser]:
+    """Read normaliser.safetensors.
+
+    Raises:
+        StoreError: it is absent or damaged.
+    """
+    tensors = read_tensors(path)
+    return {m: Normaliser(tensors[f"{m}.mean"].numpy(), tensors[f"{m}.scale"].numpy()) for m in MODALITIES}
+
+
+def read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """Read a safetensors file of a run.
+
+    Raises:
+        StoreError: it is absent or damaged.
+    """
+    try:
+        return safetensors.torch.load_file(path)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise StoreError(
+            f"{path}: not a whole safetensors file ({error}). Run: dvc repro -f -s train"
+        ) from error
+
+
+def load_weights(network: Network, path: Path) -> None:
+    """Put saved weights into a network.
+
+    Raises:
+        StoreError: the file is absent, damaged, or of another network.
+    """
+    tensors = read_tensors(path)
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise StoreError(
+            f"{path}: not the weights of this network ({error}). Run: dvc repro -f -s train"
+        ) from error
+
+
+def _history_csv(history: Sequence[dict[str, float]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(history[0])
+    for row in history:
+        writer.writerow([value if isinstance(value, int) else f"{value:.8g}" for value in row.values()])
+    return text.getvalue()
+
+
+def train_experiment(
+    name: str,
+    experiment: Experiment,
+    samples: SampleSet,
+    folds: Folds,
+    seed: int,
+    compute: Compute,
+    data: Path,
+) -> Path:
+    """Train all folds and seeds of an experiment and lay out data/runs/<name>/.
+
+    Args:
+        name: the experiment's.
+        experiment: as params.yaml has it.
+        samples: of its dataset.
+        folds: the dataset's scheme.
+        seed: the root seed; run r has the seed ``seed + r - 1``.
+        compute: device and workers. On a CPU each worker trains one run at a time, in one thread.
+        data: the folder of runs/ and cache/.
+
+    Returns:
+        The folder of the runs.
+
+    Raises:
+        DataError: the samples cannot be split as asked.
+        TrainingError: a loss is no number, or the device is not there.
+    """
+    resolved = resolve(experiment)
+    device = choose_device(compute.device)
+    splits = make_folds(samples.samples, folds)
+    seeds = [seed + run for run in range(resolved.runs)]
+    cache = data / "cache" / "runs"
+    cache.mkdir(parents=True, exist_ok=True)
+    jobs = {
+        (fold.number, run): Job(resolved, fold, run_seed, str(device), cache)
+        for run, run_seed in enumerate(seeds, start=1)
+        for fold in splits
+    }
+    done = _train_all(jobs, samples, compute, device)
+    folder = data / "runs" / name
+    shutil.rmtree(folder, ignore_errors=True)
+    parameters = 0
+    for (number, run), source in sorted(done.items()):
+        target = folder / f"{number}-{run}"
+        target.mkdir(parents=True)
+        for file in ("weights.safetensors", "normaliser.safetensors", "history.csv"):
+            shutil.copyfile(source / file, target / file)
+        fit_facts = json.loads((source / "fit.json").read_text(encoding="utf-8"))
+        parameters = fit_facts["parameters"]
+        facts = _run_facts(name, jobs[number, run], run, samples) | fit_facts
+        _write_json(target / "run.json", facts)
+    _write_json(folder / "summary.json", _summary(name, resolved, samples, splits, seeds, parameters))
+    return folder
+
+
+def _train_all(
+    jobs: dict[tuple[int, int], Job], samples: SampleSet, compute: Compute, device: torch.device
+) -> dict[tuple[int, int], Path]:
+    done: dict[tuple[int, int], Path] = {}
+    waiting: dict[tuple[int, int], Job] = {}
+    for where, job in jobs.items():
+        finished = job.cache / job.key(samples)
+        if (finished / "fit.json").is_file():
+            done[where] = finished
+        else:
+            waiting[where] = job
+    if done:
+        _log.info("%d of %d runs are finished already", len(done), len(jobs))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    workers = min(cores if compute.workers == "auto" else compute.workers, len(waiting))
+    if device.type != "cpu" or workers <= 1:
+        done.update({where: train_job(job, samples) for where, job in waiting.items()})
+        return done
+    pool = ProcessPoolExecutor(
+        workers, multiprocessing.get_context("spawn"), initializer=_start_worker, initargs=(samples,)
+    )
+    with pool:
+        futures = {pool.submit(_work, job): where for where, job in waiting.items()}
+        try:
+            for future in as_completed(futures):
+                done[futures[future]] = future.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return done
+
+
+_worker_samples: SampleSet | None = None
+
+
+def _start_worker(samples: SampleSet) -> None:
+    """Take over the samples, and end when the main process ends, however it does."""
+    global _worker_samples
+    _worker_samples = samples
+    torch.set_num_threads(1)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            multiprocessing.connection.wait([parent.sentinel])
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _work(job: Job) -> Path:
+    if _worker_samples is None:
+        raise RuntimeError("the worker was not started with its samples")
+    return train_job(job, _worker_samples)
+
+
+def _run_facts(name: str, job: Job, run: int, samples: SampleSet) -> dict[str, Any]:
+    experiment, fold = job.experiment, job.fold
+    return {
+        "format": FORMAT,
+        "experiment": name,
+        "dataset": experiment.dataset,
+        "fold": fold.number,
+        "run": run,
+        "seed": job.seed,
+        "model": experiment.model,
+        "settings": experiment.settings,
+        "regime": experiment.regime,
+        "regime_settings": experiment.regime_settings,
+        "train_on": experiment.train_on,
+        "classes": list(samples.classes),
+        "select_by": experiment.select_by,
+        "description": fold.description,
+        "samples": {"train": len(fold.train), "valid": len(fold.valid), "test": len(fold.test)},
+        "features": {modality: samples.modalities[modality].describe() for modality in MODALITIES},
+    }
+
+
+def _summary(
+    name: str,
+    experiment: Experiment,
+    samples: SampleSet,
+    folds: Sequence[Fold],
+    seeds: list[int],
+    parameters: int,
+) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "experiment": name,
+        "dataset": experiment.dataset,
+        "model": experiment.model,
+        "regime": experiment.regime,
+        "train_on": experiment.train_on,
+        "evaluate_on": experiment.evaluate_on,
+        "classes": list(samples.classes),
+        "parameters": parameters,
+        "samples": len(samples),
+        "left_out": dict(samples.left_out),
+        "modalities": {m: int((samples.modalities[m].lengths > 0).sum()) for m in MODALITIES},
+        "folds": [
+            {
+                "fold": fold.number,
+                "description": fold.description,
+                "train": len(fold.train),
+                "valid": len(fold.valid),
+                "test": len(fold.test),
+            }
+            for fold in folds
+        ],
+        "runs": seeds,
+    }
+
+
+def _write_json(path: Path, facts: dict[str, Any]) -> None:
+    path.write_text(json.dumps(facts, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def main(params: Params, name: str) -> None:
+    """Train one experiment.
+
+    Raises:
+        ParamsError: there is no such experiment.
+        DataError, StoreError, TrainingError: its data cannot be used, or training fails.
+    """
+    experiment = params.experiment(name)
+    dataset = params.dataset(experiment.dataset)
+    samples = read_samples(experiment.dataset, dataset, resolve(experiment).frame_rate_hz)
+    if samples.left_out:
+        _log.info("left out: %s", ", ".join(f"{count} ({why})" for why, count in samples.left_out.items()))
+    folder = train_experiment(
+        name, experiment, samples, dataset.folds, params.seed, params.compute, Path("data")
+    )
+    _log.info("%s", folder)
+
+
+if __name__ == "__main__":
+    run_stage(main)
