@@ -1,0 +1,188 @@
+"""What is measured, in numpy. To add a metric, write its function here and name it in one of the registries
+below.
+
+A metric of classes takes a confusion matrix (C, C), rows truth, columns prediction; a metric of scores takes
+truth (N,) and prediction (N,). Both give one number. params.yaml's ``select_by`` takes any name of
+:data:`METRICS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float64]
+
+
+def confusion_matrix(truth: ArrayLike, predicted: ArrayLike, classes: int) -> NDArray[np.int64]:
+    """Count pairs of (truth, prediction).
+
+    Args:
+        truth: (N,) integers in [0, classes).
+        predicted: (N,) integers in [0, classes).
+        classes: C.
+
+    Returns:
+        (C, C) int64, rows truth, columns prediction.
+    """
+    pairs = np.asarray(truth, np.int64) * classes + np.asarray(predicted, np.int64)
+    return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
+
+
+def weighted_accuracy(confusion: NDArray[np.int64]) -> float:
+    """Return WA, the share of samples that are right (MMIN section 4.5: weighted by the classes' sizes)."""
+    total = int(confusion.sum())
+    return float(np.trace(confusion)) / total if total else 0.0
+
+
+def unweighted_accuracy(confusion: NDArray[np.int64]) -> float:
+    """Return UA, the mean recall over the classes that occur in the truth."""
+    support = confusion.sum(axis=1)
+    there = support > 0
+    return float((np.diag(confusion)[there] / support[there]).mean()) if there.any() else 0.0
+
+
+def class_f1(confusion: NDArray[np.int64]) -> Floats:
+    """Return (C,) F1 of each class: 2 TP / (2 TP + FP + FN), and 0 where that is 0 / 0."""
+    twice = 2.0 * np.diag(confusion)
+    all_of_it = (confusion.sum(axis=0) + confusion.sum(axis=1)).astype(float)
+    return np.divide(twice, all_of_it, out=np.zeros_like(twice), where=all_of_it > 0)
+
+
+def macro_f1(confusion: NDArray[np.int64]) -> float:
+    """Return the mean F1 over the classes that occur in truth or prediction."""
+    there = (confusion.sum(axis=0) + confusion.sum(axis=1)) > 0
+    return float(class_f1(confusion)[there].mean()) if there.any() else 0.0
+
+
+def weighted_f1(confusion: NDArray[np.int64]) -> float:
+    """Return the mean F1 over classes, weighted by the *truth's* support."""
+    support = confusion.sum(axis=1)
+    total = int(support.sum())
+    return float((class_f1(confusion) * support).sum() / total) if total else 0.0
+
+
+def mae(truth: Floats, predicted: Floats) -> float:
+    """Return the mean absolute error."""
+    return float(np.abs(truth - predicted).mean())
+
+
+def pearson(truth: Floats, predicted: Floats) -> float:
+    """Return Pearson's r; 0 where either side is constant."""
+    a, b = truth - truth.mean(), predicted - predicted.mean()
+    size = float(np.sqrt((a * a).sum() * (b * b).sum()))
+    return float((a * b).sum()) / size if size > 0 else 0.0
+
+
+def _equal_after(bins: Callable[[Floats], NDArray[np.int64]]) -> Callable[[Floats, Floats], float]:
+    def accuracy(truth: Floats, predicted: Floats) -> float:
+        return float((bins(truth) == bins(predicted)).mean())
+
+    return accuracy
+
+
+def _rounded(limit: float) -> Callable[[Floats], NDArray[np.int64]]:
+    """Round half to even after clipping, as all published Acc-7 and Acc-5 of MOSI do."""
+    return lambda scores: np.rint(np.clip(scores, -limit, limit)).astype(np.int64)
+
+
+def _cut(*edges: float) -> Callable[[Floats], NDArray[np.int64]]:
+    """Clip to [-1, 1] and number the intervals (., e1], (e1, e2], ... (CH-SIMS)."""
+    return lambda scores: np.digitize(np.clip(scores, -1, 1), edges, right=True)
+
+
+def _buckets(scores: Floats) -> NDArray[np.int64]:
+    """Number the buckets < -2, [-2, -1), [-1, 0), 0, (0, 1], (1, 2], > 2 of some MOSEI papers."""
+    below, above = np.digitize(scores, (-2.0, -1.0, 0.0)), np.digitize(scores, (0.0, 1.0, 2.0), right=True)
+    return below + above
+
+
+def _two_way(keep_zero: bool, f1: bool) -> Callable[[Floats, Floats], float]:
+    def score(truth: Floats, predicted: Floats) -> float:
+        if not keep_zero:
+            predicted, truth = predicted[truth != 0], truth[truth != 0]
+        at = np.greater_equal if keep_zero else np.greater
+        matrix = confusion_matrix(at(truth, 0), at(predicted, 0), 2)
+        return weighted_f1(matrix) if f1 else weighted_accuracy(matrix)
+
+    return score
+
+
+def _sims_f1(truth: Floats, predicted: Floats) -> float:
+    return weighted_f1(confusion_matrix(np.clip(truth, -1, 1) > 0, np.clip(predicted, -1, 1) > 0, 2))
+
+
+# Of classes: (C, C) confusion -> number.
+CLASS_METRICS: dict[str, Callable[[NDArray[np.int64]], float]] = {
+    "wa": weighted_accuracy,
+    "ua": unweighted_accuracy,
+    "macro_f1": macro_f1,
+    "weighted_f1": weighted_f1,
+}
+
+# Of scores: truth (N,), prediction (N,) -> number. MOSI and MOSEI first, then CH-SIMS.
+SCORE_METRICS: dict[str, Callable[[Floats, Floats], float]] = {
+    "mae": mae,
+    "r": pearson,
+    "acc2_has0": _two_way(keep_zero=True, f1=False),
+    "acc2_non0": _two_way(keep_zero=False, f1=False),
+    "f1_has0": _two_way(keep_zero=True, f1=True),
+    "f1_non0": _two_way(keep_zero=False, f1=True),
+    "acc5": _equal_after(_rounded(2)),
+    "acc7": _equal_after(_rounded(3)),
+    "acc7_buckets": _equal_after(_buckets),
+    "sims_acc2": _equal_after(_cut(0.0)),
+    "sims_acc3": _equal_after(_cut(-0.1, 0.1)),
+    "sims_acc5": _equal_after(_cut(-0.7, -0.1, 0.1, 0.7)),
+    "sims_f1": _sims_f1,
+}
+
+METRICS = (*CLASS_METRICS, *SCORE_METRICS)
+SMALLER_IS_BETTER = frozenset({"mae"})
+
+
+def of_classes(confusion: NDArray[np.int64]) -> dict[str, float]:
+    """Return every metric of a confusion matrix by name."""
+    return {name: metric(confusion) for name, metric in CLASS_METRICS.items()}
+
+
+def of_scores(truth: ArrayLike, predicted: ArrayLike) -> dict[str, float]:
+    """Return every metric of scores by name."""
+    a, b = np.asarray(truth, np.float64), np.asarray(predicted, np.float64)
+    return {name: metric(a, b) for name, metric in SCORE_METRICS.items()}
+
+
+def mean_and_deviation(values: ArrayLike) -> tuple[float, float]:
+    """Return mean and sample standard deviation (n - 1; 0 for a single value)."""
+    numbers = np.asarray(values, np.float64)
+    return float(numbers.mean()), float(numbers.std(ddof=1)) if numbers.size > 1 else 0.0
+
+
+def paired_t_test(first: ArrayLike, second: ArrayLike) -> float:
+    """Return the two-tailed p-value of the paired t-test (M3S Table 5).
+
+    Args:
+        first: (K,) one value a fold and seed.
+        second: (K,) the other experiment's values of the same folds and seeds, in the same order.
+
+    Returns:
+        p in [0, 1]; 1 where all differences are 0 or there are fewer than two pairs, 0 where they are one
+        equal number other than 0.
+    """
+    from scipy.stats import ttest_rel
+
+    a, b = np.asarray(first, np.float64), np.asarray(second, np.float64)
+    difference = a - b
+    if difference.size < 2 or not difference.any():
+        return 1.0
+    if np.ptp(difference) <= 1e-12 * float(np.abs(difference).max()):
+        return 0.0
+    return float(ttest_rel(a, b).pvalue)
+
+
+def average(rows: Mapping[str, Mapping[str, float]], conditions: tuple[str, ...]) -> dict[str, float]:
+    """Return the mean of each metric over the named conditions (MMIN Table 5, column "Average")."""
+    names = rows[conditions[0]].keys()
+    return {name: float(np.mean([rows[condition][name] for condition in conditions])) for name in names}
