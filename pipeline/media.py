@@ -162,9 +162,11 @@ class _Part:
             MediaError: after the last frame, when too little of the part could be decoded.
         """
         if self.stream.duration and self._last_s is not None:  # else other streams tell how far the file goes
+            from av.stream import Discard
+
             for other in self.container.streams:
                 if other is not self.stream:
-                    other.discard = "ALL"
+                    other.discard = Discard.all
         begin_s = self.begin_s - preroll_s
         if begin_s > 0 and not self._bare:
             try:
