@@ -1,0 +1,73 @@
+"""What ``lacuna dataset check`` says of a tree."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from replicas import folder, iemocap, mosi
+
+from pipeline.dataset_check import Check, Row, check
+from pipeline.datasets import base
+from pipeline.errors import DataError
+
+
+def run(loader: str, root: Path, limit: int | None = 20, **options: Any) -> Check:
+    owner = base.find(loader)
+    return check(loader, owner(owner.Settings(**options), root), limit)
+
+
+def test_found_against_expected(tmp_path: Path) -> None:
+    result = run("mosi", mosi.build(tmp_path))
+    assert result.rows[:6] == (
+        Row("samples", 6, 2199),
+        Row("dialogue", 4, 93),
+        Row("split=train", 2, 1284),
+        Row("split=valid", 1, 229),
+        Row("split=test", 2, 686),
+        Row("label=neutral", 1, 96),
+    )
+    assert result.rows[0].verdict == "-2193"
+    assert not result.complete
+    lines = result.text.splitlines()
+    assert "samples             6      2199  -2193" in lines
+    assert "files that are not there: 2" in lines
+    assert "  Video/Segmented/lXPQBPVc5Cw_2.mp4: the video of lXPQBPVc5Cw_2" in lines
+    assert (
+        "  Labels/OpinionLevelSentiment.csv, line 5: score 7.5 or times 0.5-0.9 out of range [WKA5OygbEKI_2]"
+        in lines
+    )
+
+
+def test_long_lists_are_cut_and_say_so(tmp_path: Path) -> None:
+    root = iemocap.build(tmp_path)
+    short, whole = run("iemocap", root, 2), run("iemocap", root, None)
+    assert "  ... and 9 more (all of them: --all)" in short.text.splitlines()
+    assert "more (all" not in whole.text
+    assert len(whole.text) > len(short.text)
+
+
+def test_a_clean_tree_without_published_counts_is_complete(tmp_path: Path) -> None:
+    root = folder.build(tmp_path)
+    table = root / "samples.csv"
+    table.write_bytes(b"".join(table.read_bytes().splitlines(keepends=True)[:4]))
+    result = run("folder", root)
+    assert result.complete
+    assert result.rows[0] == Row("samples", 3, None)
+    assert Row("label=happy", 1, None) in result.rows
+
+
+def test_it_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = mosi.build(tmp_path)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    before = sorted(root.rglob("*"))
+    run("mosi", root)
+    assert sorted(root.rglob("*")) == before
+    assert list((tmp_path / "here").iterdir()) == []
+
+
+def test_another_folder(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="IEMOCAP_full_release"):
+        run("iemocap", tmp_path)
