@@ -1,147 +1,334 @@
-"""Numbers to compare experiments by: mean and deviation over folds and runs, the six-condition average, paired t-tests.
+"""The experiments of one dataset side by side: who beats the baseline, in words, and the tables of results.
 
-An experiment is scored once for each (fold, run): a run is one seed. Everything here works on those scores, paired
-by (fold, run), as MMIN's Table 5 and M3S's Table 5 do.
+Nothing here is fixed text: a sentence says what the numbers say, whichever way they fall.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from pipeline import mask
-from pipeline.manifest import MODALITIES
+from pipeline.facts import DatasetFacts, ExperimentFacts
+from pipeline.params import Params
+from pipeline.scores import (
+    AVERAGE,
+    CONDITIONS,
+    FULL,
+    LOWER_IS_BETTER,
+    PairedTest,
+    condition_words,
+    paired_test,
+)
+from pipeline.tables import Cell, Table
 
-# MMIN Table 5, in its order: the modalities that are left.
-CONDITIONS: dict[str, tuple[str, ...]] = {
-    name: tuple(modality for modality, there in zip(MODALITIES, present, strict=True) if there)
-    for name, present in mask.CONDITIONS.items()
+METRIC_NAMES = {"wa": "WA", "ua": "UA", "macro_f1": "macro-F1", "weighted_f1": "weighted F1", "mae": "MAE"}
+METRIC_WORDS = {
+    "wa": "weighted accuracy: the share of samples that are right",
+    "ua": "unweighted accuracy: the mean of the classes' recalls",
+    "macro_f1": "the mean of the classes' F1",
+    "weighted_f1": "the classes' F1, weighted by how often they occur",
 }
-FULL = mask.FULL_CONDITION
-AVERAGE = "average"
-ALPHA = 0.05
-LOWER_IS_BETTER = frozenset({"mae"})
-
-Key = tuple[int, int]  # fold, run
 
 
 @dataclass(frozen=True)
-class Scores:
-    """What one experiment reached.
+class Verdict:
+    """Whether one experiment beats the baseline on the average over the six missing conditions.
 
     Attributes:
-        values: (fold, run) -> condition -> metric -> value.
+        name, baseline: the two experiments.
+        sentence: the answer in words.
+        detail: the numbers behind it.
+        outcome: "better", "ahead" (better, but not significantly) or "not better".
     """
 
-    values: Mapping[Key, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
+    name: str
+    baseline: str
+    sentence: str
+    detail: str
+    outcome: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The experiments of one dataset side by side.
+
+    Attributes:
+        dataset: its facts.
+        experiments: all of them, in the order of params.yaml.
+        evaluated: those with results.
+        baseline: the experiment that the others are tested against; None when it is not among those
+            evaluated.
+        augmented: the baseline's model trained on the augmented set (MMIN section 4.4), tested against as
+            well.
+        metric: the one in the headline.
+    """
+
+    dataset: DatasetFacts
+    experiments: Sequence[ExperimentFacts]
+    evaluated: Sequence[ExperimentFacts]
+    baseline: ExperimentFacts | None
+    augmented: ExperimentFacts | None
+    metric: str
 
     @property
     def conditions(self) -> tuple[str, ...]:
-        """The conditions that were evaluated: the paper's first and in its order, then others as they come."""
-        found = list(dict.fromkeys(condition for scores in self.values.values() for condition in scores))
-        return (*(c for c in CONDITIONS if c in found), *(c for c in found if c not in CONDITIONS))
+        """The columns of the result table: the missing conditions, their average, the full one, then
+        others."""
+        found = list(dict.fromkeys(c for one in self.evaluated for c in one.scores.conditions))
+        missing = [c for c in CONDITIONS if c in found and c != FULL]
+        average = [AVERAGE] if len(missing) == len(CONDITIONS) - 1 else []
+        full = [FULL] if FULL in found else []
+        return (*missing, *average, *full, *(c for c in found if c not in CONDITIONS))
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """The metrics that were computed, in their order."""
-        every = (metric for scores in self.values.values() for one in scores.values() for metric in one)
-        return tuple(dict.fromkeys(every))
-
-    def of(self, condition: str, metric: str) -> dict[Key, float]:
-        """Return (fold, run) -> value of one metric under one condition, or :data:`AVERAGE` over the six missing ones.
-
-        A (fold, run) that lacks the condition, or one of the six, is left out.
-        """
-        found = {}
-        for key, scores in self.values.items():
-            names = [c for c in CONDITIONS if c != FULL] if condition == AVERAGE else [condition]
-            values = [scores[name][metric] for name in names if name in scores and metric in scores[name]]
-            if len(values) == len(names) and all(math.isfinite(value) for value in values):
-                found[key] = math.fsum(values) / len(values)
-        return found
-
-    def number(self, condition: str, metric: str) -> Number | None:
-        """Return the mean and deviation of one metric under one condition, or None where there is no value."""
-        return Number.over(list(self.of(condition, metric).values()))
-
-
-@dataclass(frozen=True)
-class Number:
-    """A mean over ``count`` folds and runs, and their sample standard deviation (n - 1); None for a single one."""
-
-    mean: float
-    deviation: float | None
-    count: int
-
-    @classmethod
-    def over(cls, values: Sequence[float]) -> Number | None:
-        """Return the number over some values, or None over nothing."""
-        if not values:
-            return None
-        mean = math.fsum(values) / len(values)
-        if len(values) == 1:
-            return cls(mean, None, 1)
-        return cls(mean, math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (len(values) - 1)), len(values))
-
-
-@dataclass(frozen=True)
-class PairedTest:
-    """A two-tailed paired t-test of one experiment against another.
-
-    Attributes:
-        difference: mean of (this - other) over the (fold, run) that both have.
-        t: the statistic; None when fewer than two pairs or no spread at all.
-        p: the two-tailed p-value; None when there is none to give.
-        pairs: how many (fold, run) both have.
-        better: whether the difference favours this experiment.
-    """
-
-    difference: float
-    t: float | None
-    p: float | None
-    pairs: int
-    better: bool
+        """The metrics, the headline's first."""
+        found = dict.fromkeys(m for one in self.evaluated for m in one.scores.metrics)
+        return (*([self.metric] if self.metric in found else []), *(m for m in found if m != self.metric))
 
     @property
-    def significant(self) -> bool:
-        """Whether p is below 0.05, in either direction."""
-        return self.p is not None and self.p < ALPHA
+    def tested(self) -> tuple[str, ...]:
+        """The conditions that t-tests are made on, as in MMIN's Table 5: the average and the full one."""
+        return tuple(c for c in self.conditions if c in (AVERAGE, FULL) or c not in CONDITIONS)
+
+    @property
+    def unit(self) -> str:
+        """What was paired: "5 folds", or "5 folds × 3 runs"."""
+        keys = {key for one in self.evaluated for key in one.scores.values}
+        folds, runs = len({fold for fold, _ in keys}), len({run for _, run in keys})
+        words = f"{folds} fold{'s' * (folds != 1)}"
+        return words if runs <= 1 else f"{words} × {runs} runs"
+
+    @property
+    def chance(self) -> float | None:
+        """What guessing reaches, where that does not depend on the data: UA of C classes is 1 / C."""
+        classes = self.evaluated[0].classes if self.evaluated else ()
+        return 1 / len(classes) if self.metric == "ua" and classes else None
 
 
-def paired_test(scores: Scores, against: Scores, condition: str, metric: str) -> PairedTest | None:
-    """Test one experiment against another on one metric under one condition; None when they share no (fold, run).
-
-    Two-tailed paired t-test, t = mean(d) / (sd(d) / sqrt(n)) with n - 1 degrees of freedom. The folds of a
-    cross-validation share training data, so that p is somewhat too small; it is what the papers report.
-    """
-    these, others = scores.of(condition, metric), against.of(condition, metric)
-    keys = sorted(these.keys() & others.keys())
-    number = Number.over([these[key] - others[key] for key in keys])
-    if number is None:
+def compare(
+    params: Params, dataset: DatasetFacts, experiments: Sequence[ExperimentFacts]
+) -> Comparison | None:
+    """Return the comparison of one dataset's experiments, or None when it has none."""
+    own = [one for one in experiments if one.dataset == dataset.name]
+    if not own:
         return None
-    better = number.mean < 0 if metric in LOWER_IS_BETTER else number.mean > 0
-    spread = number.deviation
-    # Equal differences in every fold leave rounding noise, whose t would mean nothing.
-    if spread is None or spread <= 1e-12:
-        return PairedTest(number.mean, None, None, number.count, better)
-    from scipy.special import stdtr
-
-    t = number.mean / (spread / math.sqrt(number.count))
-    p = float(2 * stdtr(number.count - 1, -abs(t)))
-    return PairedTest(number.mean, t, p, number.count, better)
-
-
-def condition_words(condition: str) -> str:
-    """Return what a condition means in words: ``audio and video``."""
-    if condition == AVERAGE:
-        return "average over the six missing conditions"
-    modalities = CONDITIONS.get(condition)
-    if modalities is None:
-        return condition
-    return "nothing missing" if len(modalities) == len(MODALITIES) else " and ".join(modalities) + " only"
+    evaluated = [one for one in own if one.scores.values]
+    baseline = next((one for one in evaluated if one.name == params.report.baseline), None)
+    augmented = None
+    if baseline is not None:
+        same = [one for one in evaluated if one.model == baseline.model and one.train_on == "augmented"]
+        augmented = next((one for one in same if one is not baseline), None)
+    computed = [metric for one in evaluated for metric in one.scores.metrics]
+    asked = params.experiments[own[0].name].select_by
+    metric = asked if asked in computed else next(iter(computed), asked)
+    return Comparison(dataset, own, evaluated, baseline, augmented, metric)
 
 
-def chance(metric: str, labels: Sequence[str]) -> float | None:
-    """Return what guessing reaches on average, where that does not depend on the data: UA of C classes is 1 / C."""
-    return 1 / len(labels) if metric == "ua" and labels else None
+def verdicts(comparison: Comparison) -> list[Verdict]:
+    """Return, for every other experiment, whether it beats the baseline when modalities are missing; MMIN
+    first."""
+    baseline, metric = comparison.baseline, comparison.metric
+    if baseline is None:
+        return []
+    condition = AVERAGE if AVERAGE in comparison.conditions else comparison.conditions[-1]
+    found = []
+    others = [one for one in comparison.evaluated if one is not baseline]
+    for one in sorted(others, key=lambda other: other.model != "mmin"):
+        test = paired_test(one.scores, baseline.scores, condition, metric)
+        mine, theirs = one.scores.number(condition, metric), baseline.scores.number(condition, metric)
+        if test is None or mine is None or theirs is None:
+            continue
+        pairs = one.scores.of(condition, metric), baseline.scores.of(condition, metric)
+        sign = -1 if metric in LOWER_IS_BETTER else 1
+        wins = sum(sign * pairs[0][key] > sign * pairs[1][key] for key in pairs[0].keys() & pairs[1].keys())
+        if not test.better:
+            outcome, sentence = "not better", f"{one.name} does not beat {baseline.name}"
+        elif test.significant:
+            outcome, sentence = "better", f"{one.name} beats {baseline.name}"
+        else:
+            outcome, sentence = "ahead", f"{one.name} is ahead of {baseline.name}, but not significantly"
+        where = (
+            "when modalities are missing" if condition == AVERAGE else f"under {condition_words(condition)}"
+        )
+        detail = (
+            f"{metric_name(metric)} "
+            f"{'averaged over the six missing conditions' if condition == AVERAGE else where} is "
+            f"{mine.mean:.3f} against {theirs.mean:.3f} ({signed(test.difference)}); better in {wins} of "
+            f"{test.pairs} folds{' and runs' if len({run for _, run in pairs[0]}) > 1 else ''}; {p_words(test)}."
+        )
+        augmented = comparison.augmented
+        if augmented is not None and one is not augmented:
+            other = paired_test(one.scores, augmented.scores, condition, metric)
+            if other is not None:
+                detail += f" Against {augmented.name}: {signed(other.difference)}; {p_words(other)}."
+        found.append(Verdict(one.name, baseline.name, f"{sentence} {where}.", detail, outcome))
+    return found
+
+
+def single_modalities(comparison: Comparison) -> str:
+    """Return a sentence on whether each single modality alone is above chance, by the best experiment under
+    each."""
+    level = comparison.chance
+    singles = [c for c in CONDITIONS if len(CONDITIONS[c]) == 1 and c in comparison.conditions]
+    if level is None or not singles:
+        return ""
+    reached: dict[str, tuple[float, str]] = {}
+    for condition in singles:
+        numbers = [
+            (one.scores.number(condition, comparison.metric), one.name) for one in comparison.evaluated
+        ]
+        known = [(number.mean, name) for number, name in numbers if number is not None]
+        if known:
+            reached[CONDITIONS[condition][0]] = max(known)
+    below = [modality for modality, (value, _) in reached.items() if value <= level]
+    values = "; ".join(f"{modality} {value:.3f} ({name})" for modality, (value, name) in reached.items())
+    lead = f"Not above chance: {' and '.join(below)}." if below else "Each single modality is above chance."
+    best = f"Best {metric_name(comparison.metric)} from one modality alone, where chance is {level:.3f}"
+    return f"{lead} {best}: {values}."
+
+
+def metric_name(name: str) -> str:
+    return METRIC_NAMES.get(name, name)
+
+
+def signed(value: float) -> str:
+    return f"{'+' if value >= 0 else '−'}{abs(value):.3f}"
+
+
+def p_words(test: PairedTest) -> str:
+    if test.p is None:
+        return "no t-test: " + (
+            "a single pair" if test.pairs < 2 else "the difference is the same in every pair"
+        )
+    return f"{p_value(test.p)}, two-tailed paired t-test, {test.pairs} pairs"
+
+
+def p_value(value: float) -> str:
+    return "p\u00a0<\u00a00.001" if value < 0.001 else f"p\u00a0=\u00a0{value:.3f}"
+
+
+# --- tables ---
+
+
+def result_table(comparison: Comparison) -> Table:
+    """Return conditions x experiments, as MMIN's Table 5: mean ± deviation, marks of the t-tests, the best
+    in bold."""
+    rows = []
+    for metric in comparison.metrics:
+        for one in comparison.evaluated:
+            cells = [result_cell(comparison, one, condition, metric) for condition in comparison.conditions]
+            rows.append([Cell(metric_name(metric)), Cell(one.name), *cells])
+    heads = [
+        c if c == AVERAGE or c not in CONDITIONS else f"{{{','.join(c)}}}" for c in comparison.conditions
+    ]
+    return Table(
+        name=f"{comparison.dataset.name}-conditions",
+        caption=f"Results on {comparison.dataset.words} by what is available "
+        f"(a audio, v video, t text): mean ± standard deviation over {comparison.unit}; "
+        "average over the six missing conditions.",
+        head=["metric", "experiment", *heads],
+        rows=rows,
+        notes=_mark_notes(comparison),
+    )
+
+
+def result_cell(comparison: Comparison, one: ExperimentFacts, condition: str, metric: str) -> Cell:
+    """Return one number of the result table."""
+    number = one.scores.number(condition, metric)
+    if number is None:
+        return Cell("–", number=True)
+    every = [other.scores.number(condition, metric) for other in comparison.evaluated]
+    means = [round(other.mean, 3) for other in every if other is not None]
+    top = min(means) if metric in LOWER_IS_BETTER else max(means)
+    mark = ""
+    if condition in comparison.tested:
+        for sign, other in (("*", comparison.baseline), ("▲", comparison.augmented)):
+            test = (
+                paired_test(one.scores, other.scores, condition, metric)
+                if other and other is not one
+                else None
+            )
+            if test is not None and test.significant and test.better:
+                mark += sign
+    return Cell(
+        text=f"{number.mean:.3f}",
+        spread="" if number.deviation is None else f"{number.deviation:.3f}",
+        mark=mark,
+        best=len(means) > 1 and round(number.mean, 3) == top,
+        number=True,
+    )
+
+
+def _mark_notes(comparison: Comparison) -> list[str]:
+    notes = []
+    for sign, other in (("*", comparison.baseline), ("▲", comparison.augmented)):
+        if other is not None:
+            notes.append(
+                f"{sign} better than {other.name}, p < 0.05 (two-tailed paired t-test over folds and runs)."
+            )
+    return notes
+
+
+def test_table(comparison: Comparison) -> Table | None:
+    """Return every experiment's t-test against the baseline; None when there is no baseline or nobody to
+    test."""
+    baseline = comparison.baseline
+    if baseline is None:
+        return None
+    rows = []
+    for one in comparison.evaluated:
+        if one is baseline:
+            continue
+        for condition in comparison.tested:
+            for metric in comparison.metrics:
+                test = paired_test(one.scores, baseline.scores, condition, metric)
+                if test is not None:
+                    rows.append(
+                        [
+                            Cell(one.name),
+                            Cell("average of six" if condition == AVERAGE else condition_words(condition)),
+                            Cell(metric_name(metric)),
+                            Cell(signed(test.difference), number=True),
+                            Cell("–" if test.t is None else f"{test.t:.2f}".replace("-", "−"), number=True),
+                            Cell(
+                                "–" if test.p is None else f"{test.p:.4f}", best=test.significant, number=True
+                            ),
+                            Cell(str(test.pairs), number=True),
+                        ]
+                    )
+    if not rows:
+        return None
+    return Table(
+        name=f"{comparison.dataset.name}-tests",
+        caption=f"Each experiment against {baseline.name} on {comparison.dataset.words}: "
+        "difference of the means and two-tailed paired t-test.",
+        head=["experiment", "condition", "metric", "difference", "t", "p", "pairs"],
+        rows=rows,
+        notes=[
+            "Bold: p < 0.05, in either direction. Folds share training data, so p is somewhat too small; "
+            "it is not corrected for the number of tests."
+        ],
+    )
+
+
+def confusion_table(comparison: Comparison) -> Table:
+    """Return every confusion matrix, one row for each label under each condition."""
+    classes = list(dict.fromkeys(c for one in comparison.evaluated for c in one.classes))
+    rows = []
+    for one in comparison.evaluated:
+        for condition, counts in one.confusion.items():
+            for label in one.classes:
+                row = [_count(counts.get((label, predicted), 0)) for predicted in classes]
+                rows.append([Cell(one.name), Cell(condition), Cell(label), *row])
+    return Table(
+        name=f"{comparison.dataset.name}-confusion",
+        caption=f"Confusion matrices on {comparison.dataset.words}, all folds and runs together: "
+        "rows are labels, columns predictions.",
+        head=["experiment", "condition", "label", *classes],
+        rows=rows,
+    )
+
+
+def _count(value: int) -> Cell:
+    return Cell(str(value), number=True)

@@ -1,8 +1,8 @@
 """The report's figures, as SVG: results by condition, and learning curves.
 
-Equal data give equal bytes: ids are hashed with a fixed salt and no date is written. Text stays text. A figure is
-drawn once with marker colours, which :func:`inline` turns into the page's own (so that it follows a dark theme) and
-:func:`standalone` into fixed ones for a file of its own.
+Equal data give equal bytes: ids are hashed with a fixed salt and no date is written. Text stays text. A
+figure is drawn once with marker colours, which :func:`inline` turns into the page's own (so that it follows
+a dark theme) and :func:`standalone` into fixed ones for a file of its own.
 """
 
 from __future__ import annotations
@@ -50,7 +50,12 @@ class Series:
 
 
 def by_condition(
-    series: Sequence[Series], conditions: Mapping[str, str], metric: str, chance: float | None, width_px: int, rule: str = ""
+    series: Sequence[Series],
+    conditions: Mapping[str, str],
+    metric: str,
+    chance: float | None,
+    width_px: int,
+    rule: str = "",
 ) -> str:
     """Return a dot plot: a row for each condition, a dot and a deviation bar for each experiment.
 
@@ -111,13 +116,16 @@ def by_condition(
 
 
 def curves(
-    panels: Sequence[tuple[str, Mapping[str, Sequence[float]]]], colour: int, width_px: int = 300, height_px: int = 250
+    panels: Sequence[tuple[str, Mapping[str, Sequence[float]]]],
+    colour: int,
+    width_px: int = 300,
+    height_px: int = 250,
 ) -> str:
     """Return learning curves: one panel below the other over a shared epoch axis.
 
     Args:
-        panels: (label, {fold and run: values, one an epoch}); a NaN leaves a gap. The heavy line is the mean over
-            what still ran at that epoch.
+        panels: (label, {fold and run: values, one an epoch}); a NaN leaves a gap. The heavy line is the mean
+            over what still ran at that epoch.
         colour: the experiment's place among the series.
         width_px: the width the page shows it at.
         height_px: its height.
@@ -141,7 +149,8 @@ def curves(
 
 
 def inline(svg: str, prefix: str, title: str, description: str) -> str:
-    """Return the SVG as an element for a page: its colours are the page's, its ids are its own, it is described.
+    """Return the SVG as an element for a page: its colours are the page's, its ids are its own, it is
+    described.
 
     Args:
         svg: what one of the drawing functions returned.
@@ -152,7 +161,10 @@ def inline(svg: str, prefix: str, title: str, description: str) -> str:
     body = svg[svg.index("<svg") :]
     body = re.sub(r"<(metadata|style)\b.*?</\1>", "", body, flags=re.S)
     body = body.replace("'DejaVu Sans', sans-serif", "inherit")
-    body = re.sub(r'\s(xmlns(:\w+)?|version|width|height)="[^"]*"', "", body[: body.index(">")]) + body[body.index(">") :]
+    body = (
+        re.sub(r'\s(xmlns(:\w+)?|version|width|height)="[^"]*"', "", body[: body.index(">")])
+        + body[body.index(">") :]
+    )
     body = re.sub(r'\bid="', f'id="{prefix}-', body)
     body = re.sub(r'href="#', f'href="#{prefix}-', body).replace("url(#", f"url(#{prefix}-")
     for role, drawn in _DRAWN.items():
@@ -160,7 +172,8 @@ def inline(svg: str, prefix: str, title: str, description: str) -> str:
     head = (
         f'<svg role="img" aria-labelledby="{prefix}-name {prefix}-words"'
         f"{body[4 : body.index('>')]}>"
-        f'<title id="{prefix}-name">{escape(title)}</title><desc id="{prefix}-words">{escape(description)}</desc>'
+        f'<title id="{prefix}-name">{escape(title)}</title>'
+        f'<desc id="{prefix}-words">{escape(description)}</desc>'
     )
     return head + body[body.index(">") + 1 :]
 
@@ -183,7 +196,8 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _axes(width_px: int, height_px: int, rows: int = 1) -> tuple[Any, Any]:
-    """Return a figure without pyplot's global state; 72 dots an inch, so that a point is a pixel of the page."""
+    """Return a figure without pyplot's global state; 72 dots an inch, so that a point is a pixel of the
+    page."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width_px / 72, height_px / 72), dpi=72, layout="constrained")
@@ -202,7 +216,7 @@ def _axes(width_px: int, height_px: int, rows: int = 1) -> tuple[Any, Any]:
 def _svg(figure: Any) -> str:
     import matplotlib as mpl
 
-    settings = {
+    settings: Any = {
         "svg.fonttype": "none",
         "svg.hashsalt": "lacuna",
         "font.family": "sans-serif",

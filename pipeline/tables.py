@@ -59,7 +59,9 @@ class Table:
         lines = [_md(self.caption), "", _md_row([_md(name) for name in self.head])]
         lines.append(_md_row(["---:" if one else "---" for one in right]))
         for row in self.rows:
-            lines.append(_md_row([f"**{_md(_plain(c, '±'))}**" if c.best else _md(_plain(c, "±")) for c in row]))
+            lines.append(
+                _md_row([f"**{_md(_plain(c, '±'))}**" if c.best else _md(_plain(c, "±")) for c in row])
+            )
         for note in self.notes:
             lines += ["", _md(note)]
         return "\n".join(lines) + "\n"
@@ -67,9 +69,15 @@ class Table:
     def to_tex(self) -> str:
         """Return it as a LaTeX table for the package booktabs."""
         columns = "".join(
-            "r" if self.rows and all(row[i].number for row in self.rows) else "l" for i in range(len(self.head))
+            "r" if self.rows and all(row[i].number for row in self.rows) else "l"
+            for i in range(len(self.head))
         )
-        lines = [r"% needs \usepackage{booktabs}", r"\begin{table}", r"  \centering", rf"  \caption{{{_tex(self.caption)}}}"]
+        lines = [
+            r"% needs \usepackage{booktabs}",
+            r"\begin{table}",
+            r"  \centering",
+            rf"  \caption{{{_tex(self.caption)}}}",
+        ]
         lines += [rf"  \begin{{tabular}}{{{columns}}}", r"    \toprule"]
         lines += [f"    {' & '.join(_tex(name) for name in self.head)} \\\\", r"    \midrule"]
         lines += [f"    {' & '.join(_tex_cell(cell) for cell in row)} \\\\" for row in self.rows]
@@ -89,7 +97,8 @@ def _md_row(cells: Sequence[str]) -> str:
 
 
 _MD = str.maketrans(
-    {c: f"\\{c}" for c in "\\`*_{}[]<>#|~"} | {"\n": " ", "\r": " ", "&": "&amp;"}  # keeps markup out of a viewer
+    {c: f"\\{c}" for c in "\\`*_{}[]<>#|~"}
+    | {"\n": " ", "\r": " ", "&": "&amp;"}  # keeps markup out of a viewer
 )
 
 

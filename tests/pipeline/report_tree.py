@@ -1,4 +1,5 @@
-"""A data/ folder as the stages leave it, with numbers that are known beforehand, for the tests of the report."""
+"""A data/ folder as the stages leave it, with numbers that are known beforehand, for the tests of the
+report."""
 
 from __future__ import annotations
 
@@ -9,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.mask import CONDITIONS, write_masks
 from pipeline.manifest import MODALITIES, Sample, manifest_checksum, write_manifest
+from pipeline.mask import CONDITIONS, write_masks
 from pipeline.params import Mask, Params
 from pipeline.store import FeatureInfo, FeatureSequence, FeatureWriter, Status
 
@@ -23,12 +24,27 @@ NOISE = (0.0, 0.02, -0.02, 0.01, -0.01)
 
 
 def params(**changes: object) -> Params:
-    """Return parameters of a dataset ``demo`` and three experiments, unchecked against files of extractors."""
-    extraction = {m: {"extractor": name} for m, name in zip(MODALITIES, ("bert", "opensmile", "facelandmarker"), strict=True)}
+    """Return parameters of a dataset ``demo`` and three experiments, unchecked against files of
+    extractors."""
+    extraction = {
+        m: {"extractor": name}
+        for m, name in zip(MODALITIES, ("bert", "opensmile", "facelandmarker"), strict=True)
+    }
     raw: dict[str, object] = {
         "seed": 0,
-        "datasets": {"demo": {"loader": "demo", "root": "data/raw/demo", "options": {}, "labels": CLASSES, **extraction}},
-        "masks": {"conditions": {"protocol": "conditions"}, "one-missing": {"protocol": "one-missing", "rate": 0.3}},
+        "datasets": {
+            "demo": {
+                "loader": "demo",
+                "root": "data/raw/demo",
+                "options": {},
+                "labels": CLASSES,
+                **extraction,
+            }
+        },
+        "masks": {
+            "conditions": {"protocol": "conditions"},
+            "one-missing": {"protocol": "one-missing", "rate": 0.3},
+        },
         "experiments": {
             "full-modality": {"dataset": "demo", "model": "baseline", "train_on": "full"},
             "augmented": {"dataset": "demo", "model": "baseline", "train_on": "augmented"},
@@ -66,7 +82,7 @@ def write_data(data: Path, name: str = "demo", samples: int = 40) -> None:
     said = {
         "dataset": name,
         "constructed": name == "demo",
-        "attribution": "CONSTRUCTED demo corpus, no benchmark. Faces: CREMA-D (Cao et al. 2014), ODbL 1.0, changed.",
+        "attribution": "CONSTRUCTED demo corpus, no benchmark. Faces: CREMA-D, ODbL 1.0, changed.",
         "samples": samples,
         "skipped": [{"file": "labels.csv", "reason": "no file", "line": 7, "entry": "demo_999"}],
         "missing_files": [],
@@ -74,7 +90,11 @@ def write_data(data: Path, name: str = "demo", samples: int = 40) -> None:
         "differences": [],
     }
     path.with_suffix(".json").write_text(json.dumps(said))
-    extractors = {"text": ("bert", 8, None), "audio": ("opensmile", 6, 0.01), "video": ("facelandmarker", 5, 0.125)}
+    extractors = {
+        "text": ("bert", 8, None),
+        "audio": ("opensmile", 6, 0.01),
+        "video": ("facelandmarker", 5, 0.125),
+    }
     generator = np.random.default_rng(3)
     for modality, (extractor, dims, period) in extractors.items():
         info = FeatureInfo(
@@ -126,23 +146,30 @@ def write_run(data: Path, experiment: str, model: str, folds: int = FOLDS, epoch
         place = folder / f"{fold}-1"
         place.mkdir(parents=True)
         run = {
-            "format": 1, "experiment": experiment, "dataset": "demo", "fold": fold, "run": 1, "seed": 0, "model": model,
-            "settings": {}, "regime": "standard", "regime_settings": {}, "train_on": "full", "classes": CLASSES,
-            "select_by": "ua", "best_epoch": 7 + fold % 3, "best_score": 0.7, "epochs": epochs - fold % 2,
-            "parameters": 123456, "description": f"session {fold} tests", "samples": {"train": 24, "valid": 8, "test": 8},
+            "format": 1, "experiment": experiment, "dataset": "demo", "fold": fold, "run": 1, "seed": 0,
+            "model": model,
+            "settings": {}, "regime": "standard", "regime_settings": {}, "train_on": "full",
+            "classes": CLASSES, "select_by": "ua", "best_epoch": 7 + fold % 3, "best_score": 0.7,
+            "epochs": epochs - fold % 2,
+            "parameters": 123456, "description": f"session {fold} tests",
+            "samples": {"train": 24, "valid": 8, "test": 8},
             "features": {},
         }  # fmt: skip
         (place / "run.json").write_text(json.dumps(run))
         with (place / "history.csv").open("w", newline="") as file:
             writer = csv.writer(file)
-            writer.writerow(["epoch", "learning_rate", "train_loss", "valid_loss", "valid_wa", "valid_ua", "best"])
+            writer.writerow(
+                ["epoch", "learning_rate", "train_loss", "valid_loss", "valid_wa", "valid_ua", "best"]
+            )
             for epoch in range(1, epochs - fold % 2 + 1):
                 loss, ua = 1.4 * 0.85**epoch + 0.02 * fold, 0.75 - 0.5 * 0.7**epoch + NOISE[fold - 1]
                 writer.writerow([epoch, 0.001, loss, loss + 0.1, ua, ua, int(epoch == 8)])
     summary = {
         "format": 1, "experiment": experiment, "dataset": "demo", "model": model, "regime": "standard",
-        "train_on": "full", "evaluate_on": "conditions", "classes": CLASSES, "parameters": 123456, "samples": 40,
-        "left_out": {"no label": 2}, "modalities": {"text": 39, "audio": 40, "video": 37}, "folds": [], "runs": [0],
+        "train_on": "full", "evaluate_on": "conditions", "classes": CLASSES, "parameters": 123456,
+        "samples": 40,
+        "left_out": {"no label": 2}, "modalities": {"text": 39, "audio": 40, "video": 37},
+        "folds": [], "runs": [0],
     }  # fmt: skip
     (folder / "summary.json").write_text(json.dumps(summary))
 
@@ -155,7 +182,9 @@ def write_results(
     folder.mkdir(parents=True)
     with (folder / "folds.csv").open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["experiment", "fold", "run", "condition", "samples", "wa", "ua", "macro_f1", "weighted_f1"])
+        writer.writerow(
+            ["experiment", "fold", "run", "condition", "samples", "wa", "ua", "macro_f1", "weighted_f1"]
+        )
         for fold in range(1, folds + 1):
             for condition in CONDITIONS:
                 ua = reached(experiment, fold, condition)

@@ -19,12 +19,17 @@ import report_tree
 
 from pipeline import report
 
-CHROMIUM = next((found for name in ("chromium", "google-chrome", "chromium-browser") if (found := shutil.which(name))), "")
-OPTIONS = (
-    "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-component-update "
-    "--disable-sync --disable-dev-shm-usage --hide-scrollbars --remote-debugging-pipe"
+CHROMIUM = next(
+    (found for name in ("chromium", "google-chrome", "chromium-browser") if (found := shutil.which(name))), ""
 )
-pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no Chromium or Chrome on the PATH (apt-get install chromium)")
+OPTIONS = (
+    "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync --disable-dev-shm-usage --hide-scrollbars "
+    "--remote-debugging-pipe"
+)
+pytestmark = pytest.mark.skipif(
+    not CHROMIUM, reason="no Chromium or Chrome on the PATH (apt-get install chromium)"
+)
 
 
 class Browser:
@@ -33,7 +38,9 @@ class Browser:
     def __init__(self, profile: Path) -> None:
         reads, self._out = os.pipe()
         self._in, writes = os.pipe()
-        command = f"exec {shlex.quote(CHROMIUM)} {OPTIONS} --user-data-dir={shlex.quote(str(profile))} about:blank"
+        command = (
+            f"exec {shlex.quote(CHROMIUM)} {OPTIONS} --user-data-dir={shlex.quote(str(profile))} about:blank"
+        )
         self._process = subprocess.Popen(
             ["bash", "-c", f"{command} 3<&{reads} 4>&{writes}"],
             pass_fds=(reads, writes),
@@ -87,7 +94,13 @@ class Browser:
         self.requests.clear()
         self.problems.clear()
         scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1, mobile=width < 600)
+        self.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=800,
+            deviceScaleFactor=1,
+            mobile=width < 600,
+        )
         self.call("Emulation.setEmulatedMedia", features=scheme)
         self.call("Page.navigate", url=page.resolve().as_uri())
         end = time.monotonic() + 60

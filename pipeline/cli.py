@@ -1,0 +1,511 @@
+"""The ``lacuna`` command. What it imports at the top is quick to load; each subcommand brings its own.
+
+Exit status: 0 all is well, 1 an error that the user can put right (or a doctor's finding), 2 a wrong command
+line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import LacunaError
+
+DESCRIPTION = "Multimodal emotion and sentiment recognition when modalities are missing."
+EPILOG = """\
+examples:
+  dvc repro                              the whole way, from raw media to data/report/index.html
+  lacuna doctor                          what is here, what is lacking, and what brings it
+  lacuna params check                    check params.yaml alone
+  lacuna predict clip.mp4 --text "..."   class probabilities of one clip
+  lacuna features show data/features/demo/audio.h5
+  lacuna masks show data/masks/demo.h5
+"""
+PREDICT_EPILOG = """\
+examples:
+  lacuna predict data/assets/cremad/1001_DFA_HAP_XX.flv --text "Don't forget a jacket."
+  lacuna predict data/assets/cremad/1002_DFA_SAD_XX.mp3        sound only: text and video are missing
+  lacuna predict --text "An instant classic."                  text only
+  lacuna predict clip.mp4 --without audio                      as if the sound were not there
+  lacuna predict clip.mp4 --experiment augmented --json
+"""
+DOCTOR_EPILOG = """\
+exit status: 0 when everything that params.yaml selects can run, 1 when something it needs is lacking
+
+example:
+  lacuna doctor
+"""
+FEATURES_EPILOG = """\
+examples:
+  lacuna features show data/features/demo/video.h5
+  lacuna features show data/features/demo/video.h5 --columns   every column's name
+  lacuna features show data/features/demo/video.h5 --json
+"""
+MASKS_EPILOG = """\
+example:
+  lacuna masks show data/masks/demo.h5
+"""
+PARAMS_EPILOG = """\
+examples:
+  lacuna params check
+  lacuna params check other/params.yaml
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a terminal that cannot show a character shows its code
+            stream.reconfigure(errors="backslashreplace")
+    parser = make_parser()
+    options = parser.parse_args(arguments)
+    try:
+        status = options.run(options)
+        sys.stdout.flush()
+    except LacunaError as error:
+        if options.debug:
+            raise
+        print(f"error: {clean(str(error))}", file=sys.stderr)
+        raise SystemExit(1) from None
+    except BrokenPipeError:  # `lacuna ... | head`; python would complain once more on exiting
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(0) from None
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        raise SystemExit(130) from None
+    except Exception as error:
+        if options.debug:
+            raise
+        kind = type(error).__name__
+        print(
+            f"error: {kind}: {clean(str(error))}\nThis is a fault of Lacuna; --debug shows where.",
+            file=sys.stderr,
+        )
+        raise SystemExit(1) from None
+    raise SystemExit(status)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole command line."""
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument(
+        "--debug", action="store_true", default=argparse.SUPPRESS, help="show an error's traceback"
+    )
+    parser = _parser(argparse.ArgumentParser, None, DESCRIPTION, EPILOG, prog="lacuna")
+    parser.add_argument("--debug", action="store_true", default=False, help="show an error's traceback")
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    doctor = _parser(
+        commands.add_parser,
+        "doctor",
+        "Say what is here, what is lacking, and what brings it.",
+        DOCTOR_EPILOG,
+        common,
+    )
+    doctor.set_defaults(run=run_doctor)
+
+    predict = _parser(
+        commands.add_parser,
+        "predict",
+        "Class probabilities of one clip, whatever of its modalities are missing.",
+        PREDICT_EPILOG,
+        common,
+    )
+    predict.add_argument(
+        "clip", nargs="?", type=Path, metavar="CLIP", help="a file with picture, sound or both"
+    )
+    predict.add_argument(
+        "--text", default="", metavar="WORDS", help="what is said; without it, text is missing"
+    )
+    predict.add_argument(
+        "--without",
+        action="append",
+        default=[],
+        choices=("text", "audio", "video"),
+        help="take this modality for missing; may be given twice",
+    )
+    predict.add_argument(
+        "--experiment", metavar="NAME", help="whose networks; default: mmin, or else the last one"
+    )
+    predict.add_argument(
+        "--fold", type=int, metavar="N", help="only fold N's networks; default: the mean over all"
+    )
+    predict.add_argument("--json", action="store_true", help="print JSON")
+    predict.set_defaults(run=run_predict)
+
+    for name, what, epilog, show in (
+        ("features", "features", FEATURES_EPILOG, run_features),
+        ("masks", "missing-modality masks", MASKS_EPILOG, run_masks),
+    ):
+        group = _parser(commands.add_parser, name, f"Look into a file of {what}.", epilog)
+        inner = group.add_subparsers(title="commands", metavar="COMMAND", required=True)
+        one = _parser(inner.add_parser, "show", f"Print what a file of {what} holds.", epilog, common)
+        one.add_argument("file", type=Path, metavar="FILE", help=f"such as data/{name}/...h5")
+        one.add_argument("--json", action="store_true", help="print JSON")
+        if name == "features":
+            one.add_argument("--columns", action="store_true", help="list every column")
+        one.set_defaults(run=show)
+
+    group = _parser(commands.add_parser, "params", "Look at params.yaml.", PARAMS_EPILOG)
+    inner = group.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    check = _parser(
+        inner.add_parser, "check", "Check params.yaml and list every mistake.", PARAMS_EPILOG, common
+    )
+    check.add_argument("file", nargs="?", type=Path, default=Path("params.yaml"), metavar="FILE")
+    check.set_defaults(run=run_params)
+    return parser
+
+
+def _parser(
+    make: Any, name: str | None, what: str, epilog: str, *parents: argparse.ArgumentParser, **more: Any
+) -> argparse.ArgumentParser:
+    if name is not None:
+        more["help"] = what[0].lower() + what[1:].rstrip(".")
+    parser: argparse.ArgumentParser = make(
+        *([name] if name is not None else []),
+        description=what,
+        epilog=epilog,
+        parents=parents,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        **more,
+    )
+    return parser
+
+
+class _Version(argparse.Action):
+    """Print the version; it is looked up only when asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        import importlib.metadata
+
+        print(f"lacuna {importlib.metadata.version('lacuna')}")
+        parser.exit()
+
+
+def clean(text: str) -> str:
+    """Return text with control characters written out, so that a file's name cannot steer the terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
+def say(text: str = "") -> None:
+    """Print one line to stdout."""
+    print(clean(text))
+
+
+def _rows(rows: Sequence[tuple[str, str]]) -> None:
+    width = max(len(name) for name, _ in rows)
+    for name, value in rows:
+        say(f"{name:<{width}}  {value}")
+
+
+# --- doctor -------------------------------------------------------------------------------------------------
+
+
+def run_doctor(_: argparse.Namespace) -> int:
+    """Print every finding; return 1 when something that is needed is lacking."""
+    from pipeline.doctor import examine
+    from pipeline.params import load_params
+
+    params, mistake = None, ""
+    try:
+        params = load_params()
+    except LacunaError as error:
+        mistake = str(error)
+    marks = {"ok": "ok", "note": "--", "lacking": "!!"}
+    part, lacking = "", 0
+    for finding in examine(params):
+        if finding.part != part:
+            part = finding.part
+            say(f"{part}")
+        say(f"  {marks[finding.state]}  {finding.name}: {finding.detail}")
+        if finding.remedy:
+            say(f"        -> {finding.remedy}")
+        lacking += finding.state == "lacking"
+    say("params.yaml")
+    if mistake:
+        say("  !!  " + mistake.replace("\n", "\n      "))
+        lacking += 1
+    elif params is not None:
+        say(f"  ok  {_counted(params)}")
+    say()
+    say(f"{lacking} thing(s) lacking" if lacking else "Everything that params.yaml asks for is here.")
+    return 1 if lacking else 0
+
+
+def _counted(params: Any) -> str:
+    names = [f"{len(getattr(params, key))} {key}" for key in ("assets", "datasets", "masks", "experiments")]
+    return f"right: {', '.join(names)}"
+
+
+# --- params, features, masks --------------------------------------------------------------------------------
+
+
+def run_params(options: argparse.Namespace) -> int:
+    """Check a parameters' file."""
+    from pipeline.params import load_params
+
+    say(f"{options.file}: {_counted(load_params(options.file))}")
+    return 0
+
+
+def run_features(options: argparse.Namespace) -> int:
+    """Print what a feature store holds."""
+    import numpy as np
+
+    from pipeline.store import FeatureStore, Status
+
+    with FeatureStore(options.file) as store:
+        info, lengths = store.info, store.lengths[store.status == Status.OK]
+        observed = int(store.read_flags().sum())
+        reasons: dict[str, list[str]] = {}
+        for sample_id, status, reason in zip(store.ids, store.status, store.reasons, strict=True):
+            if status != Status.OK:
+                key = f"{Status(int(status)).name.lower()}: {reason or 'no reason given'}"
+                reasons.setdefault(key, []).append(sample_id)
+        found: dict[str, Any] = {
+            "file": str(options.file),
+            "dataset": info.dataset,
+            "modality": info.modality,
+            "extractor": info.extractor,
+            "settings": dict(info.settings),
+            "versions": dict(info.versions),
+            "schema": info.schema,
+            "frame_period_s": info.frame_period_s,
+            "columns": list(info.columns),
+            "samples": len(store),
+            "status": {status.name.lower(): int((store.status == status).sum()) for status in Status},
+            "frames": int(store.offsets[-1]),
+            "frames_observed": observed,
+            "frames_a_sample": [int(x) for x in np.percentile(lengths, (0, 50, 100))] if len(lengths) else [],
+            "reasons": reasons,
+            "manifest_sha256": info.manifest_sha256,
+            "values_sha256": store.values_sha256,
+        }
+    if options.json:
+        say(json.dumps(found, ensure_ascii=False, indent=2))
+        return 0
+    columns = found["columns"]
+    shown = columns if options.columns or len(columns) <= 6 else [*columns[:3], "...", *columns[-2:]]
+    period = info.frame_period_s
+    _rows(
+        [
+            ("features", f"{info.modality} of {info.dataset}, schema {info.schema}"),
+            ("extractor", f"{info.extractor} {json.dumps(found['settings'], ensure_ascii=False)}"),
+            (
+                "versions",
+                ", ".join(f"{name} {v}" for name, v in sorted(info.versions.items())) or "none recorded",
+            ),
+            ("shape", f"{found['frames']} frames x {len(columns)} columns, float32"),
+            ("columns", ", ".join(shown)),
+            ("frames", f"{1 / period:.4g} a second" if period else "words, word pieces or otherwise uneven"),
+            ("observed", f"{observed} of {found['frames']} frames show something"),
+            (
+                "a sample",
+                "{} to {} frames, median {}".format(*[found["frames_a_sample"][i] for i in (0, 2, 1)])
+                if len(lengths)
+                else "no frames",
+            ),
+            (
+                "samples",
+                f"{found['samples']}: " + ", ".join(f"{n} {name}" for name, n in found["status"].items()),
+            ),
+            ("manifest", f"sha256 {info.manifest_sha256}"),
+            ("values", f"sha256 {store.values_sha256}"),
+        ]
+    )
+    for reason, ids in reasons.items():
+        more = f" and {len(ids) - 5} more" if len(ids) > 5 else ""
+        say(f"  {len(ids)} {reason} ({', '.join(ids[:5])}{more})")
+    return 0
+
+
+def run_masks(options: argparse.Namespace) -> int:
+    """Print what a file of masks holds."""
+    from pipeline.facts import describe_mask
+    from pipeline.mask import read_masks
+
+    masks = read_masks(options.file)
+    facts = [describe_mask(masks, name) for name in masks.settings]
+    if options.json:
+        found = {
+            "file": str(options.file),
+            "dataset": masks.dataset,
+            "seed": masks.seed,
+            "samples": len(masks.ids),
+            "masks": {
+                one.name: {
+                    **one.settings.model_dump(mode="json", exclude_none=True),
+                    "checksum": one.checksum,
+                    "modalities_gone": one.modalities_gone,
+                    "frames_gone": one.frames_gone,
+                }
+                for one in facts
+            },
+        }
+        say(json.dumps(found, ensure_ascii=False, indent=2))
+        return 0
+    say(f"masks of {masks.dataset}: {len(masks.ids)} samples, seed {masks.seed}")
+    for one in facts:
+        say(one.name)
+        gone = [
+            f"{share:.1%} of the {what} gone"
+            for share, what in ((one.modalities_gone, "modalities"), (one.frames_gone, "frames"))
+            if share is not None
+        ]
+        draw = "drawn anew at each use; here the first draw" if one.settings.draw == "sampled" else "fixed"
+        if one.settings.protocol == "conditions":
+            gone, draw = ["each of a, v, t, av, at, vt, avt (what is left)"], "enumerated"
+        say(f"  protocol  {one.settings.protocol}{''.join(f', {k} {v}' for k, v in one.said.items())}")
+        say(f"  draw      {draw}")
+        say(f"  takes     {', '.join(gone)}")
+        say(f"  checksum  {one.checksum}")
+    return 0
+
+
+# --- predict ------------------------------------------------------------------------------------------------
+
+
+def run_predict(options: argparse.Namespace) -> int:
+    """Print class probabilities of one clip."""
+    from pipeline import predict
+    from pipeline.datasets import base as loaders
+    from pipeline.manifest import MODALITIES
+    from pipeline.params import load_params
+
+    params = load_params()
+    name = options.experiment or (
+        "mmin" if "mmin" in params.experiments else next(reversed(params.experiments), "")
+    )
+    if not name:
+        raise LacunaError("params.yaml names no experiment: there is no model to predict with")
+    experiment = params.experiment(name)
+    if options.clip is None and not options.text.strip():
+        raise LacunaError(
+            'found neither a CLIP nor --text; give one of them: lacuna predict clip.mp4 --text "..."'
+        )
+    if options.clip is not None and not options.clip.is_file():
+        raise LacunaError(f"{options.clip}: there is no such file")
+    predictors = [predict.load_run(folder) for folder in _runs(name, options.fold)]
+    features, states = {}, {}
+    for modality in MODALITIES:
+        features[modality], states[modality] = _extract(
+            params, experiment.dataset, modality, options, predictors[0]
+        )
+    available = [m for m in MODALITIES if states[m]["state"] == "available"]
+    if not available:
+        reasons = "; ".join(f"{m}: {states[m]['detail']}" for m in MODALITIES)
+        raise LacunaError(f"no modality is left to predict from ({reasons})")
+    chances = predict.predict(predictors, features)
+    constructed = loaders.find(params.dataset(experiment.dataset).loader).constructed
+    folds = sorted({(int(one.facts["fold"]), int(one.facts["run"])) for one in predictors})
+    networks = [f"{fold}-{run}" for fold, run in folds]
+    found = {
+        "clip": None if options.clip is None else str(options.clip),
+        "text": options.text or None,
+        "modalities": states,
+        "probabilities": chances,
+        "prediction": max(chances, key=lambda label: chances[label]),
+        "experiment": name,
+        "model": experiment.model,
+        "dataset": experiment.dataset,
+        "constructed": constructed,
+        "networks": networks,
+    }
+    if options.json:
+        say(json.dumps(found, ensure_ascii=False, indent=2))
+        return 0
+    _rows([(m, f"{states[m]['state']:<9}  {states[m]['detail']}") for m in MODALITIES])
+    say()
+    block = "█" if (sys.stdout.encoding or "").lower().startswith("utf") else "#"
+    width = max(len(label) for label in chances)
+    for label, chance in sorted(chances.items(), key=lambda item: -item[1]):
+        say(f"{label:<{width}}  {chance:5.1%}  {block * round(chance * 40)}".rstrip())
+    say()
+    many = (
+        f"the mean over {len(folds)} networks (one a fold and run)"
+        if len(folds) > 1
+        else f"network {networks[0]}"
+    )
+    say(f"By {name} (model {experiment.model}): {many}, trained on {experiment.dataset}.")
+    gone = [m for m in MODALITIES if m not in available]
+    if gone:
+        how = "imagined from what is there" if experiment.model == "mmin" else "zeros to the model"
+        say(f"Missing: {', '.join(gone)}; {how}.")
+    if constructed:
+        say(f"{experiment.dataset} is a CONSTRUCTED corpus: this is a demonstration, not a measurement.")
+    return 0
+
+
+def _runs(experiment: str, fold: int | None) -> list[Path]:
+    """Return the folders of an experiment's trained networks."""
+    folder = Path("data/runs") / experiment
+    found = sorted(path.parent for path in folder.glob("*-*/run.json"))
+    if not found:
+        raise LacunaError(f"{folder}: no trained network there. Train it: dvc repro train@{experiment}")
+    chosen = [path for path in found if fold is None or path.name.split("-")[0] == str(fold)]
+    if not chosen:
+        folds = ", ".join(sorted({path.name.split("-")[0] for path in found}))
+        raise LacunaError(f"{folder}: there is no fold {fold}; expected one of: {folds}")
+    return chosen
+
+
+def _extract(
+    params: Any, dataset: str, modality: Any, options: argparse.Namespace, predictor: Any
+) -> tuple[Any, dict[str, str]]:
+    """Return one modality's features of the clip, or None, and what became of it."""
+    from pipeline.errors import MediaError, StreamMissing
+    from pipeline.extractors import base
+    from pipeline.store import Status
+
+    if modality in options.without:
+        return None, {"state": "missing", "detail": "left out by --without"}
+    if modality == "text" and not options.text.strip():
+        return None, {"state": "missing", "detail": "no --text given"}
+    if modality != "text" and options.clip is None:
+        return None, {"state": "missing", "detail": "no clip given"}
+    name = params.dataset(dataset).extraction(modality).extractor
+    settings = params.extractor_settings(dataset, modality)
+    _check_same(predictor.facts, modality, name, settings.model_dump(mode="json"))
+    extractor = base.find(modality, name)(settings, Path("data/assets") / name)
+    try:
+        if list(extractor.columns) != list(predictor.facts["features"][modality]["columns"]):
+            raise LacunaError(
+                f"{name} gives other columns than {predictor.facts['experiment']} was trained with. "
+                "Run: dvc repro"
+            )
+        sequence = extractor.extract(
+            base.Clip(id="given", video=options.clip, audio=options.clip, text=options.text)
+        )
+    except StreamMissing as error:
+        return None, {"state": "missing", "detail": str(error)}
+    except MediaError as error:
+        return None, {"state": "failed", "detail": f"{error}; taken for missing"}
+    finally:
+        extractor.close()
+    if sequence.status is not Status.OK:
+        return None, {"state": sequence.status.name.lower(), "detail": sequence.reason}
+    frames = f"{len(sequence.times)} {'word pieces or words' if modality == 'text' else 'frames'}"
+    observed = int(sequence.flags.sum())
+    part = "" if observed == len(sequence.times) else f", {observed} of them show something"
+    return sequence, {"state": "available", "detail": f"{frames} by {name}{part}"}
+
+
+def _check_same(facts: Any, modality: str, name: str, settings: dict[str, Any]) -> None:
+    """Refuse an extractor, or settings of it, that the networks were not trained with."""
+    trained = facts["features"][modality]
+    if (name, settings) != (trained["extractor"], dict(trained["settings"])):
+        raise LacunaError(
+            f"params.yaml makes {modality} features with {name} {json.dumps(settings)}, but "
+            f"{facts['experiment']} was trained with {trained['extractor']} "
+            f"{json.dumps(trained['settings'])}. Run: dvc repro, or change it back"
+        )
+
+
+if __name__ == "__main__":
+    main()
