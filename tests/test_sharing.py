@@ -1,0 +1,144 @@
+"""What one person extracted, nobody in the team extracts again: push, clone, pull, and `dvc repro` does nothing.
+
+Three kinds of remote: a folder, a real SSH server on loopback, and the S3 protocol against moto's server on loopback.
+"""
+
+from __future__ import annotations
+
+import getpass
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.project import GIT, change, copy_project, repro, run
+
+STAGES = ("extract-text@demo", "extract-audio@demo", "extract-video@demo")
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200), pytest.mark.xdist_group("sharing")]
+
+
+@pytest.fixture(scope="module")
+def origin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project whose features are extracted and committed."""
+    folder = tmp_path_factory.mktemp("team") / "origin"
+    copy_project(folder, size=20, epochs=1)
+    assert set(STAGES) <= set(repro(folder, *STAGES))
+    run(folder, *GIT, "add", "-A")
+    run(folder, *GIT, "commit", "-qm", "Features")
+    return folder
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
+    for _ in range(200):
+        assert process.poll() is None, "the server ended before it answered"
+        with socket.socket() as probe:
+            probe.settimeout(0.2)
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.1)
+    pytest.fail("the server did not answer in 20 seconds")
+
+
+Remote = Callable[[Path], None]
+
+
+@pytest.fixture
+def folder_remote(tmp_path: Path) -> Remote:
+    def add(project: Path) -> None:
+        run(project, "dvc", "remote", "add", "-d", "--local", "team", str(tmp_path / "a shared folder"))
+
+    return add
+
+
+@pytest.fixture
+def ssh_remote(tmp_path: Path) -> Iterator[Remote]:
+    server = shutil.which("sshd") or ("/usr/sbin/sshd" if Path("/usr/sbin/sshd").exists() else None)
+    if server is None or shutil.which("ssh-keygen") is None:
+        pytest.skip("no sshd on this machine (Debian: openssh-server)")
+    keys, port = tmp_path / "keys", free_port()
+    keys.mkdir(mode=0o700)
+    for name in ("host", "user"):
+        subprocess.run(
+            ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(keys / name)], check=True, timeout=60
+        )
+    shutil.copy(keys / "user.pub", keys / "authorized")
+    (keys / "authorized").chmod(0o600)
+    if getpass.getuser() == "root":
+        Path("/run/sshd").mkdir(exist_ok=True)
+    (keys / "config").write_text(
+        f"Port {port}\nListenAddress 127.0.0.1\nHostKey {keys / 'host'}\nPidFile {keys / 'pid'}\n"
+        f"AuthorizedKeysFile {keys / 'authorized'}\nPasswordAuthentication no\nStrictModes no\nUsePAM no\n"
+        "PermitRootLogin prohibit-password\nSubsystem sftp internal-sftp\n"
+    )
+    process = subprocess.Popen([server, "-D", "-e", "-f", str(keys / "config")], stderr=subprocess.DEVNULL)
+    try:
+        wait_for(port, process)
+
+        def add(project: Path) -> None:
+            url = f"ssh://{getpass.getuser()}@127.0.0.1:{port}{tmp_path}/over ssh"
+            run(project, "dvc", "remote", "add", "-d", "--local", "team", url)
+            run(project, "dvc", "remote", "modify", "--local", "team", "keyfile", str(keys / "user"))
+
+        yield add
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+@pytest.fixture
+def s3_remote(monkeypatch: pytest.MonkeyPatch) -> Iterator[Remote]:
+    boto3 = pytest.importorskip("boto3")
+    port = free_port()
+    for name, value in (
+        ("AWS_ACCESS_KEY_ID", "test"),
+        ("AWS_SECRET_ACCESS_KEY", "test"),
+        ("AWS_DEFAULT_REGION", "us-east-1"),
+        ("AWS_EC2_METADATA_DISABLED", "true"),
+    ):
+        monkeypatch.setenv(name, value)
+    moto = shutil.which("moto_server", path=str(Path(shutil.which("dvc") or "").parent)) or "moto_server"
+    process = subprocess.Popen(
+        [moto, "-H", "127.0.0.1", "-p", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        wait_for(port, process)
+        endpoint = f"http://127.0.0.1:{port}"
+        boto3.client("s3", endpoint_url=endpoint).create_bucket(Bucket="team")
+
+        def add(project: Path) -> None:
+            run(project, "dvc", "remote", "add", "-d", "--local", "team", "s3://team/features")
+            run(project, "dvc", "remote", "modify", "--local", "team", "endpointurl", endpoint)
+
+        yield add
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+@pytest.mark.parametrize("kind", ["folder_remote", "ssh_remote", "s3_remote"])
+def test_a_colleague_extracts_nothing(
+    kind: str, origin: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    add_remote: Remote = request.getfixturevalue(kind)
+    (origin / ".dvc" / "config.local").unlink(missing_ok=True)
+    add_remote(origin)
+    run(origin, "dvc", "push", "--run-cache", *STAGES)
+
+    clone = tmp_path / "colleague"
+    run(tmp_path, "git", "clone", "-q", str(origin), str(clone))
+    add_remote(clone)
+    run(clone, "dvc", "pull", "--run-cache", "--with-deps", *STAGES)
+    assert repro(clone, *STAGES) == []
+
+    change(clone, "extractors.video.facelandmarker.frame_rate_hz", 4)
+    assert repro(clone, *STAGES) == ["extract-video@demo"]
