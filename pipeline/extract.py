@@ -13,6 +13,7 @@ together from these results in the manifest's order.
 from __future__ import annotations
 
 import hashlib
+import importlib
 import importlib.metadata
 import inspect
 import io
@@ -274,6 +275,7 @@ def _versions(owner: type[BaseExtractor[Any]]) -> dict[str, str]:
 def _made_with(instance: BaseExtractor[Any], name: str, versions: dict[str, str]) -> str:
     """Return the part of every key that all clips share."""
     code = [Path(inspect.getfile(type(instance))), Path(str(base.__file__))]
+    code += [Path(str(importlib.import_module(part).__file__)) for part in instance.parts]
     if instance.modality != "text":
         code.append(Path(media.__file__))
     record = instance.assets / "asset.json"

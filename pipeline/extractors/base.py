@@ -62,12 +62,14 @@ class BaseExtractor(ABC, Generic[S]):
         Settings: the schema of ``extractors.<modality>.<name>`` in params.yaml.
         libraries: distributions whose versions change the numbers; their versions are part of a result's key
             and are written into the store.
+        parts: modules of this project, beside the extractor's own, whose code changes the numbers; the key again.
         batch: how many clips :meth:`extract_batch` likes to have at once.
     """
 
     modality: ClassVar[str]
     Settings: ClassVar[type[ExtractorSettings]]
     libraries: ClassVar[tuple[str, ...]] = ()
+    parts: ClassVar[tuple[str, ...]] = ()
     batch: ClassVar[int] = 1
 
     def __init__(self, settings: S, assets: Path) -> None:
