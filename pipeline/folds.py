@@ -1,22 +1,26 @@
 """Which samples train, validate and test: the schemes of ``datasets.<name>.folds``.
 
-``official``        the owner's own split; one fold. Samples without a split are left out.
-``session``         one fold a session: fold k tests session k, validates on the next one (after the last
-comes the
-                    first), trains on the rest; ``count`` runs only the first so many folds.
-``speaker-partner`` one fold a speaker: the speaker tests, the partner of the same session validates, the
-other
-                    sessions train (MMIN section 4.5: 10 folds on IEMOCAP, 12 on MSP-IMPROV).
-``none``            the dataset is not for training.
+* ``official``: the owner's own split; one fold. Samples without a split are left out.
+* ``session``: one fold a session: fold k tests session k, validates on the next one (after the last comes the
+  first), trains on the rest; ``count`` runs only the first so many folds.
+* ``speaker-partner``: one fold a speaker: the speaker tests, the partner of the same session validates, the
+  other sessions train (MMIN section 4.5: 10 folds on IEMOCAP, 12 on MSP-IMPROV). With ``count: 1`` it is M3S's
+  split of IEMOCAP: 4446 samples train, 557 validate and 528 test, each of these six times.
+* ``random``: samples drawn by chance, as EMMR does it on MOSI: neighbours of one video stand on both sides, so
+  that its numbers are too good; each fold's description says how many videos do. ``count`` folds (1),
+  ``shares``, ``seed``.
+* ``video-disjoint``: the same, but whole dialogues (videos) are drawn: what ``random`` should have been.
+* ``none``: the dataset is not for training.
 
 Every fold is checked: no dialogue and no speaker stands in training and in validation or test. Validation and
 test share their dialogues under ``speaker-partner``, which is the paper's protocol; under ``official`` the
-owner decided on the speakers, so that a speaker on two sides is counted in the fold's description, not
-refused.
+owner decided on the speakers, and the two schemes by chance do not look at them, so that there a speaker on
+two sides is counted in the fold's description, not refused.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -66,6 +70,10 @@ def make_folds(samples: Sequence[Sample], folds: Folds) -> list[Fold]:
         made = _by_session(samples)
     elif folds.scheme == "speaker-partner":
         made = _by_partner(samples)
+    elif folds.scheme == "random":
+        made = [_random(samples, folds, number) for number in range(1, (folds.count or 1) + 1)]
+    elif folds.scheme == "video-disjoint":
+        made = [_disjoint(samples, folds, number) for number in range(1, (folds.count or 1) + 1)]
     else:
         raise DataError('folds.scheme is "none": this dataset is not split, so no experiment can train on it')
     if folds.count is not None and folds.count > len(made):
@@ -90,6 +98,8 @@ def check_fold(samples: Sequence[Sample], fold: Fold, scheme: str) -> None:
             raise DataError(f"fold {fold.number} ({fold.description}): nothing to {part} on")
     sides = [("train", "valid"), ("train", "test"), ("valid", "test")]
     for field in ("dialogue", "speaker"):
+        if scheme == "random" or (scheme == "video-disjoint" and field == "speaker"):
+            continue  # counted in the fold's description
         for one, other in sides:
             if field == "dialogue" and scheme == "speaker-partner" and one == "valid":
                 continue  # the partner of the same dialogues validates
@@ -161,3 +171,46 @@ def _by_partner(samples: Sequence[Sample]) -> list[Fold]:
                 Fold(len(made) + 1, words, train, _where(speakers, {partner}), _where(speakers, {tested}))
             )
     return made
+
+
+def _random(samples: Sequence[Sample], folds: Folds, number: int) -> Fold:
+    """Draw samples; EMMR splits MOSI so (its reference code without a seed)."""
+    drawn = sorted(range(len(samples)), key=lambda i: _lot(folds.seed, number, samples[i].id))
+    valid, test = (round(share * len(samples)) for share in folds.shares[1:])
+    train = len(samples) - valid - test
+    words = f"samples drawn by chance, seed {folds.seed}"
+    return _described(
+        samples, number, words, drawn[:train], drawn[train : train + valid], drawn[train + valid :]
+    )
+
+
+def _disjoint(samples: Sequence[Sample], folds: Folds, number: int) -> Fold:
+    """Draw dialogues; each goes where most samples are lacking yet."""
+    dialogues = _need(samples, "dialogue", "video-disjoint")
+    members: dict[str, list[int]] = {}
+    for index, name in enumerate(dialogues):
+        members.setdefault(name, []).append(index)
+    parts: tuple[list[int], ...] = ([], [], [])
+    for name in sorted(members, key=lambda name: _lot(folds.seed, number, name)):
+        lacking = [share * len(samples) - len(part) for share, part in zip(folds.shares, parts, strict=True)]
+        parts[int(np.argmax(lacking))].extend(members[name])
+    return _described(samples, number, f"whole videos drawn by chance, seed {folds.seed}", *parts)
+
+
+def _lot(seed: int, number: int, name: str) -> bytes:
+    """Return what decides the order: it depends on nothing but seed, fold and name, so other samples
+    change nothing.
+    """
+    return hashlib.sha256(f"folds/{seed}/{number}/{name}".encode()).digest()
+
+
+def _described(
+    samples: Sequence[Sample], number: int, words: str, train: list[int], valid: list[int], test: list[int]
+) -> Fold:
+    """Make the fold, and say in its description what stands on both sides."""
+    for field, plural in (("dialogue", "videos"), ("speaker", "speakers")):
+        tested = _names(samples, np.array(test, np.int64), field)
+        if both := tested & _names(samples, np.array(train, np.int64), field):
+            kind = "LEAK: " if field == "dialogue" else ""
+            words += f"; {kind}{len(both)} of {len(tested)} test {plural} train too"
+    return Fold(number, words, *(np.array(sorted(part), np.int64) for part in (train, valid, test)))

@@ -91,8 +91,18 @@ class Extraction(Section):
 class Folds(Section):
     """How samples are split; pipeline/folds.py says what each scheme does."""
 
-    scheme: Literal["none", "official", "session", "speaker-partner"] = "official"
+    scheme: Literal["none", "official", "session", "speaker-partner", "random", "video-disjoint"] = "official"
     count: Annotated[int, Field(ge=1)] | None = None
+    shares: tuple[Share, Share, Share] = (0.8, 0.1, 0.1)  # train, validate, test of a split by chance
+    seed: Annotated[int, Field(ge=0)] = 0  # of a split by chance
+
+    @model_validator(mode="after")
+    def _shares_make_a_whole(self) -> Folds:
+        if min(self.shares) <= 0 or abs(sum(self.shares) - 1) > 1e-6:
+            raise ValueError(f"found the shares {list(self.shares)}, expected three above 0 with the sum 1")
+        if "shares" in self.model_fields_set and self.scheme not in ("random", "video-disjoint"):
+            raise ValueError(f"shares mean nothing to the scheme {self.scheme}")
+        return self
 
 
 class Dataset(Section):
