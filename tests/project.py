@@ -18,7 +18,7 @@ GIT = ("git", "-c", "user.name=Test", "-c", "user.email=test@example.org")
 
 
 def copy_project(folder: Path, size: int, epochs: int) -> None:
-    """Write the project's tracked parts to ``folder`` as a new repository, with a small corpus and few epochs."""
+    """Make ``folder`` a new repository of the project, with a small corpus and few epochs."""
     folder.mkdir(parents=True)
     leave = shutil.ignore_patterns("__pycache__")
     for name in (

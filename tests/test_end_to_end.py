@@ -1,4 +1,4 @@
-"""The main job as a newcomer runs it, at a reduced size: `dvc repro` on real media, twice, and with a swap."""
+"""The main job as a newcomer runs it, at a reduced size: `dvc repro`, twice, and with a swap."""
 
 from __future__ import annotations
 

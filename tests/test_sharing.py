@@ -1,6 +1,6 @@
-"""What one person extracted, nobody in the team extracts again: push, clone, pull, and `dvc repro` does nothing.
+"""What one person extracted, nobody in the team extracts again: push, clone, pull, `dvc repro` does nothing.
 
-Three kinds of remote: a folder, a real SSH server on loopback, and the S3 protocol against moto's server on loopback.
+Three kinds of remote: a folder, a real SSH server on loopback, and the S3 protocol against moto's server.
 """
 
 from __future__ import annotations
