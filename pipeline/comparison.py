@@ -155,7 +155,8 @@ def verdicts(comparison: Comparison) -> list[Verdict]:
             f"{metric_name(metric)} "
             f"{'averaged over the six missing conditions' if condition == AVERAGE else where} is "
             f"{mine.mean:.3f} against {theirs.mean:.3f} ({signed(test.difference)}); better in {wins} of "
-            f"{test.pairs} folds{' and runs' if len({run for _, run in pairs[0]}) > 1 else ''}; {p_words(test)}."
+            f"{test.pairs} {'folds' if len({run for _, run in pairs[0]}) == 1 else 'folds and runs'}; "
+            f"{p_words(test)}."
         )
         augmented = comparison.augmented
         if augmented is not None and one is not augmented:

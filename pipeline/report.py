@@ -5,6 +5,7 @@ Reads what the other stages wrote under data/ and writes data/report/::
     index.html          the page: one file, no script, nothing fetched
     tables/<name>.csv   .md and .tex: the page's tables
     tables/results.csv  every number as data: dataset, experiment, condition, metric, mean, deviation, count
+    tables/conditions.csv, tables/learning-curves.csv: means over folds and runs, for `dvc plots`
     figures/<name>.svg  the page's figures
 
 Whatever is not there yet is said on the page and stops nothing: an experiment without results, a dataset
@@ -13,14 +14,16 @@ without experiments or features. Equal inputs give equal bytes.
 
 from __future__ import annotations
 
+import csv
 import importlib.metadata
 import json
 import logging
 import platform
 import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +44,7 @@ from pipeline.comparison import (
 )
 from pipeline.facts import DatasetFacts, ExperimentFacts, gather, mask_table, modality_table, skipped_table
 from pipeline.params import Params
-from pipeline.scores import AVERAGE, CONDITIONS, FULL, condition_words, paired_test
+from pipeline.scores import AVERAGE, CONDITIONS, FULL, Number, condition_words, paired_test
 from pipeline.stage import run_stage
 from pipeline.store import Status
 
@@ -90,25 +93,59 @@ def write(
         if table is not None:
             for suffix, text in (("csv", table.to_csv()), ("md", table.to_md()), ("tex", table.to_tex())):
                 (folder / "tables" / f"{table.name}.{suffix}").write_text(text, encoding="utf-8")
-    (folder / "tables" / "results.csv").write_text(results_csv(comparisons), encoding="utf-8")
+    for name, rows in (
+        ("results", result_rows(comparisons)),
+        ("conditions", condition_rows(comparisons)),
+        ("learning-curves", curve_rows(experiments)),
+    ):
+        with (folder / "tables" / f"{name}.csv").open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerows(rows)
     for name, svg in drawn.items():
         (folder / "figures" / f"{name}.svg").write_text(figures.standalone(svg), encoding="utf-8")
     (folder / "index.html").write_text(page, encoding="utf-8")
 
 
-def results_csv(comparisons: Sequence[Comparison]) -> str:
-    """Return every number as data: one row for each dataset, experiment, condition and metric."""
-    lines = ["dataset,experiment,condition,metric,mean,deviation,count"]
+def result_rows(comparisons: Sequence[Comparison]) -> Iterator[list[object]]:
+    """Yield every number as data: a header, then a row for each dataset, experiment, condition and metric."""
+    yield ["dataset", "experiment", "condition", "metric", "mean", "deviation", "count"]
     for comparison in comparisons:
         for one in comparison.evaluated:
             for condition in comparison.conditions:
                 for metric in comparison.metrics:
                     number = one.scores.number(condition, metric)
                     if number is not None:
-                        spread = "" if number.deviation is None else repr(number.deviation)
-                        where = f"{comparison.dataset.name},{one.name},{condition},{metric}"
-                        lines.append(f"{where},{number.mean!r},{spread},{number.count}")
-    return "\n".join(lines) + "\n"
+                        values = (number.mean, number.deviation, number.count)
+                        yield [comparison.dataset.name, one.name, condition, metric, *values]
+
+
+def condition_rows(comparisons: Sequence[Comparison]) -> Iterator[list[object]]:
+    """Yield a header, then a row for each dataset, experiment and condition with the mean of every metric."""
+    metrics = list(dict.fromkeys(metric for one in comparisons for metric in one.metrics))
+    yield ["dataset", "experiment", "condition", *metrics]
+    for comparison in comparisons:
+        for one in comparison.evaluated:
+            for condition in comparison.conditions:
+                numbers = [one.scores.number(condition, metric) for metric in metrics]
+                means = [None if number is None else number.mean for number in numbers]
+                yield [comparison.dataset.name, one.name, condition, *means]
+
+
+def curve_rows(experiments: Sequence[ExperimentFacts]) -> Iterator[list[object]]:
+    """Yield a header, then a row for each experiment and epoch: means over what still trains."""
+    every = dict.fromkeys(column for one in experiments for column in one.curves)
+    columns = [column for column in every if column not in ("epoch", "best")]
+    yield ["dataset", "experiment", "epoch", *columns]
+    for one in experiments:
+        longest = max((len(line) for line in one.curves.get("epoch", {}).values()), default=0)
+        for epoch in range(longest):
+            means: list[float | None] = []
+            for column in columns:
+                lines = one.curves.get(column, {}).values()
+                number = Number.over(
+                    [line[epoch] for line in lines if epoch < len(line) and isfinite(line[epoch])]
+                )
+                means.append(None if number is None else number.mean)
+            yield [one.dataset, one.name, epoch + 1, *means]
 
 
 def render(
