@@ -46,7 +46,7 @@ LABELS = ("happy", "neutral", "sad", "angry")
 MODALITIES = ("text", "audio", "video")
 
 # What the sentences' ratings, in [-4, 4], stand for; sad and angry are both said by what is clearly bad.
-RATINGS = {"happy": (1.8, 4.0), "neutral": (-0.6, 0.6), "sad": (-4.0, -1.8), "angry": (-4.0, -1.8)}
+RATINGS = {"happy": (2.4, 4.0), "neutral": (-0.6, 0.6), "sad": (-4.0, -2.4), "angry": (-4.0, -2.4)}
 WORDS = (5, 12)  # of a sentence: 2 to 4 seconds of speech
 PLAIN = re.compile(r"[A-Za-z' ,.!?;-]+")
 
@@ -100,12 +100,12 @@ class Prosody:
 
 
 PROSODY = {
-    "happy": Prosody(+10, +22, 1.05, 92),
-    "neutral": Prosody(0, 0, 1.00, 80),
-    "sad": Prosody(-8, -18, 0.88, 66),
-    "angry": Prosody(+4, +8, 1.15, 104),
+    "happy": Prosody(+20, +40, 1.10, 96),
+    "neutral": Prosody(0, -8, 1.00, 72),
+    "sad": Prosody(-16, -36, 0.80, 42),
+    "angry": Prosody(+6, +14, 1.28, 130),
 }
-JITTER = Prosody(6, 10, 0.07, 14)  # standard deviations over utterances
+JITTER = Prosody(3.5, 7, 0.04, 7)  # standard deviations over utterances
 WORDS_PER_MINUTE = 165
 
 
@@ -476,7 +476,7 @@ def _encode(path: Path, pictures: Iterator[NDArray[np.uint8]], sound: NDArray[np
     import av
 
     with av.open(str(path), "w", format="mp4", options={"fflags": "+bitexact"}) as container:
-        # superfast: the look-ahead of slower presets (x264's mbtree) differs from run to run in the last bits.
+        # superfast: the look-ahead of slower presets (x264's mbtree) differs a bit from run to run.
         options = {"preset": "superfast", "crf": "24", "threads": "1", "flags": "+bitexact"}
         video = container.add_stream("libx264", rate=FRAME_RATE_HZ, options=options)
         video.width, video.height, video.pix_fmt = WIDTH, HEIGHT, "yuv420p"
