@@ -32,10 +32,10 @@ run.json::
      "features": {modality: {"extractor", "settings": {...}, "columns": [...], "frame_period_s": or null,
                              "pool": frames averaged into one, "values_sha256"}}}
 
-A finished (fold, run) is kept in data/cache/runs/<key>/ as well. The key is a hash of all that can change its
-numbers: the features' checksums, ids, labels and the fold, the files of the model, the regime, the loop and
-the samples, the settings and the seed, PyTorch's version, the kind of device. So a stage that was stopped goes
-on where it was, and two experiments that train the same network train it once. One that is under way saves its
+A finished (fold, run) is kept in data/cache/runs/<key>/ as well. The key is a hash of all that can change
+its numbers: the features' checksums, ids, labels and the fold, the code of the model, the regime, the loop and
+the samples, the settings and the seed, PyTorch's version, the kind of device. So a stage that was stopped goes on
+where it was, and two experiments that train the same network train it once. One that is under way saves its
 state there and is resumed.
 
 A model that starts from a pretrained one (MMIN: the full-modality baseline) gets it from the same place:
@@ -47,6 +47,7 @@ nothing more.
 
 from __future__ import annotations
 
+import ast
 import csv
 import hashlib
 import io
@@ -78,6 +79,8 @@ from pipeline.samples import Normaliser, SampleSet, derive_seed, read_samples
 from pipeline.stage import run_stage
 
 FORMAT = 1
+# What computes a run's numbers, beside its model and regime.
+COMPUTING = ("pipeline.loop", "pipeline.samples", "pipeline.mask", "pipeline.metrics")
 INHERITED = ("frame_rate_hz", "epochs", "batch_size", "patience", "select_by", "precision", "compile")
 
 _log = logging.getLogger("lacuna")
@@ -103,6 +106,28 @@ def pretraining(experiment: Experiment) -> Experiment | None:
         return None
     inherited = {field: getattr(experiment, field) for field in INHERITED}
     return resolve(Experiment(dataset=experiment.dataset, model=name, train_on="full", **inherited))
+
+
+def code_checksums(names: Sequence[str]) -> dict[str, str]:
+    """Return module -> sha256 of its file, for these modules and the models and regimes that they import."""
+    root = Path(__file__).parent.parent
+    found: dict[str, str] = {}
+    waiting = list(names)
+    while waiting:
+        name = waiting.pop()
+        path = root.joinpath(*name.split(".")).with_suffix(".py")
+        if name in found or not path.is_file():
+            continue
+        source = path.read_bytes()
+        found[name] = hashlib.sha256(source).hexdigest()
+        imported: set[str] = set()
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.Import):
+                imported.update(alias.name for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and node.module is not None and not node.level:
+                imported.update([node.module, *(f"{node.module}.{alias.name}" for alias in node.names)])
+        waiting += [other for other in imported if other.startswith(("models.", "pipeline.regimes."))]
+    return found
 
 
 def build(experiment: Experiment, dims: dict[str, int], classes: int) -> Network:
@@ -134,19 +159,13 @@ class Job:
         """Return the hash of everything that can change the numbers of this run."""
         experiment = self.experiment
         before = pretraining(experiment)
-        model = [experiment.model, *([before.model] if before is not None else [])]
-        files = [
-            *(f"models/{name}.py" for name in ("base", "layers", *model)),
-            *(f"pipeline/{name}.py" for name in ("loop", "samples", "mask", "metrics")),
-            *(f"pipeline/regimes/{name}.py" for name in ("base", experiment.regime)),
-        ]
-        root = Path(__file__).parent.parent
+        names = [*COMPUTING, f"models.{experiment.model}", f"pipeline.regimes.{experiment.regime}"]
+        if before is not None:
+            names += [f"models.{before.model}", f"pipeline.regimes.{before.regime}"]
         fold = self.fold
         facts = {
             "format": FORMAT,
-            "files": {
-                name: hashlib.sha256((root / name).read_bytes()).hexdigest() for name in sorted(set(files))
-            },
+            "code": code_checksums(names),
             "features": {m: samples.modalities[m].describe() for m in MODALITIES},
             "ids": [sample.id for sample in samples.samples],
             "labels": samples.labels.tolist(),
