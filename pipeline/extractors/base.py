@@ -62,7 +62,7 @@ class BaseExtractor(ABC, Generic[S]):
         Settings: the schema of ``extractors.<modality>.<name>`` in params.yaml.
         libraries: distributions whose versions change the numbers; their versions are part of a result's key
             and are written into the store.
-        parts: modules of this project, beside the extractor's own, whose code changes the numbers; the key again.
+        parts: modules of this project beside the extractor's own whose code changes the numbers.
         batch: how many clips :meth:`extract_batch` likes to have at once.
     """
 

@@ -76,9 +76,7 @@ class Extractor(BaseExtractor[GloveSettings]):
         """Return one row a word."""
         rows, vectors = self._table
         pieces = [
-            piece
-            for found in _WORD.finditer(clip.text)
-            for piece in self._pieces(found[0].lower(), found.start())
+            piece for found in _WORD.finditer(clip.text) for piece in self._pieces(found[0], found.start())
         ]
         if not pieces:
             raise StreamMissing("empty transcript")
@@ -101,7 +99,7 @@ class Extractor(BaseExtractor[GloveSettings]):
     def _pieces(self, word: str, start: int) -> list[tuple[str, tuple[int, int]]]:
         """Return a word as the file has it: whole, with its contraction apart, or cut at hyphens."""
         rows, _ = self._table
-        plain = word.replace("’", "'")
+        plain = self._spelling(word.replace("’", "'"))
         if plain in rows:
             return [(plain, (start, start + len(word)))]
         if found := _CONTRACTION.search(plain):
@@ -115,6 +113,10 @@ class Extractor(BaseExtractor[GloveSettings]):
             cut = plain.index("-")
             return [*self._pieces(plain[:cut], start), *self._pieces(plain[cut + 1 :], start + cut + 1)]
         return [(plain, (start, start + len(word)))]
+
+    def _spelling(self, word: str) -> str:
+        """Return a word as these vectors spell it: in lower case."""
+        return word.lower()
 
     @cached_property
     def _table(self) -> tuple[dict[str, int], NDArray[np.float32]]:
