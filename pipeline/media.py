@@ -256,6 +256,9 @@ def _on_screen(part: _Part, frame_rate_hz: float | None) -> Iterator[tuple[float
     shown: Any = None
     shown_s = 0.0
     count = 0
+    middle_s = 0.0 if frame_rate_hz is None else 0.5 / frame_rate_hz
+    if part.span_s is not None and middle_s >= part.span_s:
+        middle_s = part.span_s / 2
     for time_s, frame in part.frames(0.0):
         if frame_rate_hz is None:
             if time_s >= 0:
@@ -264,17 +267,19 @@ def _on_screen(part: _Part, frame_rate_hz: float | None) -> Iterator[tuple[float
         elif shown is not None:
             if time_s - max(shown_s, 0.0) > LONGEST_PAUSE_S:
                 raise MediaError(f"{part.path}: the time stamps jump from {shown_s:.1f} s to {time_s:.1f} s")
-            while (middle_s := (count + 0.5) / frame_rate_hz) < min(time_s, end_s):
-                count += 1
+            while middle_s < min(time_s, end_s):
                 yield middle_s, shown
+                count += 1
+                middle_s = (count + 0.5) / frame_rate_hz
         shown, shown_s = frame, time_s
     if shown is None:
         return
     end_s = min(end_s, max(shown_s, 0.0) + part.frame_length_s)
     if frame_rate_hz is not None:
-        while (middle_s := (count + 0.5) / frame_rate_hz) < end_s:
-            count += 1
+        while middle_s < end_s:
             yield middle_s, shown
+            count += 1
+            middle_s = (count + 0.5) / frame_rate_hz
     if not count:
         yield end_s / 2, shown
 
