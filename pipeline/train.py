@@ -33,10 +33,10 @@ run.json::
                              "pool": frames averaged into one, "values_sha256"}}}
 
 A finished (fold, run) is kept in data/cache/runs/<key>/ as well. The key is a hash of all that can change
-its numbers: the features' checksums, ids, labels and the fold, the code of the model, the regime, the loop and
-the samples, the settings and the seed, PyTorch's version, the kind of device. So a stage that was stopped goes on
-where it was, and two experiments that train the same network train it once. One that is under way saves its
-state there and is resumed.
+its numbers: the features' checksums, ids, labels and the fold, the code of the model, the regime, the loop
+and the samples, the settings and the seed, PyTorch's version, the kind of device. So a stage that was stopped
+goes on where it was, and two experiments that train the same network train it once. One that is under way
+saves its state there and is resumed.
 
 A model that starts from a pretrained one (MMIN: the full-modality baseline) gets it from the same place:
 trained on complete samples of the same dataset, folds and seed, with the experiment's own frame_rate_hz,

@@ -1,7 +1,8 @@
 """A small dataset with something to learn, written by the real writers: what the training's tests stand on.
 
-Five sessions of two speakers, four classes, 130 frames a second of nothing but arithmetic. In every modality the class
-moves the mean of two columns; a modality of some samples says the wrong class, so that none suffices by itself.
+Five sessions of two speakers, four classes, 130 frames a second of nothing but arithmetic. In every modality
+the class moves the mean of two columns; a modality of some samples says the wrong class, so that none
+suffices by itself.
 """
 
 from __future__ import annotations

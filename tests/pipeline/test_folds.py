@@ -1,0 +1,113 @@
+"""Folds: who trains, validates and tests; nobody on two sides."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import small_world
+
+from pipeline.errors import DataError
+from pipeline.folds import Fold, check_fold, make_folds
+from pipeline.manifest import Sample
+from pipeline.params import Folds
+
+SAMPLES = small_world.samples(60)
+
+
+def names(samples: list[Sample], indices: np.ndarray, field: str) -> set[str]:
+    return {getattr(samples[index], field) for index in indices}
+
+
+def test_sessions_test_once_validate_once_and_train_the_rest() -> None:
+    folds = make_folds(SAMPLES, Folds(scheme="session", count=5))
+    assert [fold.number for fold in folds] == [1, 2, 3, 4, 5]
+    tested = [names(SAMPLES, fold.test, "session") for fold in folds]
+    assert tested == [{"Ses01"}, {"Ses02"}, {"Ses03"}, {"Ses04"}, {"Ses05"}]
+    assert [names(SAMPLES, fold.valid, "session") for fold in folds] == [*tested[1:], tested[0]]
+    for fold in folds:
+        everyone = np.concatenate([fold.train, fold.valid, fold.test])
+        assert sorted(everyone) == list(range(60))
+        assert len(names(SAMPLES, fold.train, "session")) == 3
+    assert folds[4].description == "test Ses05; validate Ses01; train Ses02, Ses03, Ses04"
+
+
+def test_count_runs_only_the_first_folds() -> None:
+    assert [fold.number for fold in make_folds(SAMPLES, Folds(scheme="session", count=2))] == [1, 2]
+    with pytest.raises(DataError, match=r"count is 6.*gives 5 folds"):
+        make_folds(SAMPLES, Folds(scheme="session", count=6))
+
+
+def test_speakers_test_and_their_partners_validate() -> None:
+    folds = make_folds(SAMPLES, Folds(scheme="speaker-partner"))
+    assert len(folds) == 10
+    for fold in folds:
+        tested, held = names(SAMPLES, fold.test, "speaker"), names(SAMPLES, fold.valid, "speaker")
+        assert len(tested) == len(held) == 1 and tested != held
+        assert names(SAMPLES, fold.test, "session") == names(SAMPLES, fold.valid, "session")
+        assert len(names(SAMPLES, fold.train, "session")) == 4
+        assert sorted(np.concatenate([fold.train, fold.valid, fold.test])) == list(range(60))
+    assert {min(names(SAMPLES, fold.test, "speaker")) for fold in folds} == {s.speaker for s in SAMPLES}
+
+
+def test_the_owners_split() -> None:
+    parts = ["train", "train", "valid", "test", ""]
+    samples = [Sample(id=str(i), split=part, dialogue=f"d{i}", speaker="one") for i, part in enumerate(parts)]
+    (fold,) = make_folds(samples, Folds(scheme="official"))
+    assert (fold.train.tolist(), fold.valid.tolist(), fold.test.tolist()) == ([0, 1], [2], [3])
+    assert fold.description == "the owner's split; 1 speakers both train and test"
+
+
+def test_a_dialogue_on_two_sides_of_the_owners_split_is_refused() -> None:
+    samples = [Sample(id=part, split=part, dialogue="d1") for part in ("train", "valid", "test")]
+    with pytest.raises(DataError, match='the dialogue "d1" stands in train and in valid'):
+        make_folds(samples, Folds(scheme="official"))
+
+
+def test_a_speaker_of_two_sessions_is_refused() -> None:
+    samples = [replace(s, speaker="1F") if s.id == "s001" else s for s in SAMPLES]
+    with pytest.raises(DataError, match='the speaker "1F" stands in'):
+        make_folds(samples, Folds(scheme="session"))
+
+
+def test_partners_may_share_dialogues_but_not_with_training() -> None:
+    samples = [replace(s, dialogue="d2") if s.id == "s000" else s for s in SAMPLES]
+    with pytest.raises(DataError, match='the dialogue "d2" stands in train and in'):
+        make_folds(samples, Folds(scheme="speaker-partner"))
+
+
+def test_an_empty_part_is_refused() -> None:
+    with pytest.raises(DataError, match="nothing to valid on"):
+        make_folds([Sample(id="a", split="train"), Sample(id="b", split="test")], Folds(scheme="official"))
+
+
+def test_two_sessions_are_too_few() -> None:
+    two = [s for s in SAMPLES if s.session in ("Ses01", "Ses02")]
+    with pytest.raises(DataError, match="at least 3 sessions, found 2"):
+        make_folds(two, Folds(scheme="session"))
+
+
+def test_a_session_of_three_speakers_has_no_partners() -> None:
+    samples = [replace(s, speaker="1X") if s.id == "s010" else s for s in SAMPLES]
+    with pytest.raises(DataError, match=r"2 speakers a session; Ses01 has \['1F', '1M', '1X'\]"):
+        make_folds(samples, Folds(scheme="speaker-partner"))
+
+
+def test_a_sample_without_a_session_is_named() -> None:
+    samples = [replace(s, session="") if s.id == "s007" else s for s in SAMPLES]
+    with pytest.raises(DataError, match='needs the column session; the sample "s007" has none'):
+        make_folds(samples, Folds(scheme="session"))
+
+
+def test_a_dataset_that_is_not_split_cannot_train() -> None:
+    with pytest.raises(DataError, match='scheme is "none"'):
+        make_folds(SAMPLES, Folds(scheme="none"))
+    with pytest.raises(DataError, match="no samples"):
+        make_folds([], Folds(scheme="session"))
+
+
+def test_check_fold_finds_the_same_sample_twice() -> None:
+    same = Fold(1, "by hand", np.array([0, 1]), np.array([2]), np.array([1]))
+    with pytest.raises(DataError, match="stands in train and in test"):
+        check_fold(SAMPLES, same, "session")
