@@ -81,7 +81,7 @@ COLUMNS = (
 )
 
 
-class Settings(ExtractorSettings):
+class CovarepSettings(ExtractorSettings):
     """How the sound is taken.
 
     Attributes:
@@ -91,11 +91,11 @@ class Settings(ExtractorSettings):
     polarity: Literal[-1, 1] | None = None
 
 
-class Extractor(BaseExtractor[Settings]):
+class Extractor(BaseExtractor[CovarepSettings]):
     """COVAREP's 74 columns."""
 
     modality = "audio"
-    Settings = Settings
+    Settings = CovarepSettings
     libraries: ClassVar[tuple[str, ...]] = ("numpy", "scipy")
 
     @property

@@ -30,7 +30,7 @@ SAMPLE_RATE_HZ = 16000  # what all of these encoders were trained on; another ra
 MARGIN_S = 2.0  # context to either side of a window, dropped from its result
 
 
-class Settings(ExtractorSettings):
+class Wav2vec2Settings(ExtractorSettings):
     """Which encoder.
 
     Attributes:
@@ -44,14 +44,14 @@ class Settings(ExtractorSettings):
     window_s: float = Field(60.0, ge=10, le=600)
 
 
-class Extractor(BaseExtractor[Settings]):
+class Extractor(BaseExtractor[Wav2vec2Settings]):
     """Last hidden state (T, D), D the encoder's width; 50 frames a second for all usual encoders.
 
     A frame's time is the middle of the sound that the convolutions see of it.
     """
 
     modality = "audio"
-    Settings = Settings
+    Settings = Wav2vec2Settings
     libraries: ClassVar[tuple[str, ...]] = ("torch", "transformers")
 
     @cached_property

@@ -28,7 +28,7 @@ LONGEST_WORD = 4096  # bytes; more without a space is no word2vec file
 WIDEST = 16384  # dimensions
 
 
-class Settings(ExtractorSettings):
+class Word2vecSettings(ExtractorSettings):
     """Which vectors.
 
     Attributes:
@@ -43,7 +43,7 @@ class Settings(ExtractorSettings):
     words: Path | None = None
 
     @model_validator(mode="after")
-    def _go_together(self) -> Settings:
+    def _go_together(self) -> Word2vecSettings:
         if self.path is not None and self.path.suffix not in _SUFFIXES:
             raise ValueError(
                 f"found the path {self.path}, expected a file that ends in {', '.join(_SUFFIXES)}"
@@ -60,7 +60,7 @@ class Extractor(glove.Extractor):
     .bin or .npy file stay on the disk; of a .bin file only the words and where they lie are kept in memory.
     """
 
-    Settings = Settings  # type: ignore[assignment]
+    Settings = Word2vecSettings  # type: ignore[assignment]
     parts: ClassVar[tuple[str, ...]] = ("pipeline.extractors.text.glove",)
 
     @cached_property

@@ -256,7 +256,7 @@ def write_wave(path: Path, sound: NDArray[np.float64]) -> Path:
 
 def test_extract_gives_a_frame_every_ten_milliseconds(tmp_path: Path) -> None:
     path = write_wave(tmp_path / "voice.wav", voice(180, 1.0))
-    extractor = covarep.Extractor(covarep.Settings(), tmp_path)
+    extractor = covarep.Extractor(covarep.CovarepSettings(), tmp_path)
     sequence = extractor.extract(Clip("a", audio=path))
     sequence.check(74, "test")
     assert len(sequence.times) == 100
@@ -269,4 +269,4 @@ def test_extract_gives_a_frame_every_ten_milliseconds(tmp_path: Path) -> None:
 def test_a_sound_shorter_than_a_frame_is_missing(tmp_path: Path) -> None:
     path = write_wave(tmp_path / "click.wav", np.full(60, 0.1))
     with pytest.raises(StreamMissing, match="shorter than one frame"):
-        covarep.Extractor(covarep.Settings(), tmp_path).extract(Clip("a", audio=path))
+        covarep.Extractor(covarep.CovarepSettings(), tmp_path).extract(Clip("a", audio=path))

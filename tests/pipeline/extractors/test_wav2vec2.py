@@ -69,7 +69,7 @@ def straight(folder: Path, samples: NDArray[np.float64]) -> NDArray[np.float32]:
 
 
 def build(folder: Path | None, assets: Path, **settings: float) -> wav2vec2.Extractor:
-    return wav2vec2.Extractor(wav2vec2.Settings(model=folder, **settings), assets)
+    return wav2vec2.Extractor(wav2vec2.Wav2vec2Settings(model=folder, **settings), assets)
 
 
 def test_it_equals_a_straight_call(model_folder: Path, tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def write_text(path: Path, header: bool = True) -> Path:
 
 
 def build(path: Path | None, assets: Path, words: Path | None = None) -> word2vec.Extractor:
-    return word2vec.Extractor(word2vec.Settings(path=path, words=words), assets)
+    return word2vec.Extractor(word2vec.Word2vecSettings(path=path, words=words), assets)
 
 
 @pytest.fixture(params=["bin", "bin without line breaks", "txt", "vec without header", "npy"])
@@ -115,9 +115,9 @@ def test_another_kind_of_file_is_refused(tmp_path: Path) -> None:
 
 def test_settings_say_what_they_expect(tmp_path: Path) -> None:
     with pytest.raises(ValidationError, match="ends in"):
-        word2vec.Settings(path=Path("vectors.pkl"))
+        word2vec.Word2vecSettings(path=Path("vectors.pkl"))
     with pytest.raises(ValidationError, match="words goes with"):
-        word2vec.Settings(path=Path("vectors.npy"))
+        word2vec.Word2vecSettings(path=Path("vectors.npy"))
     with pytest.raises(AssetError, match=r"extractors\.text\.word2vec\.path"):
         _ = build(None, tmp_path).columns
 
