@@ -54,10 +54,10 @@ def fetch(name: str, asset: Asset, target: Path) -> Path:
         AssetError: the package cannot be downloaded, the library is not installed, the path is not there,
             a file is not in it, or a checksum is not the pinned one.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    beside = target.with_name(f".{target.name}.part")
+    shutil.rmtree(beside, ignore_errors=True)  # of a run that was killed
     try:
-        beside.chmod(0o755)
+        beside.mkdir(parents=True)
         if asset.package:
             version = _fetch_package(name, asset, beside)
         elif asset.library:

@@ -1,5 +1,4 @@
-"""Stage ``corpus``: the CONSTRUCTED demo corpus, data/raw/demo/, from real parts. Its numbers are no
-benchmark.
+"""Stage ``corpus``: the CONSTRUCTED demo corpus, data/raw/demo/, from real parts; no benchmark.
 
 Words are rated film-review sentences (Hutto and Gilbert 2014), faces the six clips of CREMA-D's actor 1001,
 re-timed, cropped, mirrored and relit, speech is synthesised by espeak-ng with a prosody that follows the
@@ -26,8 +25,9 @@ import shutil
 import tarfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +132,8 @@ class Spoken:
 def main(params: Params) -> None:
     """Construct the demo corpus in data/raw/demo/."""
     workers = params.compute.workers
-    count = len(os.sched_getaffinity(0)) if workers == "auto" else workers
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    count = cores if workers == "auto" else workers
     build(params.corpus, ASSETS / "cremad", ASSETS / "sentences", RAW, workers=count)
     log.info("%s: %d utterances, CONSTRUCTED from real parts", RAW, params.corpus.size)
 
@@ -150,14 +151,15 @@ def build(settings: Corpus, faces: Path, sentences: Path, target: Path, *, worke
     Raises:
         AssetError: an asset is not there or not the pinned one.
         SystemLibraryError: a library that the pictures or the speech need cannot be loaded.
+        DataError: something cannot be written, or a process was killed.
     """
     utterances = plan(settings)
     pools = read_sentences(sentences)
     clips = {code: str(load_checked(faces, f"1001_DFA_{code}_XX.flv")) for code in _codes()}
     beside = target.with_name(f".{target.name}.part")
-    shutil.rmtree(beside, ignore_errors=True)
-    (beside / "clips").mkdir(parents=True)
+    shutil.rmtree(beside, ignore_errors=True)  # of a run that was killed
     try:
+        (beside / "clips").mkdir(parents=True)
         with _processes(1) as one:
             spoken = one.submit(_speak_all, settings.seed, utterances, pools, beside).result()
         _film_all(settings.seed, utterances, clips, beside, workers)
@@ -165,6 +167,10 @@ def build(settings: Corpus, faces: Path, sentences: Path, target: Path, *, worke
         (beside / "README.md").write_text(_readme(settings), encoding="utf-8")
         shutil.rmtree(target, ignore_errors=True)
         beside.replace(target)
+    except OSError as error:
+        raise DataError(f"{target}: cannot be written: {error}") from error
+    except BrokenProcessPool as error:
+        raise DataError(f"{target}: a process was killed; is the memory full? {error}") from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 
@@ -206,13 +212,9 @@ def _codes() -> list[str]:
     return sorted({*FACES.values(), *SHARED_FACES.values()})
 
 
-@contextmanager
-def _processes(count: int, *initialiser: Any) -> Iterator[Executor]:
+def _processes(count: int) -> Executor:
     """Give fresh processes: a forked one would inherit the state of C libraries."""
-    first, arguments = (initialiser[0], initialiser[1:]) if initialiser else (None, ())
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(count, mp_context=context, initializer=first, initargs=arguments) as pool:
-        yield pool
+    return ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn"))
 
 
 # --- words ----------------------------------------------------------------------------
@@ -425,11 +427,9 @@ class Shot:
             yield cv2.LUT(picture, light)
 
 
-_faces: dict[str, list[NDArray[np.uint8]]] = {}  # of this process, filled by _open_faces
-
-
-def _open_faces(clips: dict[str, str]) -> None:
-    """Decode the faces' clips once a process."""
+@cache
+def _open_faces(clips: tuple[tuple[str, str], ...]) -> dict[str, list[NDArray[np.uint8]]]:
+    """Decode the faces' clips, once a process: {code: pictures (360, 480, 3) uint8 red, green, blue}."""
     from pipeline.extractors.base import Clip
     from pipeline.media import read_frames
 
@@ -440,8 +440,10 @@ def _open_faces(clips: dict[str, str]) -> None:
             f"OpenCV cannot be loaded ({error}). On Debian and Ubuntu: apt-get install libgl1 libglib2.0-0"
         ) from error
     cv2.setNumThreads(1)
-    for code, path in clips.items():
-        _faces[code] = [picture for _, picture in read_frames(Clip(code, video=Path(path)), None)]
+    return {
+        code: [picture for _, picture in read_frames(Clip(code, video=Path(path)), None)]
+        for code, path in clips
+    }
 
 
 def _film_all(
@@ -449,8 +451,8 @@ def _film_all(
 ) -> None:
     from tqdm import tqdm
 
-    with _processes(workers, _open_faces, clips) as pool:
-        jobs = [pool.submit(_film, seed, utterance, folder) for utterance in utterances]
+    with _processes(workers) as pool:
+        jobs = [pool.submit(_film, seed, utterance, tuple(clips.items()), folder) for utterance in utterances]
         try:
             for job in tqdm(jobs, "demo corpus", unit="clip"):
                 job.result()
@@ -459,15 +461,20 @@ def _film_all(
             raise
 
 
-def _film(seed: int, utterance: Utterance, folder: Path) -> None:
+def _film(seed: int, utterance: Utterance, clips: tuple[tuple[str, str], ...], folder: Path) -> None:
     """Make one clip: pictures for as long as its sound lasts, both into clips/<id>.mp4."""
     sound_file = folder / f"{utterance.id}.npy"
     sound = np.load(sound_file, allow_pickle=False)
     generator = _generator(seed, "pictures", utterance.number)
-    lengths = {code: len(frames) for code, frames in _faces.items()}
+    faces = _open_faces(clips)
+    lengths = {code: len(frames) for code, frames in faces.items()}
     shot = Shot.draw(utterance.shown["video"], lengths, generator)
     count = len(sound) * FRAME_RATE_HZ // SAMPLE_RATE_HZ
-    _encode(folder / "clips" / f"{utterance.id}.mp4", shot.pictures(_faces[shot.clip], count), sound)
+    path = folder / "clips" / f"{utterance.id}.mp4"
+    try:
+        _encode(path, shot.pictures(faces[shot.clip], count), sound)
+    except OSError as error:  # PyAV's are OSErrors too, but do not travel from process to process
+        raise DataError(f"{path}: cannot be written: {error}") from None
     sound_file.unlink()
 
 
@@ -512,24 +519,21 @@ def _readme(settings: Corpus) -> str:
 
 {ATTRIBUTION}
 
-{settings.size} utterances (seed {settings.seed}) put together from real parts, so that the whole pipeline can
-run on real media at once. Nobody said these words with these faces: what a model scores here is no benchmark.
+{settings.size} utterances (seed {settings.seed}) put together from real parts, so that the whole pipeline
+can run on real media at once. Nobody said these words with these faces: what a model scores here is no
+benchmark.
 
 - **Words**: film-review sentences with the mean of at least 20 human ratings in [-4, 4], from vaderSentiment
-3.3.2
-  (MIT). Clearly good ones are happy, those about zero neutral, clearly bad ones sad or angry. The score is
-  the sentence's rating; where the text contradicts, it is the rating of another sentence that fits the label.
+  3.3.2 (MIT). Clearly good ones are happy, those about zero neutral, clearly bad ones sad or angry. The score
+  is the sentence's rating; where the text contradicts, it is that of another sentence that fits the label.
 - **Faces**: the clips 1001_DFA_ANG, DIS, FEA, HAP, NEU and SAD of CREMA-D (Cao, Cooper, Keutmann, Gur,
-Nenkova and
-  Verma 2014), Open Database License 1.0, contents Database Contents License 1.0; re-timed, cropped, mirrored,
-  relit. A share of {SHARED_SHARE:g} shows a face that two emotions share: disgust for sad and angry, fear for
-  happy and neutral.
+  Nenkova and Verma 2014), Open Database License 1.0, contents Database Contents License 1.0; re-timed,
+  cropped, mirrored, relit. A share of {SHARED_SHARE:g} shows a face that two emotions share: disgust for sad
+  and angry, fear for happy and neutral.
 - **Speech**: espeak-ng (GPL-3.0, used as a library), ten voices in five sessions; rate, pitch, range and
-volume follow
-  the emotion.
-- **Contradictions**: shares in which one modality shows another emotion than the label's: {shares}; at most
-one an
-  utterance. The column `contradicted` of {LABELS_FILE} names it.
+  volume follow the emotion.
+- **Contradictions**: at most one modality of an utterance shows another emotion than the label's; shares:
+  {shares}. The column `contradicted` of {LABELS_FILE} names it.
 
 C. J. Hutto and E. E. Gilbert: VADER: A Parsimonious Rule-based Model for Sentiment Analysis of Social Media
 Text. ICWSM 2014.

@@ -44,11 +44,17 @@ class Compute(Section):
 
 
 class Contradict(Section):
-    """How often each modality of the demo corpus shows another emotion than the label's."""
+    """How often each modality of the demo corpus shows another emotion than the label's; never two at once."""
 
     text: Share = 0.15
     audio: Share = 0.2
     video: Share = 0.2
+
+    @model_validator(mode="after")
+    def _one_at_a_time(self) -> Contradict:
+        if (total := self.text + self.audio + self.video) > 1 + 1e-9:
+            raise ValueError(f"text, audio and video add up to {total:g}; never two at once, so at most 1")
+        return self
 
 
 class Corpus(Section):
