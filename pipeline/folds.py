@@ -1,13 +1,13 @@
 """Which samples train, validate and test: the schemes of ``datasets.<name>.folds``.
 
 * ``official``: the owner's own split; one fold. Samples without a split are left out.
-* ``session``: one fold a session: fold k tests session k, validates on the next one (after the last comes the
-  first), trains on the rest; ``count`` runs only the first so many folds.
+* ``session``: one fold a session: fold k tests session k, validates on the next one (after the last comes
+  the first), trains on the rest; ``count`` runs only the first so many folds.
 * ``speaker-partner``: one fold a speaker: the speaker tests, the partner of the same session validates, the
-  other sessions train (MMIN section 4.5: 10 folds on IEMOCAP, 12 on MSP-IMPROV). With ``count: 1`` it is M3S's
-  split of IEMOCAP: 4446 samples train, 557 validate and 528 test, each of these six times.
-* ``random``: samples drawn by chance, as EMMR does it on MOSI: neighbours of one video stand on both sides, so
-  that its numbers are too good; each fold's description says how many videos do. ``count`` folds (1),
+  other sessions train (MMIN section 4.5: 10 folds on IEMOCAP, 12 on MSP-IMPROV). With ``count: 1`` it is
+  M3S's split of IEMOCAP: 4446 samples train, 557 validate and 528 test, each of these six times.
+* ``random``: samples drawn by chance, as EMMR does it on MOSI: neighbours of one video stand on both sides,
+  so that its numbers are too good; each fold's description says how many videos do. ``count`` folds (1),
   ``shares``, ``seed``.
 * ``video-disjoint``: the same, but whole dialogues (videos) are drawn: what ``random`` should have been.
 * ``none``: the dataset is not for training.
