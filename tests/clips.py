@@ -50,7 +50,7 @@ def write_clip(
         rate: pictures a second.
         picture, sound: whether there is such a stream.
         picture_times_s: when each picture is shown, for a varying rate; instead of ``rate``.
-        pixels: this (H, W, 3) picture throughout, instead of numbered ones.
+        pixels: this (H, W, 3) picture throughout, or these (N, H, W, 3), instead of numbered ones.
         sound_rate, layout: of the sound, such as 48000 and "5.1".
         sound_from_s: when the sound begins.
         tone_hz: its pitch.
@@ -64,7 +64,7 @@ def write_clip(
         picture_stream = sound_stream = None
         if picture and kind not in ("wav", "mp3"):
             picture_stream = container.add_stream("libx264", rate=rate, options={"qp": "10", "bf": "2"})
-            height, width = (HEIGHT, WIDTH) if pixels is None else pixels.shape[:2]
+            height, width = (HEIGHT, WIDTH) if pixels is None else pixels.shape[-3:-1]
             picture_stream.width, picture_stream.height, picture_stream.pix_fmt = width, height, "yuv420p"
             picture_stream.codec_context.time_base = Fraction(1, 1000)
         if sound:
@@ -73,7 +73,10 @@ def write_clip(
         if picture_stream is not None:
             times = picture_times_s or [index / rate for index in range(round(seconds * rate))]
             for index, time_s in enumerate(times):
-                image = np.full((HEIGHT, WIDTH, 3), level(index), np.uint8) if pixels is None else pixels
+                if pixels is None:
+                    image = np.full((HEIGHT, WIDTH, 3), level(index), np.uint8)
+                else:
+                    image = pixels if pixels.ndim == 3 else pixels[index]
                 frame = av.VideoFrame.from_ndarray(image, format="rgb24")
                 frame.pts, frame.time_base = round(time_s * 1000), Fraction(1, 1000)
                 container.mux(picture_stream.encode(frame))

@@ -129,17 +129,16 @@ class Extractor(BaseExtractor[OpensmileSettings]):
         samples = read_audio(clip, self.settings.sample_rate_hz)
         length_s = len(samples) / self.settings.sample_rate_hz
         shortest = round(SHORTEST_S * self.settings.sample_rate_hz)
-        rows, middles = self._run(np.pad(samples, (0, max(0, shortest - len(samples)))))
+        rows, middle_s = self._run(np.pad(samples, (0, max(0, shortest - len(samples)))))
         if not rows:
             raise MediaError(f"openSMILE gives no frame for {length_s:.3f} s of sound")
         values = np.vstack(rows)
         if self.settings.level == "functionals":
             times = np.array([length_s / 2], np.float32)
         else:
-            kept = max(
-                1, int(np.searchsorted(middles, length_s))
-            )  # frames that lie in the clip, not in the padding
-            values, times = values[:kept], np.array(middles[:kept], np.float32)
+            middles = middle_s + 0.01 * np.arange(len(values))
+            kept = max(1, int(np.searchsorted(middles, length_s)))  # frames of the clip, not of the silence
+            values, times = values[:kept], middles[:kept].astype(np.float32)
         if not np.isfinite(values).all():
             raise MediaError("openSMILE gives values that are no numbers")
         return FeatureSequence(values, times, np.ones(len(times), np.uint8))
@@ -155,22 +154,24 @@ class Extractor(BaseExtractor[OpensmileSettings]):
         smile.initialize(str(self._config), self._options, loglevel=0)
         return smile
 
-    def _run(self, samples: NDArray[np.float32]) -> tuple[list[NDArray[np.float32]], list[float]]:
+    def _run(self, samples: NDArray[np.float32]) -> tuple[list[NDArray[np.float32]], float]:
+        """Return openSMILE's rows, (1, D) each, and the middle of the first one's window in seconds."""
+        from opensmile.core.lib import OpenSmileException
+
         rows: list[NDArray[np.float32]] = []
-        middles: list[float] = []
+        first_s: list[float] = []
 
         def receive(data: NDArray[np.float32], meta: Any) -> None:
+            if not rows:
+                first_s.append(meta.time + meta.lengthSec / 2)
             rows.append(data.reshape(1, -1).copy())
-            middles.append(meta.time + meta.lengthSec / 2)
-
-        from opensmile.core.lib import OpenSmileException
 
         smile = self._start()
         try:
             smile.external_sink_set_callback_ex("extsink", receive)
             pcm = np.clip(samples * 32768, -32768, 32767).astype(
                 np.int16
-            )  # cut towards zero, as the package does
+            )  # as the package does, but for the clip
             smile.external_audio_source_write_data("extsource", pcm.tobytes())
             smile.external_audio_source_set_eoi("extsource")
             smile.run()
@@ -178,4 +179,4 @@ class Extractor(BaseExtractor[OpensmileSettings]):
             raise MediaError(f"openSMILE stopped: {error}") from error
         finally:
             smile.free()
-        return rows, middles
+        return rows, first_s[0] if first_s else 0.0
