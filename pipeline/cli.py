@@ -22,6 +22,7 @@ examples:
   dvc repro                              the whole way, from raw media to data/report/index.html
   lacuna doctor                          what is here, what is lacking, and what brings it
   lacuna params check                    check params.yaml alone
+  lacuna dataset check iemocap           look at a corpus before any work is done
   lacuna predict clip.mp4 --text "..."   class probabilities of one clip
   lacuna features show data/features/demo/audio.h5
   lacuna masks show data/masks/demo.h5
@@ -54,6 +55,16 @@ PARAMS_EPILOG = """\
 examples:
   lacuna params check
   lacuna params check other/params.yaml
+"""
+DATASET_EPILOG = """\
+Reads the owner's tree without extracting: what was found, what the papers count, which files are not there,
+which lines could not be read. data/README.md says how each tree must look.
+
+exit status: 0 when every published count is met, no file lacks and every line could be read; else 1
+
+examples:
+  lacuna dataset check iemocap
+  lacuna dataset check iemocap --all     every line of the lists
 """
 
 
@@ -159,6 +170,16 @@ def make_parser() -> argparse.ArgumentParser:
     )
     check.add_argument("file", nargs="?", type=Path, default=Path("params.yaml"), metavar="FILE")
     check.set_defaults(run=run_params)
+
+    group = _parser(commands.add_parser, "dataset", "Look at a dataset's own tree.", DATASET_EPILOG)
+    inner = group.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    tree = _parser(
+        inner.add_parser, "check", "Compare a tree with what the papers say.", DATASET_EPILOG, common
+    )
+    tree.add_argument("name", metavar="NAME", help="a dataset of params.yaml")
+    tree.add_argument("--all", action="store_true", help="print the lists whole")
+    tree.add_argument("--json", action="store_true", help="print JSON")
+    tree.set_defaults(run=run_dataset)
     return parser
 
 
@@ -243,7 +264,7 @@ def _counted(params: Any) -> str:
     return f"right: {', '.join(names)}"
 
 
-# --- params, features, masks --------------------------------------------------------------------------------
+# --- params, dataset, features, masks -----------------------------------------------------------------------
 
 
 def run_params(options: argparse.Namespace) -> int:
@@ -252,6 +273,16 @@ def run_params(options: argparse.Namespace) -> int:
 
     say(f"{options.file}: {_counted(load_params(options.file))}")
     return 0
+
+
+def run_dataset(options: argparse.Namespace) -> int:
+    """Compare a dataset's tree with what the papers say of it."""
+    from pipeline.dataset_check import check
+    from pipeline.params import load_params
+
+    outcome = check(options.name, load_params().loader(options.name), None if options.all else 20)
+    say(json.dumps(outcome.report, indent=2, ensure_ascii=False) if options.json else outcome.text)
+    return 0 if outcome.complete else 1
 
 
 def run_features(options: argparse.Namespace) -> int:
@@ -490,7 +521,7 @@ def _extract(
         extractor.close()
     if sequence.status is not Status.OK:
         return None, {"state": sequence.status.name.lower(), "detail": sequence.reason}
-    frames = f"{len(sequence.times)} {'word pieces or words' if modality == 'text' else 'frames'}"
+    frames = f"{len(sequence.times)} {'tokens' if modality == 'text' else 'frames'}"
     observed = int(sequence.flags.sum())
     part = "" if observed == len(sequence.times) else f", {observed} of them show something"
     return sequence, {"state": "available", "detail": f"{frames} by {name}{part}"}

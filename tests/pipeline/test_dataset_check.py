@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from replicas import folder, iemocap, mosi
 
+from pipeline.cli import main
 from pipeline.dataset_check import Check, Row, check
 from pipeline.datasets import base
 from pipeline.errors import DataError
@@ -71,3 +73,26 @@ def test_it_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_another_folder(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="IEMOCAP_full_release"):
         run("iemocap", tmp_path)
+
+
+def test_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = folder.build(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    extraction = "{extractor: bert}"
+    (tmp_path / "params.yaml").write_text(
+        f"datasets:\n  mine:\n    loader: folder\n    root: {root}\n    options: {{}}\n"
+        f"    text: {extraction}\n    audio: {{extractor: opensmile}}\n    video: {{extractor: fer}}\n"
+        "extractors:\n  text: {bert: {}}\n  audio: {opensmile: {}}\n  video: {fer: {}}\n",
+        encoding="utf-8",
+    )
+    with pytest.raises(SystemExit) as ended:
+        main(["dataset", "check", "mine"])
+    assert ended.value.code == 1
+    printed = capsys.readouterr().out
+    assert "samples            4" in printed
+    assert '  samples.csv, line 7: found the start_s "soon", expected a number [six]' in printed
+    with pytest.raises(SystemExit) as ended:
+        main(["dataset", "check", "mine", "--json"])
+    assert json.loads(capsys.readouterr().out)["samples"] == 4
