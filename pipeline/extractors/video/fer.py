@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from pipeline.errors import AssetError, StoreError
-from pipeline.extractors.base import BaseExtractor, Clip, ExtractorSettings, naming_system_libraries
+from pipeline.extractors.base import BaseExtractor, Clip, ExtractorSettings
+from pipeline.extractors.video._faces import CASCADE, Choice, FaceFinder
 from pipeline.media import read_frames
 from pipeline.store import FeatureSequence, ForeignArrays, Status
 
-WEIGHTS, CASCADE = "emotion_model.hdf5", "haarcascade_frontalface_default.xml"
+WEIGHTS = "emotion_model.hdf5"
 CLASSES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 HIDDEN = 128
 SIDE = 64  # pixels of the grey square that the network sees
@@ -33,14 +34,16 @@ class FerSettings(ExtractorSettings):
     Attributes:
         frame_rate_hz: pictures a second that are looked at; null: every picture of the file.
         smallest_face: pixels of a face's side; smaller ones are not looked for.
+        face: of several, the biggest, or the nearest to the last picture's.
     """
 
     frame_rate_hz: float | None = Field(8.0, gt=0, le=240)
     smallest_face: int = Field(50, ge=20)
+    face: Choice = "biggest"
 
 
 class Extractor(BaseExtractor[FerSettings]):
-    """The largest face's D = 128 + 7: the last features averaged over the picture, and the classes' logits.
+    """One face's D = 128 + 7: the last features averaged over the picture, and the classes' logits.
 
     A frame without a face is zeros with flag 0; a clip in which no frame has one is *missing*.
     """
@@ -48,6 +51,7 @@ class Extractor(BaseExtractor[FerSettings]):
     modality = "video"
     Settings = FerSettings
     libraries: ClassVar[tuple[str, ...]] = ("opencv-contrib-python", "torch", "numpy")
+    parts: ClassVar[tuple[str, ...]] = ("pipeline.extractors.video._faces",)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -64,6 +68,7 @@ class Extractor(BaseExtractor[FerSettings]):
         times: list[float] = []
         faces: list[NDArray[np.float32] | None] = []
         last: NDArray[np.uint8] | None = None
+        self._finder.start()
         for time_s, picture in read_frames(clip, self.settings.frame_rate_hz, grey=True):
             faces.append(faces[-1] if picture is last else self._face(picture))
             times.append(time_s)
@@ -89,32 +94,18 @@ class Extractor(BaseExtractor[FerSettings]):
         return np.concatenate(rows)
 
     def _face(self, picture: NDArray[np.uint8]) -> NDArray[np.float32] | None:
-        """Return the largest face of an (H, W) grey picture as (64, 64) in [-1, 1], or None."""
-        import cv2
-
-        found = self._cascade.detectMultiScale(
-            picture, scaleFactor=1.1, minNeighbors=5, minSize=(self.settings.smallest_face,) * 2
-        )
-        if not len(found):
+        """Return the face of an (H, W) grey picture as (64, 64) in [-1, 1], or None."""
+        face = self._finder.cut(picture, SIDE, MARGIN)
+        if face is None:
             return None
-        x, y, width, height = max(found, key=lambda box: (int(box[2]) * int(box[3]), -int(box[0])))
-        top, left = max(0, y - MARGIN), max(0, x - MARGIN)
-        face = cv2.resize(picture[top : y + height + MARGIN, left : x + width + MARGIN], (SIDE, SIDE))
         scaled: NDArray[np.float32] = face.astype(np.float32) / np.float32(127.5) - np.float32(1)
         return scaled
 
     @cached_property
-    def _cascade(self) -> Any:
+    def _finder(self) -> FaceFinder:
         from pipeline.assets import load_checked
 
-        path = load_checked(self.assets, CASCADE)
-        with naming_system_libraries():
-            import cv2
-        cv2.setNumThreads(1)  # several give the faces in an order that changes from run to run
-        cascade = cv2.CascadeClassifier(str(path))
-        if cascade.empty():
-            raise AssetError(f"{path}: OpenCV cannot load it as a cascade")
-        return cascade
+        return FaceFinder(load_checked(self.assets, CASCADE), self.settings.smallest_face, self.settings.face)
 
     @cached_property
     def _network(self) -> Any:
