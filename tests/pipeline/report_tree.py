@@ -24,8 +24,7 @@ NOISE = (0.0, 0.02, -0.02, 0.01, -0.01)
 
 
 def params(**changes: object) -> Params:
-    """Return parameters of a dataset ``demo`` and three experiments, unchecked against files of
-    extractors."""
+    """Return parameters of a dataset ``demo`` and three experiments; names are not checked against files."""
     extraction = {
         m: {"extractor": name}
         for m, name in zip(MODALITIES, ("bert", "opensmile", "facelandmarker"), strict=True)
@@ -82,7 +81,8 @@ def write_data(data: Path, name: str = "demo", samples: int = 40) -> None:
     said = {
         "dataset": name,
         "constructed": name == "demo",
-        "attribution": "CONSTRUCTED demo corpus, no benchmark. Faces: CREMA-D, ODbL 1.0, changed.",
+        "attribution": ("CONSTRUCTED " if name == "demo" else "")
+        + "demo corpus, no benchmark. Faces: CREMA-D, ODbL 1.0, changed.",
         "samples": samples,
         "skipped": [{"file": "labels.csv", "reason": "no file", "line": 7, "entry": "demo_999"}],
         "missing_files": [],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import os
 import select
@@ -14,6 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import matplotlib.image
+import numpy as np
 import pytest
 import report_tree
 
@@ -113,8 +116,10 @@ class Browser:
         return self.call("Runtime.evaluate", expression=expression, returnByValue=True)["result"].get("value")
 
     def picture(self) -> bytes:
-        """Return the whole page as PNG."""
-        shot = self.call("Page.captureScreenshot", captureBeyondViewport=True, format="png")
+        """Return the page's upper part as PNG."""
+        width, height = self.evaluate("[innerWidth, Math.min(document.documentElement.scrollHeight, 2400)]")
+        part = {"x": 0, "y": 0, "width": width, "height": height, "scale": 1}
+        shot = self.call("Page.captureScreenshot", captureBeyondViewport=True, format="png", clip=part)
         return base64.b64decode(shot["data"])
 
     def close(self) -> None:
@@ -145,3 +150,104 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     found = Browser(tmp_path_factory.mktemp("profile"))
     yield found
     found.close()
+
+
+# Boxes that scroll inside themselves may hold what is wider; nothing else may reach over the right edge.
+OVERFLOWING = """
+[...document.querySelectorAll('body *')].filter(node => {
+  const box = node.parentElement.closest('.scroll, pre, details:not([open])');
+  return !box && !node.closest('.sr') && node.getBoundingClientRect().right > innerWidth + 0.5;
+}).map(node => node.tagName + '.' + node.className).join(' ')
+"""
+
+
+@pytest.mark.parametrize(
+    ("width", "dark"), [(320, True), (360, False), (768, True), (1280, False), (1280, True)]
+)
+def test_the_page_fits_and_is_drawn(browser: Browser, page: Path, width: int, dark: bool) -> None:
+    browser.open(page, width, dark)
+    browser.evaluate("document.querySelectorAll('details').forEach(node => node.open = true)")
+    assert browser.evaluate("document.documentElement.scrollWidth") == width
+    assert browser.evaluate(OVERFLOWING) == ""
+    shown = browser.picture()
+    pixels = matplotlib.image.imread(io.BytesIO(shown), format="png")[:, :, :3]
+    assert pixels.shape[1] == width
+    brightness = pixels.mean(axis=2)
+    assert brightness.mean() < 0.35 if dark else brightness.mean() > 0.75
+    rows = brightness.std(axis=1)
+    assert (rows > 0.01).mean() > 0.5  # most lines of the picture show something
+    colours = len(np.unique((pixels[::3, ::3] * 15).astype(int).reshape(-1, 3), axis=0))
+    assert colours > 20
+
+
+def test_it_fetches_nothing_and_complains_of_nothing(browser: Browser, page: Path) -> None:
+    browser.open(page, 1280)
+    assert browser.requests == [page.resolve().as_uri()]
+    assert browser.problems == []
+
+
+def test_the_figure_suits_the_width(browser: Browser, page: Path) -> None:
+    shown = "['.wide', '.narrow'].map(name => document.querySelector(name).getBoundingClientRect().width > 0)"
+    browser.open(page, 360)
+    assert browser.evaluate(shown) == [False, True]
+    smallest = (
+        "Math.min(...[...document.querySelectorAll('svg text')].filter(t => t.getBoundingClientRect().width)"
+        ".map(t => parseFloat(getComputedStyle(t).fontSize) * t.getScreenCTM().a))"
+    )
+    assert browser.evaluate(smallest) > 9  # pixels, as drawn
+    browser.open(page, 1280)
+    assert browser.evaluate(shown) == [True, False]
+    assert browser.evaluate(smallest) > 9
+
+
+# The contrast of WCAG 2: relative luminance of text against the first opaque background behind it.
+CONTRASTS = """
+(() => {
+  const canvas = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
+  const rgba = colour => {
+    canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = colour; canvas.fillRect(0, 0, 1, 1);
+    return [...canvas.getImageData(0, 0, 1, 1).data];
+  };
+  const light = c => c.slice(0, 3).map(v => v / 255).map(
+    v => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4
+  ).reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+  const behind = node => {
+    for (; node; node = node.parentElement) {
+      const colour = rgba(getComputedStyle(node).backgroundColor);
+      if (colour[3] === 255) return colour;
+    }
+    return rgba('white');
+  };
+  const found = {};
+  let count = 0;
+  for (const node of document.querySelectorAll('body *')) {
+    const own = [...node.childNodes].some(n => n.nodeType === 3 && n.textContent.trim());
+    if (!own || !node.getClientRects().length || node.closest('.sr')) continue;
+    const style = getComputedStyle(node);
+    const ink = light(rgba(node.closest('svg') ? style.fill : style.color)), paper = light(behind(node));
+    count += 1;
+    const contrast = (Math.max(ink, paper) + 0.05) / (Math.min(ink, paper) + 0.05);
+    if (contrast < 4.5) found[node.tagName + '.' + (node.className.baseVal ?? node.className)] = contrast;
+  }
+  return [count, found];
+})()
+"""
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_text_has_the_contrast_that_wcag_asks_for(browser: Browser, page: Path, dark: bool) -> None:
+    browser.open(page, 1280, dark)
+    browser.evaluate("document.querySelectorAll('details').forEach(node => node.open = true)")
+    count, weak = browser.evaluate(CONTRASTS)
+    assert count > 400
+    assert weak == {}
+
+
+def test_tables_are_reached_by_keyboard(browser: Browser, page: Path) -> None:
+    browser.open(page, 360)
+    wide = (
+        "[...document.querySelectorAll('.scroll, pre')].filter(n => n.scrollWidth > n.clientWidth)"
+        ".every(n => n.tabIndex === 0)"
+    )
+    assert browser.evaluate("document.querySelectorAll('.scroll').length") > 5
+    assert browser.evaluate(wide)
