@@ -15,7 +15,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -182,14 +182,16 @@ class _Run:
     def _optimizer(self, wanted: Sequence[str]) -> torch.optim.Optimizer:
         experiment = self.experiment
         groups: list[dict[str, Any]] = []
-        for name, parameters in self.groups.items():
-            if wanted and name not in wanted:
-                continue
+        for name, parameters in self._trained(wanted).items():
             rate = experiment.learning_rates.get(name, experiment.learning_rate)
-            groups.append({"params": list(parameters), "lr": rate, "base": rate})
+            groups.append({"params": parameters, "lr": rate, "base": rate})
         return torch.optim.Adam(
             groups, betas=(experiment.beta1, 0.999), weight_decay=experiment.weight_decay, foreach=True
         )
+
+    def _trained(self, wanted: Sequence[str]) -> dict[str, list[nn.Parameter]]:
+        """Return the parameter groups of a stage, all when it names none."""
+        return {name: list(group) for name, group in self.groups.items() if not wanted or name in wanted}
 
     @property
     def finished(self) -> bool:
@@ -239,7 +241,8 @@ class _Run:
         )
         orders = [self._order(len(indices), stage, stream) for stream in range(self.regime.batches)]
         generator = torch.Generator().manual_seed(derive_seed(self.seed, "regime", stage, self.epoch))
-        step = Step(self.network, self.forward, self.epoch, self.seed, generator)
+        trained = self._trained(self.network.stages[stage])
+        step = Step(self.network, self.forward, self.epoch, self.seed, generator, trained)
         totals: dict[str, Tensor] = {}
         for begin in range(0, len(indices), experiment.batch_size):
             parts = [order[begin : begin + experiment.batch_size] for order in orders]
@@ -247,11 +250,11 @@ class _Run:
                 self.samples.collate(indices[part], patterns[part], self.network.needs_complement)
                 for part in parts
             ]
-            optimizer.zero_grad(set_to_none=True)
+            self.network.zero_grad(set_to_none=True)  # another stage's parameters may have gradients too
             for name, loss in self.regime.gradients(step, batches).items():
                 share = loss.detach().double() * (len(parts[0]) / len(indices))
                 totals[name] = totals[name] + share if name in totals else share
-            self._clip()
+            self._clip(trained)
             optimizer.step()
         return {name: float(total) for name, total in totals.items()}
 
@@ -259,18 +262,24 @@ class _Run:
         generator = torch.Generator().manual_seed(derive_seed(self.seed, "order", stage, stream, self.epoch))
         return torch.randperm(count, generator=generator)
 
-    def _clip(self) -> None:
+    def _clip(self, trained: Mapping[str, list[nn.Parameter]]) -> None:
         limit = self.experiment.clip_norm
         if limit is None:
             return
-        groups = list(self.groups.values())
+        groups = list(trained.values())
         if not self.experiment.clip_groups:
             groups = [[parameter for group in groups for parameter in group]]
         for group in groups:
             nn.utils.clip_grad_norm_(group, limit)
 
     def _validate(self) -> dict[str, float]:
-        logits = predict(self.network, self.forward, self.samples, self.fold.valid, self.patterns)
+        logits = predict(
+            self.network,
+            lambda batch: self.forward(self.regime.validation(batch, self.seed)),
+            self.samples,
+            self.fold.valid,
+            self.patterns,
+        )
         labels = self.samples.labels.cpu()[torch.from_numpy(self.fold.valid)].repeat_interleave(
             len(self.patterns)
         )

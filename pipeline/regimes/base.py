@@ -7,13 +7,13 @@ clipping, the optimiser's step, validation, early stop, checkpoints. So any regi
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from pydantic import BaseModel, ConfigDict
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.base import Batch, Network, Output
 
@@ -34,6 +34,7 @@ class Step:
         epoch: from 1.
         seed: of the run; draw masks with it, the epoch and the samples' ids (pipeline/mask.py).
         generator: on the CPU, seeded for this epoch: for whatever else must be drawn.
+        trained: parameter group -> the parameters that the optimiser of this stage will move.
     """
 
     network: Network
@@ -41,6 +42,7 @@ class Step:
     epoch: int
     seed: int
     generator: torch.Generator
+    trained: Mapping[str, Sequence[nn.Parameter]]
 
 
 class BaseRegime(ABC):
@@ -68,3 +70,14 @@ class BaseRegime(ABC):
         Returns:
             The losses by name, detached, for history.csv; their sum is what was minimised.
         """
+
+    def validation(self, batch: Batch, seed: int) -> Batch:
+        """Return a validation batch as the epochs are judged by it: as it is, unless a regime knows better.
+
+        What it draws must stay the same in all epochs.
+
+        Args:
+            batch: under a condition of the experiment.
+            seed: of the run.
+        """
+        return batch

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from models.base import Batch
+from models.base import Batch, Output
 from pipeline.errors import TrainingError
 from pipeline.regimes.base import BaseRegime, RegimeSettings, Step
 
@@ -27,8 +27,26 @@ class Regime(BaseRegime):
         Raises:
             TrainingError: the model gave no loss.
         """
-        losses = step.forward(batches[0]).losses
-        if not losses:
-            raise TrainingError("the model gave no loss: the batch has neither labels nor scores")
-        torch.stack(list(losses.values())).sum().backward()
-        return {name: loss.detach() for name, loss in losses.items()}
+        return descend(step, batches[0])
+
+
+def total(output: Output) -> Tensor:
+    """Return the sum of a model's losses.
+
+    Raises:
+        TrainingError: there is none.
+    """
+    if not output.losses:
+        raise TrainingError("the model gave no loss: the batch has neither labels nor scores")
+    return torch.stack(list(output.losses.values())).sum()
+
+
+def descend(step: Step, batch: Batch) -> dict[str, Tensor]:
+    """Leave the gradient of the losses' sum on one batch; return the losses, detached.
+
+    Raises:
+        TrainingError: the model gave no loss.
+    """
+    output = step.forward(batch)
+    total(output).backward()
+    return {name: loss.detach() for name, loss in output.losses.items()}
