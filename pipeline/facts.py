@@ -319,15 +319,20 @@ def modality_table(dataset: DatasetFacts) -> Table:
     )
 
 
-def skipped_table(dataset: DatasetFacts) -> Table | None:
-    """Return why modalities are missing or failed, or None when none is."""
+def skipped_table(dataset: DatasetFacts, most: int | None = None) -> Table | None:
+    """Return why modalities are missing or failed, or None when none is.
+
+    Args:
+        dataset: its facts.
+        most: how many samples are named for each reason; None: all of them.
+    """
     rows = [
         [
             Cell(modality),
             Cell(status.name.lower()),
             Cell(reason or "no reason given"),
             _count(len(ids)),
-            Cell(", ".join(ids)),
+            Cell(", ".join(ids[:most]) + (", ..." if most is not None and len(ids) > most else "")),
         ]
         for modality, features in dataset.features.items()
         for (status, reason), ids in features.skipped.items()

@@ -49,6 +49,7 @@ from pipeline.stage import run_stage
 from pipeline.store import Status
 
 DATA = Path("data")
+NAMED = 20  # samples that the page names for each reason; the table beside it names all
 TEMPLATES = Path(__file__).parent / "templates"
 LIBRARIES = (
     "torch",
@@ -345,7 +346,7 @@ def _dataset_part(dataset: DatasetFacts) -> dict[str, Any]:
         "labels": Counter(sample.label or "(no label)" for sample in dataset.samples or ()).most_common(),
         "modalities": modality_table(dataset),
         "bars": [(m, [f.counts[s] for s in Status]) for m, f in dataset.features.items()],
-        "skipped": skipped_table(dataset),
+        "skipped": skipped_table(dataset, NAMED),
         "masks": mask_table(dataset),
         "findings": {
             "Left out by the loader": [_finding(one) for one in said.get("skipped", [])],

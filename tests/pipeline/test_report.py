@@ -398,6 +398,17 @@ class TestPartialInput:
         assert "augmented" not in Page(make(tmp_path, fewer)).plain
 
 
+def test_many_samples_of_one_reason_are_counted_and_all_named_in_the_table(tmp_path: Path) -> None:
+    report_tree.write_data(tmp_path, samples=60)
+    with h5py.File(tmp_path / "features/demo/audio.h5", "r+") as file:
+        file["status"][:50] = 1
+        file["reasons"][:50] = "no audio file"
+    text = make(tmp_path, report_tree.params())
+    assert "demo_019, ..." in text
+    assert "demo_049" not in text
+    assert "demo_049" in (tmp_path / "report/tables/demo-skipped.csv").read_text()
+
+
 class TestDamage:
     @pytest.mark.parametrize("file", ["manifests/demo.json", "runs/mmin/summary.json"])
     @pytest.mark.parametrize("content", ["{", "[1]"])
