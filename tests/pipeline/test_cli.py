@@ -430,7 +430,7 @@ class TestPredict:
 
     def test_experiment_by_name(self, lacuna: Command, trained: Path) -> None:
         shutil.copytree("data/runs/mmin", "data/runs/augmented")
-        status, _, err = lacuna("predict", "--text", "x", "--experiment", "augmneted")
+        status, _, err = lacuna("predict", "--text", "x", "--experiment", "augmentedd")
         assert status == 1
         assert "augmented" in err
         status, _, err = lacuna("predict", "--text", "x", "--experiment", "full-modality")
