@@ -19,8 +19,9 @@ equal features are equal bytes.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
@@ -113,6 +114,75 @@ class FeatureInfo:
     schema: int = FEATURE_SCHEMA
 
 
+class _PatientFile(io.FileIO):
+    """A file that remembers a failed write instead of reporting it: HDF5 crashes when its writes fail."""
+
+    problem: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        """Write all of ``data``, or remember why not."""
+        view = memoryview(data).cast("B")
+        done = 0
+        try:
+            while done < len(view) and self.problem is None:
+                done += super().write(view[done:]) or 0
+        except OSError as error:
+            self.problem = error
+        return len(view)
+
+    def truncate(self, size: int | None = None) -> int:
+        """Change the length, or remember why not."""
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self.problem = self.problem or error
+            return size or 0
+
+
+class HDF5Writing:
+    """An HDF5 file that is written beside its place, and takes it when the block ends without an error.
+
+    Otherwise nothing is left behind. A full disk is a StoreError, from :meth:`check` or from the block's end.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._beside = path.with_name(path.name + ".part")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._raw = _PatientFile(self._beside, "w+b")
+        except OSError as error:
+            raise StoreError(f"{path}: cannot be written: {error}") from error
+        self.file = h5py.File(self._raw, "w", libver="latest", track_order=False)
+
+    def __enter__(self) -> h5py.File:
+        return self.file
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.file.close()
+            self._raw.close()
+            if kind is None:
+                self.check()
+                self._beside.replace(self._path)
+        except (OSError, RuntimeError) as problem:
+            if kind is None:
+                raise self._failed(problem) from problem
+        finally:
+            self._raw.close()
+            self._beside.unlink(missing_ok=True)
+
+    def check(self) -> None:
+        """Raise StoreError when something could not be written."""
+        if self._raw.problem is not None:
+            raise self._failed(self._raw.problem) from self._raw.problem
+
+    def _failed(self, problem: Exception) -> StoreError:
+        return StoreError(f"{self._path}: writing failed: {problem}. Is the disk full?")
+
+
 class FeatureWriter:
     """Write a feature store sample by sample; memory does not grow with the corpus.
 
@@ -122,15 +192,14 @@ class FeatureWriter:
 
     def __init__(self, path: Path, info: FeatureInfo) -> None:
         self._path = path
-        self._beside = path.with_name(path.name + ".part")
         self._info = info
         self._ids: list[str] = []
         self._offsets = [0]
         self._status: list[int] = []
         self._reasons: list[str] = []
         self._checksum = hashlib.sha256()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = h5py.File(self._beside, "w", libver="latest", track_order=False)
+        self._writing = HDF5Writing(path)
+        self._file = self._writing.file
         dims = len(info.columns)
         rows: dict[str, Any] = {"maxshape": (None,), "chunks": (ROWS_A_CHUNK,), "track_times": False}
         make = self._file.create_dataset
@@ -155,14 +224,10 @@ class FeatureWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is not None:
-            self._file.close()
-            self._beside.unlink(missing_ok=True)
+            self._writing.__exit__(kind, error, trace)
             return
-        try:
+        with self._writing:
             self._finish()
-        except BaseException:
-            self._beside.unlink(missing_ok=True)
-            raise
 
     def append(self, sample_id: str, sequence: FeatureSequence) -> None:
         """Add the next sample.
@@ -179,13 +244,11 @@ class FeatureWriter:
             ids = sequence.token_ids
             parts["token_ids"] = np.full(length, -1, np.int64) if ids is None else ids
         if length:
-            try:
-                for name, part in parts.items():
-                    data = self._file[name]
-                    data.resize(end, axis=0)
-                    data[start:end] = part
-            except OSError as error:
-                raise StoreError(f"{self._path}: writing failed: {error}. Is the disk full?") from error
+            for name, part in parts.items():
+                data = self._file[name]
+                data.resize(end, axis=0)
+                data[start:end] = part
+            self._writing.check()
         self._offsets.append(end)
         self._ids.append(sample_id)
         self._status.append(int(sequence.status))
@@ -195,33 +258,28 @@ class FeatureWriter:
         self._checksum.update(np.ascontiguousarray(sequence.times).tobytes())
 
     def _finish(self) -> None:
-        try:
-            write = self._file.create_dataset
-            text = h5py.string_dtype()
-            write("ids", data=np.array(self._ids, dtype=object), dtype=text, track_times=False)
-            write("reasons", data=np.array(self._reasons, dtype=object), dtype=text, track_times=False)
-            write("offsets", data=np.array(self._offsets, np.int64), track_times=False)
-            write("status", data=np.array(self._status, np.uint8), track_times=False)
-            info = self._info
-            self._file.attrs.update(
-                {
-                    "kind": "lacuna features",
-                    "schema": info.schema,
-                    "dataset": info.dataset,
-                    "modality": info.modality,
-                    "extractor": info.extractor,
-                    "settings": json.dumps(info.settings, sort_keys=True),
-                    "columns": json.dumps(info.columns),
-                    "frame_period_s": -1.0 if info.frame_period_s is None else info.frame_period_s,
-                    "manifest_sha256": info.manifest_sha256,
-                    "versions": json.dumps(info.versions, sort_keys=True),
-                    "values_sha256": self._checksum.hexdigest(),
-                }
-            )
-            self._file.close()
-        except OSError as error:
-            raise StoreError(f"{self._path}: writing failed: {error}. Is the disk full?") from error
-        self._beside.replace(self._path)
+        write = self._file.create_dataset
+        text = h5py.string_dtype()
+        write("ids", data=np.array(self._ids, dtype=object), dtype=text, track_times=False)
+        write("reasons", data=np.array(self._reasons, dtype=object), dtype=text, track_times=False)
+        write("offsets", data=np.array(self._offsets, np.int64), track_times=False)
+        write("status", data=np.array(self._status, np.uint8), track_times=False)
+        info = self._info
+        self._file.attrs.update(
+            {
+                "kind": "lacuna features",
+                "schema": info.schema,
+                "dataset": info.dataset,
+                "modality": info.modality,
+                "extractor": info.extractor,
+                "settings": json.dumps(info.settings, sort_keys=True),
+                "columns": json.dumps(info.columns),
+                "frame_period_s": -1.0 if info.frame_period_s is None else info.frame_period_s,
+                "manifest_sha256": info.manifest_sha256,
+                "versions": json.dumps(info.versions, sort_keys=True),
+                "values_sha256": self._checksum.hexdigest(),
+            }
+        )
 
 
 class FeatureStore:
@@ -411,24 +469,17 @@ def write_arrays(path: Path, kind: str, schema: int, groups: Mapping[str, Mappin
         schema: the version of its layout.
         groups: group -> {name: numpy array (a dataset) or str, int, float (an attribute)}; the group "" is the root.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(path.name + ".part")
-    try:
-        with h5py.File(beside, "w", libver="latest") as file:
-            file.attrs.update({"kind": kind, "schema": schema})
-            for group, items in groups.items():
-                target = file.require_group(group) if group else file
-                for name, item in items.items():
-                    if isinstance(item, np.ndarray):
-                        text = item.dtype == object
-                        dtype = h5py.string_dtype() if text else item.dtype
-                        target.create_dataset(name, data=item, dtype=dtype, track_times=False)
-                    else:
-                        target.attrs[name] = item
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise StoreError(f"{path}: writing failed: {error}. Is the disk full?") from error
-    beside.replace(path)
+    with HDF5Writing(path) as file:
+        file.attrs.update({"kind": kind, "schema": schema})
+        for group, items in groups.items():
+            target = file.require_group(group) if group else file
+            for name, item in items.items():
+                if isinstance(item, np.ndarray):
+                    text = item.dtype == object
+                    dtype = h5py.string_dtype() if text else item.dtype
+                    target.create_dataset(name, data=item, dtype=dtype, track_times=False)
+                else:
+                    target.attrs[name] = item
 
 
 def read_arrays(path: Path, kind: str, schema: int, fix: str) -> dict[str, dict[str, Any]]:
@@ -480,6 +531,10 @@ class ForeignArrays:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
         self._file.close()
 
     def names(self, group: str = "/") -> list[str]:
@@ -523,3 +578,19 @@ class ForeignArrays:
             return array
         except (KeyError, OSError, RuntimeError, ValueError) as error:
             raise StoreError(f'{self.path}, "{name}": cannot be read ({error})') from error
+
+
+def write_utterances(path: Path, arrays: Iterable[tuple[str, NDArray[np.float32]]]) -> int:
+    """Write one array an utterance id, at the root of an HDF5 file (MMIN's layout); return how many.
+
+    Raises:
+        StoreError: an id cannot be a name in the file, or the disk is full.
+    """
+    count = 0
+    with HDF5Writing(path) as file:
+        for name, values in arrays:
+            if "/" in name or name in (".", ".."):
+                raise StoreError(f'{path}: the id "{name}" cannot be the name of an array')
+            file.create_dataset(name, data=values, track_times=False)
+            count += 1
+    return count
