@@ -1,0 +1,386 @@
+"""Train Denseface's network on FER+; not a stage of dvc.yaml, for the pictures cannot be fetched for you.
+
+    python -m pipeline.train_denseface --fer2013 fer2013.csv --ferplus fer2013new.csv --out my.safetensors
+
+fer2013.csv (Kaggle, "Challenges in Representation Learning") has 35,887 grey faces of 48 x 48 pixels, as
+text; fer2013new.csv (Barsoum et al., ICMI 2016, github.com/microsoft/FERPlus) has ten annotators' votes for
+the same rows in the same order. Then write in params.yaml::
+
+    extractors: {video: {denseface: {weights: /the/path/of/my.safetensors}}}
+
+Rows of the usage ``Training`` train; ``PublicTest`` chooses the epoch; ``PrivateTest`` is looked at once, at
+the end.
+
+Targets (``--labels``), after Barsoum et al., section 3. Rows with a vote for "NF" (no face) of more than
+half, and rows without any vote for the eight classes, are left out and counted. Votes for "unknown" are
+dropped.
+
+- ``majority``, the default: the class with more than half of these votes; rows without one are left out.
+- ``soft``: the share of each class among these votes; accuracy is then that of the most voted class.
+
+The network, the normalisation and the order of the classes are those of
+pipeline/extractors/video/_densenet.py. The recipe is DenseNet's (Huang et al., section 4.2): SGD with
+Nesterov momentum 0.9, weight decay 1e-4, learning rate 0.1 divided by 10 after half and three quarters of the
+epochs; with mirrored and shifted pictures. MMIN does not publish its own. Nothing here was trained on the
+real FER+; what to expect is FER+'s own report: about 84 % for VGG13.
+
+On a CPU equal files and settings give equal weights, bit for bit; but a CPU is too slow for the whole recipe.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import hashlib
+import json
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pipeline.errors import DataError, LacunaError, ParamsError
+from pipeline.extractors.video._densenet import CLASSES, DEVIATION, MEAN, SIDE, DenseNet
+
+SIDE_FER = 48
+USAGES = ("Training", "PublicTest", "PrivateTest")
+VOTES = (*CLASSES, "unknown", "NF")
+SHIFT = 4  # pixels of 64 that a training picture is moved at most
+
+log = logging.getLogger("lacuna")
+
+
+class TrainDensefaceSettings(BaseModel):
+    """How to train.
+
+    Attributes:
+        labels: what the votes become, as the module says.
+        epochs, batch_size, learning_rate, weight_decay, dropout: the recipe.
+        seed: of weights, order and augmentation.
+        device: auto is cuda when there is one, else cpu.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    labels: Literal["majority", "soft"] = "majority"
+    epochs: Annotated[int, Field(ge=1)] = 300
+    batch_size: Annotated[int, Field(ge=2)] = 64
+    learning_rate: Annotated[float, Field(gt=0)] = 0.1
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    seed: Annotated[int, Field(ge=0)] = 0
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+
+
+@dataclass(frozen=True)
+class Faces:
+    """The rows of one usage.
+
+    Attributes:
+        pixels: (N, 48, 48) uint8.
+        targets: (N, 8) float32, each row's sum 1, in the order of :data:`CLASSES`.
+        left_out: why rows were left out, and how many.
+    """
+
+    pixels: NDArray[np.uint8]
+    targets: NDArray[np.float32]
+    left_out: dict[str, int]
+
+
+def read_faces(fer2013: Path, ferplus: Path, labels: str = "majority") -> dict[str, Faces]:
+    """Return the faces of every usage, ``Training``, ``PublicTest`` and ``PrivateTest``.
+
+    Raises:
+        DataError: a file is absent, has other columns, a row is damaged, or the two do not belong together.
+    """
+    pixels: dict[str, list[NDArray[np.uint8]]] = {usage: [] for usage in USAGES}
+    targets: dict[str, list[NDArray[np.float32]]] = {usage: [] for usage in USAGES}
+    left_out: dict[str, dict[str, int]] = {usage: {} for usage in USAGES}
+    pictures = _rows(fer2013, ("emotion", "pixels", "Usage"))
+    votes = _rows(ferplus, ("Usage", *VOTES))
+    while True:
+        picture, vote = next(pictures, None), next(votes, None)
+        if picture is None or vote is None:
+            if (picture is None) != (vote is None):
+                shorter = fer2013 if picture is None else ferplus
+                raise DataError(f"{shorter}: ends before the other file; the two must have the same rows")
+            break
+        usage = picture[1]["Usage"]
+        where = f"{fer2013}, line {picture[0]}, and {ferplus}, line {vote[0]}"
+        if usage not in USAGES or usage != vote[1]["Usage"]:
+            raise DataError(
+                f'{where}: found the usages "{usage}" and "{vote[1]["Usage"]}", expected one of {USAGES}'
+            )
+        target, reason = _target(vote[1], labels, f"{ferplus}, line {vote[0]}")
+        if target is None:
+            left_out[usage][reason] = left_out[usage].get(reason, 0) + 1
+            continue
+        pixels[usage].append(_pixels(picture[1]["pixels"], f"{fer2013}, line {picture[0]}"))
+        targets[usage].append(target)
+    return {
+        usage: Faces(
+            np.stack(pixels[usage]) if pixels[usage] else np.zeros((0, SIDE_FER, SIDE_FER), np.uint8),
+            np.stack(targets[usage]) if targets[usage] else np.zeros((0, len(CLASSES)), np.float32),
+            left_out[usage],
+        )
+        for usage in USAGES
+    }
+
+
+def train(faces: dict[str, Faces], settings: TrainDensefaceSettings, out: Path) -> dict[str, Any]:
+    """Train the network, write its best epoch's weights as safetensors, and return the report.
+
+    Beside ``out`` stands ``<out>.json``: the settings, the losses and accuracies of every epoch, the test's.
+
+    Args:
+        faces: of :func:`read_faces`.
+        settings: the recipe.
+        out: a .safetensors file; it takes its place when whole.
+
+    Raises:
+        DataError: there is nothing to train on, or the loss is no longer a number.
+    """
+    import torch
+    from safetensors.torch import save
+
+    if not len(faces["Training"].pixels):
+        raise DataError("no row of the usage Training is left to train on")
+    device = settings.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    generator = torch.Generator().manual_seed(_seed(settings.seed, "weights"))
+    with torch.random.fork_rng(devices=[]):  # the layers' own first draw must not leak
+        network = DenseNet(dropout=settings.dropout)
+    network.initialise(generator)
+    network.to(device)
+    data = {usage: _prepare(part, device) for usage, part in faces.items()}
+    decayed = [p for p in network.parameters() if p.ndim > 1]
+    others = [p for p in network.parameters() if p.ndim <= 1]
+    optimizer = torch.optim.SGD(
+        [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}],
+        lr=settings.learning_rate,
+        momentum=0.9,
+        nesterov=True,
+    )
+    milestones = [max(1, settings.epochs // 2), max(2, settings.epochs * 3 // 4)]
+    scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones, gamma=0.1)
+    history: list[dict[str, float]] = []
+    best: tuple[float, float] = (-1.0, 0.0)
+    kept: dict[str, Any] = {}
+    for epoch in range(settings.epochs):
+        loss = _epoch(network, optimizer, data["Training"], settings, epoch)
+        scheduler.step()
+        # Without rows to choose by, the last epoch is taken.
+        valid = _evaluate(network, data["PublicTest"], settings.batch_size)
+        history.append({"epoch": epoch + 1, "loss": loss, **{f"valid_{k}": v for k, v in valid.items()}})
+        log.info("epoch %d: loss %.4f, %s", epoch + 1, loss, _words(valid))
+        rank = (valid["accuracy"], -valid["loss"]) if valid else (0.0, float(epoch))
+        if rank > best:
+            best = rank
+            kept = {name: value.detach().to("cpu", copy=True) for name, value in network.state_dict().items()}
+            kept = {name: value.contiguous() for name, value in kept.items()}
+            chosen = epoch + 1
+    network.load_state_dict(kept)
+    test = _evaluate(network, data["PrivateTest"], settings.batch_size)
+    log.info("epoch %d is kept; test: %s", chosen, _words(test))
+    report = {
+        "settings": settings.model_dump(mode="json"),
+        "classes": CLASSES,
+        "faces": {usage: len(part.pixels) for usage, part in faces.items()},
+        "left_out": {usage: part.left_out for usage, part in faces.items()},
+        "epoch": chosen,
+        "test": test,
+        "history": history,
+    }
+    out.parent.mkdir(parents=True, exist_ok=True)
+    content = save(kept, metadata={"model": "DenseNet-BC-100-12", "classes": ",".join(CLASSES)})
+    for path, data_bytes in (
+        (out.with_name(out.name + ".json"), (json.dumps(report, indent=2) + "\n").encode()),
+        (out, content),
+    ):
+        beside = path.with_name(path.name + ".part")
+        beside.write_bytes(data_bytes)
+        beside.replace(path)
+    return report
+
+
+def _epoch(
+    network: Any, optimizer: Any, data: tuple[Any, Any], settings: TrainDensefaceSettings, epoch: int
+) -> float:
+    """Go over the training faces once and return the mean loss."""
+    import torch
+    from torch.nn import functional as F
+
+    pictures, targets = data
+    generator = torch.Generator().manual_seed(_seed(settings.seed, "epoch", epoch))
+    order = torch.randperm(len(pictures), generator=generator)
+    total = 0.0
+    network.train()
+    with torch.random.fork_rng(devices=[pictures.device] if pictures.is_cuda else []):
+        torch.manual_seed(_seed(settings.seed, "dropout", epoch))
+        for start in range(0, len(order), settings.batch_size):
+            rows = order[start : start + settings.batch_size].to(pictures.device)
+            _, logits = network(_moved(pictures[rows], generator))
+            loss = F.cross_entropy(logits, targets[rows])
+            if not torch.isfinite(loss):
+                raise DataError(f"epoch {epoch + 1}: the loss is {loss.item()}; lower --learning-rate")
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            total += loss.item() * len(rows)
+    return total / len(order)
+
+
+def _moved(pictures: Any, generator: Any) -> Any:
+    """Mirror half of the pictures and shift each by up to 4 pixels; edges are repeated."""
+    import torch
+    from torch.nn import functional as F
+
+    count, _, side, _ = pictures.shape
+    mirrored = torch.rand(count, generator=generator) < 0.5
+    shifts = torch.randint(0, 2 * SHIFT + 1, (count, 2), generator=generator).to(pictures.device)
+    pictures = torch.where(mirrored.to(pictures.device)[:, None, None, None], pictures.flip(3), pictures)
+    padded = F.pad(pictures, (SHIFT,) * 4, mode="replicate")[:, 0]
+    reach = torch.arange(side, device=pictures.device)
+    rows = (shifts[:, :1] + reach)[:, :, None]
+    columns = (shifts[:, 1:] + reach)[:, None, :]
+    return padded[torch.arange(count, device=pictures.device)[:, None, None], rows, columns][:, None]
+
+
+def _evaluate(network: Any, data: tuple[Any, Any], batch_size: int) -> dict[str, float]:
+    """Return loss and accuracy (of the most voted class), or nothing where there are no rows."""
+    import torch
+    from torch.nn import functional as F
+
+    pictures, targets = data
+    if not len(pictures):
+        return {}
+    network.eval()
+    loss = right = 0.0
+    with torch.inference_mode():
+        for start in range(0, len(pictures), batch_size):
+            part = slice(start, start + batch_size)
+            _, logits = network(pictures[part])
+            loss += F.cross_entropy(logits, targets[part], reduction="sum").item()
+            right += (logits.argmax(dim=1) == targets[part].argmax(dim=1)).sum().item()
+    return {"loss": loss / len(pictures), "accuracy": right / len(pictures)}
+
+
+def _prepare(faces: Faces, device: str) -> tuple[Any, Any]:
+    """Return (N, 1, 64, 64) normalised pictures and (N, 8) targets on the device."""
+    import cv2
+    import torch
+
+    scaled = np.zeros((len(faces.pixels), 1, SIDE, SIDE), np.float32)
+    for row, picture in enumerate(faces.pixels):
+        scaled[row, 0] = cv2.resize(picture, (SIDE, SIDE))
+    pictures = (torch.from_numpy(scaled) - MEAN) / DEVIATION
+    return pictures.to(device), torch.from_numpy(faces.targets).to(device)
+
+
+def _rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
+    if not path.is_file():
+        raise DataError(f"{path}: there is no such file")
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file)
+        names = [name.strip() for name in reader.fieldnames or []]
+        reader.fieldnames = names
+        if lacking := [name for name in columns if name not in names]:
+            raise DataError(f"{path}: found the columns {names}; lacking: {lacking}")
+        try:
+            for row in reader:
+                if None in row or None in row.values():
+                    raise DataError(
+                        f"{path}, line {reader.line_num}: found another number of fields than {len(names)}"
+                    )
+                yield reader.line_num, row
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise DataError(f"{path}, line {reader.line_num}: not a csv file ({error})") from error
+
+
+def _pixels(text: str, where: str) -> NDArray[np.uint8]:
+    try:
+        values = np.array(text.split(), dtype=np.int64)
+    except ValueError:
+        values = np.zeros(0, np.int64)
+    if len(values) != SIDE_FER**2 or values.min() < 0 or values.max() > 255:
+        raise DataError(
+            f"{where}: expected {SIDE_FER**2} pixels from 0 to 255, found {len(values)} that can be read"
+        )
+    return values.astype(np.uint8).reshape(SIDE_FER, SIDE_FER)
+
+
+def _target(row: dict[str, str], labels: str, where: str) -> tuple[NDArray[np.float32] | None, str]:
+    """Return the target (8,), or None and why the row is left out."""
+    try:
+        votes = np.array([int(row[name]) for name in VOTES], np.float32)
+    except ValueError:
+        raise DataError(f"{where}: expected whole numbers of votes for {', '.join(VOTES)}") from None
+    if (votes < 0).any():
+        raise DataError(f"{where}: found a negative number of votes")
+    if votes[9] > votes.sum() / 2:
+        return None, "no face"
+    shares = votes[:8]
+    if not shares.sum():
+        return None, "no vote for a class"
+    shares = shares / shares.sum()
+    if labels == "soft":
+        return shares, ""
+    if shares.max() <= 0.5:
+        return None, "no majority"
+    return (shares == shares.max()).astype(np.float32), ""
+
+
+def _seed(seed: int, *purpose: object) -> int:
+    return int.from_bytes(hashlib.sha256(repr((seed, *purpose)).encode()).digest()[:8], "little") >> 1
+
+
+def _words(scores: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.4f}" for name, value in scores.items()) or "no rows"
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Read the command line, train, write.
+
+    Raises:
+        ParamsError: a setting is not allowed.
+        DataError: the files are not FER+'s.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.train_denseface", description=(__doc__ or "").split("\n")[0]
+    )
+    parser.add_argument("--fer2013", type=Path, required=True, help="fer2013.csv")
+    parser.add_argument("--ferplus", type=Path, required=True, help="fer2013new.csv")
+    parser.add_argument("--out", type=Path, default=Path("data/denseface/denseface.safetensors"))
+    for name, field in TrainDensefaceSettings.model_fields.items():
+        parser.add_argument(
+            f"--{name.replace('_', '-')}", default=field.default, help=f"default {field.default}"
+        )
+    given = vars(parser.parse_args(arguments))
+    fer2013, ferplus, out = (given.pop(name) for name in ("fer2013", "ferplus", "out"))
+    if out.suffix != ".safetensors":
+        raise ParamsError(f"--out: found {out}, expected a name that ends in .safetensors")
+    try:
+        settings = TrainDensefaceSettings(**given)
+    except ValidationError as error:
+        problems = [f"--{'.'.join(map(str, e['loc'])).replace('_', '-')}: {e['msg']}" for e in error.errors()]
+        raise ParamsError("; ".join(problems)) from error
+    faces = read_faces(fer2013, ferplus, settings.labels)
+    for usage, part in faces.items():
+        log.info("%s: %d faces; left out: %s", usage, len(part.pixels), part.left_out or "none")
+    train(faces, settings, out)
+    log.info("wrote %s", out)
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        main(sys.argv[1:])
+    except LacunaError as error:
+        log.error("error: %s", error)
+        raise SystemExit(1) from None
