@@ -19,10 +19,12 @@ import csv
 import ctypes
 import logging
 import multiprocessing
+import multiprocessing.connection
 import os
 import re
 import shutil
 import tarfile
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -214,7 +216,20 @@ def _codes() -> list[str]:
 
 def _processes(count: int) -> Executor:
     """Give fresh processes: a forked one would inherit the state of C libraries."""
-    return ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn"))
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(count, mp_context=context, initializer=_end_with_parent)
+
+
+def _end_with_parent() -> None:
+    """Let this process end when its parent is killed; it would wait for work for ever."""
+    if (parent := multiprocessing.parent_process()) is None:
+        return
+
+    def watch() -> None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 # --- words ----------------------------------------------------------------------------

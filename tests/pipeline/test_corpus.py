@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import subprocess
+import sys
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -229,3 +232,47 @@ def test_no_voice_breathes(voice: str) -> None:
 
     variant = Path(espeakng_loader.get_data_path()) / "voices" / "!v" / voice.partition("+")[2]
     assert "breath" not in variant.read_text(encoding="utf-8")
+
+
+def children(pid: int) -> list[int]:
+    listed = Path(f"/proc/{pid}/task/{pid}/children")
+    return [int(child) for child in listed.read_text().split()] if listed.exists() else []
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="reads Linux's list of processes")
+def test_a_killed_run_leaves_no_process_and_the_next_one_is_whole(
+    built: Path, assets: Callable[[str], Path], tmp_path: Path
+) -> None:
+    (tmp_path / "data" / "assets").mkdir(parents=True)
+    for name in ("cremad", "sentences"):
+        (tmp_path / "data" / "assets" / name).symlink_to(assets(name))
+    settings = "corpus: {size: 20}\ncompute: {workers: 2}\ndatasets: {}\n"
+    (tmp_path / "params.yaml").write_text(settings, encoding="utf-8")
+    command = [sys.executable, "-m", "pipeline.corpus"]
+    started = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL)
+    raw = tmp_path / "data" / "raw"
+    while started.poll() is None and len(list((raw / ".demo.part" / "clips").glob("*.mp4"))) < 3:
+        time.sleep(0.02)
+    workers = children(started.pid)
+    assert len(workers) >= 2
+    started.kill()
+    assert started.wait() == -9
+    assert not (raw / "demo").exists()
+    deadline = time.monotonic() + 60
+    while any(running(worker) for worker in workers) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(running(worker) for worker in workers)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert checksums(raw / "demo") == checksums(built)
+    assert [path.name for path in raw.iterdir()] == ["demo"]
+
+
+def running(pid: int) -> bool:
+    """Say whether a process works; one that ended and is not yet collected does not."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state != "Z"
