@@ -16,10 +16,11 @@ from pipeline.extractors.base import BaseExtractor, Clip, naming_system_librarie
 from pipeline.manifest import MODALITIES, Word
 from pipeline.store import FeatureSequence, Status
 from tests import clips
+from tests.openface_program import write_program
 
 ALL = [(modality, name) for modality in MODALITIES for name in base.names(modality)]
 SECONDS = 1.868  # of the recording below
-BORROWED = {"facet35": "facelandmarker"}  # extractors that read another one's weights
+BORROWED = {"facet35": "facelandmarker", "denseface": "fer"}  # extractors that read another one's weights
 TEXT = "Don't forget a jacket, said the old man happily."
 Made = BaseExtractor[Any]
 
@@ -28,7 +29,10 @@ Made = BaseExtractor[Any]
 def weightless(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     """Settings of extractors whose weights are not among the pinned assets: tiny random ones."""
     import torch
+    from safetensors.torch import save_file
     from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
+
+    from pipeline.extractors.video._densenet import DenseNet
 
     folder = tmp_path_factory.mktemp("weights")
     with torch.random.fork_rng():
@@ -42,7 +46,15 @@ def weightless(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, 
     generator = np.random.default_rng(0)
     lines = [" ".join([word, *map(str, generator.normal(size=5).round(3))]) for word in dict.fromkeys(words)]
     vectors.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return {"wav2vec2": {"model": folder}, "word2vec": {"path": vectors}}
+    network = DenseNet()
+    network.initialise(torch.Generator().manual_seed(0))
+    save_file(network.state_dict(), folder / "denseface.safetensors")
+    return {
+        "wav2vec2": {"model": folder},
+        "word2vec": {"path": vectors},
+        "denseface": {"weights": folder / "denseface.safetensors"},
+        "openface": {"executable": write_program(folder / "FeatureExtraction")},
+    }
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,277 @@
+"""OpenFace by a program that answers as it does, and by csv files of its real column layout."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from pipeline.errors import AssetError, MediaError, StreamMissing
+from pipeline.extractors.base import Clip
+from pipeline.extractors.video import openface
+from pipeline.extractors.video.openface import COLUMNS, OpenfaceSettings
+from pipeline.media import read_frames
+from pipeline.store import Status
+from tests.clips import write_clip
+from tests.openface_program import write_program
+
+
+def build(assets: Path, **settings: object) -> openface.Extractor:
+    return openface.Extractor(OpenfaceSettings.model_validate(settings), assets)
+
+
+def noise(pictures: int = 24) -> NDArray[np.uint8]:
+    return np.random.default_rng(0).integers(0, 256, (pictures, 48, 64, 3), dtype=np.uint8)
+
+
+def write_csv(path: Path, rows: int = 60, rate: float = 30.0, separator: str = ", ") -> pd.DataFrame:
+    """Write a csv as OpenFace 2.0 does, its names led by a space; rows 10 to 14 have no face."""
+    generator = np.random.default_rng(1)
+    table = pd.DataFrame(
+        generator.normal(scale=100, size=(rows, len(COLUMNS))).round(3), columns=list(COLUMNS)
+    )
+    success = np.ones(rows, int)
+    success[10:15] = 0
+    for place, (name, column) in enumerate(
+        {
+            "frame": np.arange(1, rows + 1),
+            "face_id": np.zeros(rows, int),
+            "timestamp": (np.arange(rows) / rate).round(3),
+            "confidence": np.where(success, 0.975, 0.0),
+            "success": success,
+        }.items()
+    ):
+        table.insert(place, name, column)
+    lines = [separator.join(table.columns)]
+    lines += [separator.join(map(str, row)) for row in table.astype(object).itertuples(index=False)]
+    path.write_text("\n".join(lines) + "\n")
+    return table
+
+
+def test_the_columns_are_openfaces_709() -> None:
+    assert len(set(COLUMNS)) == len(COLUMNS) == 709
+    groups = {
+        "gaze_": 8,
+        "eye_lmk_": 280,
+        "pose_": 6,
+        "p_": 40,
+        "AU": 35,
+    }
+    for start, count in groups.items():
+        assert sum(name.startswith(start) for name in COLUMNS) == count, start
+    assert COLUMNS[8:10] == ("eye_lmk_x_0", "eye_lmk_x_1")
+    assert COLUMNS[288:295] == ("pose_Tx", "pose_Ty", "pose_Tz", "pose_Rx", "pose_Ry", "pose_Rz", "x_0")
+    assert COLUMNS[-20:-17] == ("AU26_r", "AU45_r", "AU01_c")
+    assert COLUMNS[-2:] == ("AU28_c", "AU45_c")
+
+
+@pytest.mark.parametrize("separator", [", ", ","])
+def test_a_csv_equals_pandas_reading(tmp_path: Path, separator: str) -> None:
+    table = write_csv(tmp_path / "a.csv", separator=separator)
+    video = write_clip(tmp_path / "a.mp4")
+    sequence = build(tmp_path, csv_folder=tmp_path, frame_rate_hz=None).extract(Clip("a", video=video))
+    sequence.check(709, "test")
+    read = pd.read_csv(tmp_path / "a.csv", skipinitialspace=True)
+    expected = read[list(COLUMNS)].to_numpy(np.float32)
+    expected[table["success"] == 0] = 0
+    np.testing.assert_array_equal(sequence.values, expected)
+    np.testing.assert_array_equal(sequence.flags, table["success"])
+    np.testing.assert_allclose(sequence.times, table["timestamp"], atol=1e-6)
+
+
+def test_a_part_of_a_whole_files_csv_at_a_set_rate(tmp_path: Path) -> None:
+    table = write_csv(tmp_path / "talk.csv", rows=60, rate=30.0)
+    clip = Clip("one", video=tmp_path / "talk.mp4", start_s=0.5, end_s=1.5)
+    sequence = build(tmp_path, csv_folder=tmp_path, frame_rate_hz=10.0).extract(clip)
+    np.testing.assert_allclose(sequence.times, np.arange(10) / 10 + 0.05, atol=1e-6)
+    # 0.55 s, 0.65 s, ... are within frames 16, 19, ... counted from 0
+    shown = [int((0.55 + 0.1 * index) * 30) for index in range(10)]
+    np.testing.assert_array_equal(sequence.values, table[list(COLUMNS)].to_numpy(np.float32)[shown])
+    every = build(tmp_path, csv_folder=tmp_path, frame_rate_hz=None).extract(clip)
+    assert len(every.times) == 30
+    assert every.times[0] == pytest.approx(0.0, abs=1e-6)
+
+
+def test_a_csv_of_the_sample_itself_comes_first(tmp_path: Path) -> None:
+    write_csv(tmp_path / "talk.csv")
+    own = write_csv(tmp_path / "one.csv", rows=20)
+    clip = Clip("one", video=tmp_path / "talk.mp4", start_s=0.5, end_s=1.5, picture="left")
+    sequence = build(tmp_path, csv_folder=tmp_path, frame_rate_hz=None).extract(clip)
+    np.testing.assert_array_equal(sequence.values[:10], own[list(COLUMNS)].to_numpy(np.float32)[:10])
+    assert len(sequence.times) == 20
+    with pytest.raises(MediaError, match="left half"):
+        build(tmp_path, csv_folder=tmp_path).extract(Clip("two", video=clip.video, picture="left"))
+
+
+def test_a_sample_cannot_name_a_file_elsewhere(tmp_path: Path) -> None:
+    (tmp_path / "inside").mkdir()
+    write_csv(tmp_path / "secret.csv")
+    with pytest.raises(MediaError, match="neither"):
+        build(tmp_path, csv_folder=tmp_path / "inside").extract(Clip("../secret", video=tmp_path / "x.mp4"))
+
+
+def test_the_most_certain_of_several_faces(tmp_path: Path) -> None:
+    table = write_csv(tmp_path / "a.csv", rows=8)
+    second = table.copy()
+    second["face_id"] = 1
+    second[list(COLUMNS)] += 1
+    second["confidence"] = [0.99, 0.1, 0.99, 0.1, 0.99, 0.1, 0.99, 0.1]
+    both = pd.concat([table, second]).sort_values(["frame", "face_id"])
+    both.to_csv(tmp_path / "a.csv", index=False)
+    found = openface.read_csv(tmp_path / "a.csv")
+    expected = np.where(np.arange(8)[:, None] % 2 == 0, second[list(COLUMNS)], table[list(COLUMNS)])
+    np.testing.assert_array_equal(found.values, expected.astype(np.float32))
+    assert found.frames.tolist() == list(range(1, 9))
+
+
+def test_numbers_that_are_none_are_no_face(tmp_path: Path) -> None:
+    write_csv(tmp_path / "a.csv", rows=4)
+    lines = (tmp_path / "a.csv").read_text().splitlines()
+    fields = lines[2].split(", ")
+    fields[40] = "-nan(ind)"
+    lines[2] = ", ".join(fields)
+    (tmp_path / "a.csv").write_text("\n".join(lines))
+    found = openface.read_csv(tmp_path / "a.csv")
+    assert found.flags.tolist() == [1, 0, 1, 1]
+    assert not found.values[1].any()
+
+
+def test_bad_csv_files_say_what_is_wrong(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    clip = Clip("a", video=tmp_path / "a.mp4")
+    extractor = build(tmp_path, csv_folder=tmp_path)
+    table = write_csv(path)
+    table.drop(columns="AU01_r").to_csv(path, index=False)
+    with pytest.raises(MediaError, match="such as AU01_r"):
+        extractor.extract(clip)
+    for content in (b"", b"\xff\xfe\x00", b'a,"b\n1,2,3\n4,5,6,7'):
+        path.write_bytes(content)
+        with pytest.raises(MediaError):
+            extractor.extract(clip)
+    write_csv(path)
+    with pytest.raises(MediaError, match=r"no row from 9\.0 s"):
+        extractor.extract(Clip("b", video=tmp_path / "a.mp4", start_s=9.0, end_s=10.0))
+
+
+def test_no_face_at_all_is_missing(tmp_path: Path) -> None:
+    table = write_csv(tmp_path / "a.csv", rows=5)
+    table["success"] = 0
+    table.to_csv(tmp_path / "a.csv", index=False)
+    sequence = build(tmp_path, csv_folder=tmp_path, frame_rate_hz=None).extract(
+        Clip("a", video=tmp_path / "a.mp4")
+    )
+    assert sequence.status is Status.MISSING
+    assert sequence.reason == "no face in any of 5 pictures"
+
+
+def test_the_program_gets_the_pictures_and_its_csv_is_read(tmp_path: Path) -> None:
+    pictures = noise()
+    pictures[12:] = 90  # no face in the second half
+    video = write_clip(tmp_path / "a.mp4", pixels=pictures, rate=24)
+    program = write_program(tmp_path / "FeatureExtraction")
+    extractor = build(tmp_path, executable=program, frame_rate_hz=8)
+    assert extractor.files == (program.resolve(),)
+    sequence = extractor.extract(Clip("a", video=video))
+    sequence.check(709, "test")
+    np.testing.assert_allclose(sequence.times, np.arange(8) / 8 + 1 / 16, atol=1e-6)
+    assert sequence.flags.tolist() == [1] * 4 + [0] * 4
+    seen = [picture.mean() for _, picture in read_frames(Clip("a", video=video), 8)]
+    np.testing.assert_allclose(sequence.values[:4, 0], seen[:4], atol=1e-3)
+    np.testing.assert_allclose(sequence.values[:4, 700] - sequence.values[:4, 0], 0.7, atol=1e-2)
+    assert not sequence.values[4:].any()
+    again = extractor.extract(Clip("a", video=video))
+    assert again.values.tobytes() == sequence.values.tobytes()
+
+
+def test_every_picture_and_half_pictures(tmp_path: Path) -> None:
+    pictures = noise(6)
+    pictures[:, :, :32] //= 4  # the left half is darker
+    video = write_clip(tmp_path / "a.mp4", pixels=pictures, rate=24, seconds=0.25)
+    extractor = build(tmp_path, executable=write_program(tmp_path / "fe"), frame_rate_hz=None)
+    left, right = (extractor.extract(Clip(p, video=video, picture=p)).values[:, 0] for p in ("left", "right"))
+    assert len(left) == len(right) == 6
+    assert (left < 60).all()
+    assert (right > 100).all()
+
+
+def test_the_program_is_found_on_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(AssetError, match="not on the PATH"):
+        openface.find_program()
+    program = write_program(tmp_path / "FeatureExtraction")
+    assert openface.find_program() == program.resolve()
+    program.chmod(0o644)
+    with pytest.raises(AssetError, match="is no program"):
+        openface.find_program(program)
+
+
+def test_a_program_that_fails_says_why(tmp_path: Path) -> None:
+    clip = Clip("a", video=write_clip(tmp_path / "a.mp4", seconds=0.2))
+    for source, message in (
+        (
+            "import sys; sys.exit('could not load the model')",
+            "ended with 1; it said: could not load the model",
+        ),
+        ("print('hello')", "wrote no csv; it said: hello"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "ended with -11"),
+    ):
+        program = write_program(tmp_path / "fe", source)
+        with pytest.raises(MediaError, match=message):
+            build(tmp_path, executable=program).extract(clip)
+
+
+def test_a_program_that_hangs_is_stopped_with_its_children(tmp_path: Path) -> None:
+    clip = Clip("a", video=write_clip(tmp_path / "a.mp4", seconds=0.2))
+    mark = tmp_path / "child"
+    source = (
+        "import subprocess, sys, time\n"
+        f"child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
+        f"open({str(mark)!r}, 'w').write(str(child.pid))\n"
+        "time.sleep(600)\n"
+    )
+    program = write_program(tmp_path / "fe", source)
+    with pytest.raises(MediaError, match="took more than 3 s"):
+        build(tmp_path, executable=program, timeout_s=3).extract(clip)
+    child = int(mark.read_text())
+    for _ in range(100):
+        try:
+            state = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0]
+        except FileNotFoundError:
+            break
+        if state == "Z":  # dead, and waiting for whoever adopted it
+            break
+        time.sleep(0.05)
+    else:
+        os.kill(child, 9)
+        pytest.fail("the child of the program still runs")
+
+
+def test_nothing_is_left_in_the_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import tempfile
+
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    video = write_clip(tmp_path / "a.mp4", pixels=noise(12), seconds=0.5)
+    build(tmp_path, executable=write_program(tmp_path / "fe")).extract(Clip("a", video=video))
+    failing = write_program(tmp_path / "no", "import sys; sys.exit(3)")
+    with pytest.raises(MediaError):
+        build(tmp_path, executable=failing).extract(Clip("a", video=video))
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_settings_and_lacking_streams(tmp_path: Path) -> None:
+    with pytest.raises(ValidationError, match="two sources"):
+        OpenfaceSettings(executable=tmp_path, csv_folder=tmp_path)
+    with pytest.raises(StreamMissing):
+        build(tmp_path, csv_folder=tmp_path).extract(Clip("a"))
+    with pytest.raises(AssetError, match="no folder"):
+        _ = build(tmp_path, csv_folder=tmp_path / "absent").files
+    write_csv(tmp_path / "b.csv")
+    write_csv(tmp_path / "a.csv")
+    assert [path.name for path in build(tmp_path, csv_folder=tmp_path).files] == ["a.csv", "b.csv"]
