@@ -64,8 +64,8 @@ class Loader(BaseLoader[Settings]):
         pictures, sounds = self._files(PICTURES), self._files(SOUNDS)
         if not pictures and not sounds:
             raise DataError(
-                f"{self.root}: no clip of CREMA-D there; expected VideoFlash/*.flv and AudioWAV/*.wav, or such "
-                "files as 1001_DFA_ANG_XX.flv themselves"
+                f"{self.root}: no clip of CREMA-D there; expected VideoFlash/*.flv and AudioWAV/*.wav, "
+                "or such files as 1001_DFA_ANG_XX.flv themselves"
             )
         for name in sorted(pictures | sounds):
             file = pictures.get(name) or sounds[name]

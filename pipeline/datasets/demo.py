@@ -40,8 +40,8 @@ class Loader(BaseLoader[Settings]):
             name = row["id"].strip()
             if name in lines:
                 raise DataError(
-                    f'{self.root / LABELS_FILE}, line {line}: the id "{name}" stands in line {lines[name]} too; '
-                    "every utterance needs its own"
+                    f'{self.root / LABELS_FILE}, line {line}: the id "{name}" stands in line {lines[name]} '
+                    "too; every utterance needs its own"
                 )
             lines[name] = line
             if problem := self._problem(row):
