@@ -53,7 +53,8 @@ class TextCNN(nn.Module):
         a longer one gives only the positions that lie within it.
         """
         short = max(0, max(KERNELS) - values.shape[1])
-        words = functional.pad(values, (0, 0, 0, short)).transpose(1, 2)
+        beyond = torch.arange(values.shape[1], device=values.device) >= lengths[:, None]
+        words = functional.pad(values.masked_fill(beyond[:, :, None], 0), (0, 0, 0, short)).transpose(1, 2)
         pooled = []
         for size, convolution in zip(KERNELS, self.convolutions, strict=True):
             positions = (lengths - size + 1).clamp(min=1)

@@ -1,0 +1,124 @@
+"""The shared layers, on numbers worked by hand."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from models.base import Batch
+from models.layers import LSTMEncoder, TextCNN, encode_present, masked_max, mlp, task_loss
+
+
+def test_padding_never_wins_the_maximum() -> None:
+    values = torch.tensor([[[-3.0, -1.0], [-2.0, -5.0], [0.0, 9.0]], [[4.0, 0.0], [5.0, 1.0], [6.0, 2.0]]])
+    found = masked_max(values, torch.tensor([2, 3]))
+    assert found.tolist() == [[-2.0, -1.0], [6.0, 2.0]]
+
+
+def test_only_the_winning_step_gets_a_gradient() -> None:
+    values = torch.tensor([[[1.0], [3.0], [8.0]]], requires_grad=True)
+    masked_max(values, torch.tensor([2])).sum().backward()
+    assert values.grad is not None
+    assert values.grad.flatten().tolist() == [0.0, 1.0, 0.0]
+
+
+def test_lstm_by_hand() -> None:
+    encoder = LSTMEncoder(1, 1)
+    with torch.no_grad():
+        for name, weight in encoder.lstm.named_parameters():
+            weight.fill_(1.0 if name.startswith("weight_ih") else 0.0)
+    # Without recurrence every gate is s(x): c = s(x) c' + s(x) tanh(x), h = s(x) tanh(c).
+    x = torch.tensor([2.0, -1.0])
+    gate, new = torch.sigmoid(x), torch.tanh(x)
+    c1 = gate[0] * new[0]
+    c2 = gate[1] * c1 + gate[1] * new[1]
+    h1, h2 = gate[0] * torch.tanh(c1), gate[1] * torch.tanh(c2)
+    found = encoder(x.view(1, 2, 1), torch.tensor([2]))
+    assert found.item() == pytest.approx(max(h1, h2).item(), rel=1e-6)
+
+
+def set_text_cnn(biases: tuple[float, float, float]) -> TextCNN:
+    """Return a TextCNN of one column and one channel that sums each kernel's words and adds up the three."""
+    encoder = TextCNN(1, 1)
+    with torch.no_grad():
+        for convolution, bias in zip(encoder.convolutions, biases, strict=True):
+            convolution.weight.fill_(1.0)
+            convolution.bias.fill_(bias)
+        encoder.output[0].weight.fill_(1.0)
+        encoder.output[0].bias.fill_(0.0)
+    return encoder
+
+
+def test_text_cnn_by_hand() -> None:
+    encoder = set_text_cnn((0.0, 10.0, 0.0))
+    words = torch.tensor([[[1.0], [2.0], [-4.0], [3.0], [1.0], [2.0]]])
+    # sums of three: -1 1 0 6; of four, + 10: 12 12 12; of five: 3 4
+    assert encoder(words, torch.tensor([6])).item() == 6 + 12 + 4
+
+
+@pytest.mark.parametrize(("length", "expected"), [(1, 3.0), (2, 6.0), (4, 20.0)])
+def test_a_text_shorter_than_a_kernel_is_filled_with_zero_words(length: int, expected: float) -> None:
+    encoder = set_text_cnn((0.0, 0.0, 0.0))
+    words = torch.tensor([[[1.0], [1.0], [1.0], [4.0], [100.0], [100.0], [100.0]]])
+    # of four words: the sums of three are 3 and 6, that of four is 7, that of five (one is filled in) 7
+    assert encoder(words, torch.tensor([length])).item() == expected
+    assert encoder(words[:, :length], torch.tensor([length])).item() == expected
+
+
+def test_text_of_negative_sums_gives_zeros_not_the_paddings_sums() -> None:
+    encoder = set_text_cnn((0.0, 0.0, 0.0))
+    words = torch.full((1, 9, 1), -1.0)
+    words[0, 6:] = 50.0
+    assert encoder(words, torch.tensor([6])).item() == 0.0
+
+
+class Counting(nn.Module):
+    """An encoder that counts the rows it was given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows = 0
+        self.inner = LSTMEncoder(3, 4)
+
+    def forward(self, values: Tensor, lengths: Tensor) -> Tensor:
+        self.rows += len(values)
+        encoded: Tensor = self.inner(values, lengths)
+        return encoded
+
+
+@pytest.mark.parametrize("present", [[1, 0, 1, 0, 0], [0, 0, 0, 0, 0], [1, 1, 1, 1, 1]])
+def test_missing_rows_share_one_encoding_and_nothing_else_changes(present: list[int]) -> None:
+    torch.manual_seed(0)
+    there = torch.tensor(present, dtype=torch.bool)
+    values = torch.randn(5, 6, 3) * there[:, None, None]
+    lengths = torch.where(there, torch.tensor([6, 3, 2, 5, 4]), 1)
+    encoder = Counting()
+    found = encode_present(encoder, values, lengths, there)
+    assert encoder.rows == int(there.sum()) + (not there.all())
+    whole = encoder.inner(values, lengths)
+    torch.testing.assert_close(found, whole)
+    weights = list(encoder.parameters())
+    target = torch.randn(5, 4)
+    mine = torch.autograd.grad((found * target).sum(), weights)
+    theirs = torch.autograd.grad((whole * target).sum(), weights)
+    torch.testing.assert_close(mine, theirs)
+
+
+def test_mlp_has_nothing_behind_its_last_layer() -> None:
+    assert [type(layer).__name__ for layer in mlp((4, 3, 2))] == ["Linear", "ReLU", "Linear"]
+    names = [type(layer).__name__ for layer in mlp((4, 3, 2, 1), dropout=0.5)]
+    assert names == ["Linear", "ReLU", "Dropout", "Linear", "ReLU", "Dropout", "Linear"]
+
+
+def batch_of(labels: Tensor | None, scores: Tensor | None) -> Batch:
+    return Batch({}, {}, torch.ones(2, 3, dtype=torch.bool), {}, labels, scores)
+
+
+def test_task_losses_by_hand() -> None:
+    logits = torch.tensor([[0.0, 0.0], [0.0, torch.tensor(3.0).log()]])
+    losses = task_loss(logits, batch_of(torch.tensor([0, 1]), None))
+    assert losses["classification"].item() == pytest.approx((torch.tensor(2.0) * 4 / 3).log().item() / 2)
+    losses = task_loss(torch.tensor([[1.0], [-1.0]]), batch_of(None, torch.tensor([3.0, 0.0])))
+    assert losses["regression"].item() == 1.5
+    assert task_loss(logits, batch_of(None, None)) == {}
