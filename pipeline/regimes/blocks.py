@@ -30,7 +30,7 @@ Range = tuple[Share, Share]
 
 
 class BlockRegime(BaseRegime):
-    """What the three regimes share: settings, and validation under blocks that stay the same in all epochs."""
+    """What the three regimes share: validation under blocks that stay in all epochs."""
 
     def validation(self, batch: Batch, seed: int) -> Batch:
         """Return the batch with missing blocks out of the same ranges as in training."""
