@@ -198,7 +198,8 @@ def train(faces: dict[str, Faces], settings: TrainDensefaceSettings, out: Path) 
         "history": history,
     }
     out.parent.mkdir(parents=True, exist_ok=True)
-    content = save(kept, metadata={"model": "DenseNet-BC-100-12", "classes": ",".join(CLASSES)})
+    # One key: safetensors writes several in an order that changes from run to run.
+    content = save(kept, metadata={"model": f"DenseNet-BC-100-12; classes: {', '.join(CLASSES)}"})
     for path, data_bytes in (
         (out.with_name(out.name + ".json"), (json.dumps(report, indent=2) + "\n").encode()),
         (out, content),

@@ -35,7 +35,7 @@ column  name         is       what, and where it departs
 11-35   MCEP_0 - 24  same     mel-warped cepstrum of the true envelope (Imai; Roebel & Rodet, DAFx 2005),
                               1024 points and at most 40 rounds; COVAREP has 4096, 200, a speed-up and a
                               smoothed edge. The level in MCEP_0 is that of a window whose sum is 1
-36-60   HMPDM_0 - 24 STAND-IN mean phase distortion (Degottex & Erro 2014) by log-harmonic band, kept on
+36-60   HMPDM_0 - 24 STAND-IN mean phase distortion (HMPD; Degottex 2014) by log-harmonic band, kept on
                               harmonics, where COVAREP goes to a scale in hertz and back. Band 0 is the
                               constant part, always 0; a band above half the sample rate is 0, where COVAREP
                               draws random phases
@@ -694,7 +694,7 @@ def phase_distortion(spectrum: NDArray[np.complex128], f0: Floats) -> tuple[Floa
 def phase_statistics(distortion: Floats, count: Whole) -> tuple[Floats, Floats]:
     """Return HMPDM, (T, 25), and the deviation of phase distortion by harmonic, (T, 159).
 
-    Degottex & Erro 2014: the circular mean over 25 frames, averaged by log-harmonic band; the circular
+    HMPD (Degottex 2014): the circular mean over 25 frames, averaged by log-harmonic band; the circular
     deviation over 9 frames of what a mean over 9 frames leaves. Each window is run forth and back.
     """
     exists = np.arange(1, distortion.shape[1] + 1) < count[:, None]
