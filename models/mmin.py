@@ -12,7 +12,6 @@ Where the paper and its reference code (AIM3-RUC/MMIN, MIT) differ, the paper is
 ..                  paper                              code
 =================== ================================== ==========================================
 lambda 1, lambda 2  0.1, 0.1                           4.0, 2.0 (its IEMOCAP script)
-imagination losses  squared L2 norm (Eq. 6)            squared error, mean over all elements
 learning rate       1e-3, Adam                         2e-4, Adam with beta1 0.5
 epochs              at most 100                        30, then 30 of linear decay
 clipping            none                               norm 1.0, each sub-network by itself
@@ -23,6 +22,12 @@ cascade             5 residual autoencoders            Linear-ReLU-Linear after 
 
 Rate, epochs, clipping and training set belong to the experiment (:meth:`Model.recipe`): they hold where
 params.yaml does not give them itself, so leave out ``train_on`` for the code's training set.
+
+Eq. 6 writes the imagination losses as squared L2 norms over all 384 elements. At that scale the paper's
+lambdas do not work: with 0.1 the forward loss starts fifty times as large as the cross-entropy, which then
+stays at the logarithm of the number of classes for more than ten epochs (demo corpus). The reference takes
+the mean over the elements, like every framework's "MSE loss", and that is what both variants do here;
+``imagination_loss: norm`` is the equation's letter.
 
 From the reference: the target h of the backward loss is taken as it is, without a gradient (the paper calls
 it ground truth); ReLU behind every hidden layer of an autoencoder, the latent one among them.
@@ -67,7 +72,7 @@ class MMINSettings(ModelSettings):
     cycle: bool = True  # False: MMIN-NoCycle, without the backward imagination
     forward_weight: Weight | None = None  # lambda 1
     backward_weight: Weight | None = None  # lambda 2
-    imagination_loss: Literal["norm", "mean"] | None = None  # Eq. 6, or the mean over all elements
+    imagination_loss: Literal["mean", "norm"] = "mean"  # over the embedding's elements; norm: Eq. 6's sum
     dropout: Annotated[float, Field(ge=0, lt=1)] | None = None  # between the classifier's layers
 
 
@@ -125,7 +130,7 @@ class Model(Network):
 
         self.forward_weight = choose(settings.forward_weight, 0.1, 4.0)
         self.backward_weight = choose(settings.backward_weight, 0.1, 2.0)
-        self.loss_kind = choose(settings.imagination_loss, "norm", "mean")
+        self.loss_kind = settings.imagination_loss
         self.encoders = baseline.Encoders(dims)
         self.teacher = baseline.Encoders(dims).requires_grad_(False).eval()
         self.imagine_forward = self._imagination(settings)
@@ -190,7 +195,7 @@ class Model(Network):
         return Output(logits, losses, hidden)
 
     def _distance(self, target: Tensor, imagined: Tensor) -> Tensor:
-        """Return Eq. 6: the mean over samples of the squared L2 norm; or the mean over elements."""
+        """Return Eq. 6: the mean over samples of the squared error, averaged or summed over elements."""
         squares = (target.float() - imagined.float()).square()
         return squares.sum(dim=1).mean() if self.loss_kind == "norm" else squares.mean()
 

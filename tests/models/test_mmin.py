@@ -55,7 +55,7 @@ def test_the_cascade_is_equations_2_and_3() -> None:
         [constant_autoencoder(1.0, 2.0), constant_autoencoder(0.0, 0.0), constant_autoencoder(2.0, 1.0)]
     )
     h = torch.full((1, 384), 4.0)
-    sizes = [(x.in_features, x.out_features) for x in block.modules() if isinstance(x, nn.Linear)]
+    # dz1 = 1 + 4/2 = 3, c1 = 2 + 4 = 6; dz2 = 7/2, c2 = 7; dz3 = 2 + 10.5/2 = 7.25, c3 = 1 + 10.5
     imagined, joint = cascade(h)
     torch.testing.assert_close(imagined, torch.full((1, 384), 4 + 3 + 3.5 + 7.25))
     torch.testing.assert_close(joint, torch.tensor([6.0, 7.0, 11.5]).repeat_interleave(64)[None])
@@ -158,7 +158,7 @@ def test_the_variant_of_the_code_switches_each_line_of_the_table() -> None:
     paper, code = make(), make(variant="code")
     assert (paper.forward_weight, paper.backward_weight) == (0.1, 0.1)
     assert (code.forward_weight, code.backward_weight) == (4.0, 2.0)
-    assert code.loss_kind == "mean"
+    assert paper.loss_kind == code.loss_kind == "mean"
     assert [x.p for x in code.classifier if isinstance(x, nn.Dropout)] == [0.5, 0.5]
     assert [x.out_features for x in code.classifier if isinstance(x, nn.Linear)] == [128, 128, 4]
     assert not [x for x in paper.classifier if isinstance(x, nn.Dropout)]
