@@ -180,7 +180,7 @@ def extract(
             versions=versions,
         )
         made_with = _made_with(instance, extractor, versions)
-    keys = _keys(clips, modality, made_with)
+    keys = _keys_by_id(clips, made_with) if owner.by_id else _keys(clips, modality, made_with)
     job = _Job(
         modality,
         extractor,
@@ -321,6 +321,18 @@ def _keys(clips: Sequence[Clip], modality: str, made_with: str) -> list[str | No
             meant = [clip.start_s, clip.end_s, clip.picture]
         content = json.dumps([made_with, digest, path is None, meant], sort_keys=True)
         keys.append(hashlib.sha256(content.encode()).hexdigest())
+    return keys
+
+
+def _keys_by_id(clips: Sequence[Clip], made_with: str) -> list[str | None]:
+    """Return each clip's key when its media are not read: what it is called, where it lies in its file."""
+    keys: list[str | None] = []
+    for clip in clips:
+        names = [path.name if path else "" for path in (clip.video, clip.audio)]
+        words = [asdict(word) for word in clip.words]
+        times = [clip.start_s, clip.end_s, clip.audio_start_s, clip.audio_end_s]
+        meant = json.dumps([made_with, clip.id, names, times, clip.text, words])
+        keys.append(hashlib.sha256(meant.encode()).hexdigest())
     return keys
 
 

@@ -64,6 +64,8 @@ class BaseExtractor(ABC, Generic[S]):
             and are written into the store.
         parts: modules of this project beside the extractor's own whose code changes the numbers.
         batch: how many clips :meth:`extract_batch` likes to have at once.
+        by_id: the result hangs on the clip's id, not on its media, which are not even read (features that
+            were computed elsewhere).
     """
 
     modality: ClassVar[str]
@@ -71,6 +73,7 @@ class BaseExtractor(ABC, Generic[S]):
     libraries: ClassVar[tuple[str, ...]] = ()
     parts: ClassVar[tuple[str, ...]] = ()
     batch: ClassVar[int] = 1
+    by_id: ClassVar[bool] = False
 
     def __init__(self, settings: S, assets: Path) -> None:
         """Keep the settings; ``assets`` is the folder data/assets/<name>/ that the asset stage filled."""

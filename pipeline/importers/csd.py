@@ -13,8 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import StoreError
-from pipeline.store import ForeignArrays
+from pipeline.errors import MediaError, StoreError
+from pipeline.extractors.base import Clip
+from pipeline.importers.base import Reader as Base
+from pipeline.importers.base import Request, cut, plain_file, same_id
+from pipeline.store import FeatureSequence, ForeignArrays
 
 
 class Sequences:
@@ -26,15 +29,15 @@ class Sequences:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._file = ForeignArrays(path)
-        roots = [name for name in self._file.names() if self._file.is_group(f"{name}/data")]
+        self.file = ForeignArrays(path)
+        roots = [name for name in self.file.names() if self.file.is_group(f"{name}/data")]
         if len(roots) != 1:
             self.close()
             raise StoreError(
                 f"{path}: found {len(roots)} groups with data; expected one <root>/data/<id>/... (.csd)"
             )
         self.root = roots[0]
-        self._ids = self._file.names(f"{self.root}/data")
+        self._ids = self.file.names(f"{self.root}/data")
         self._known = frozenset(self._ids)
 
     def __enter__(self) -> Sequences:
@@ -45,7 +48,7 @@ class Sequences:
 
     def close(self) -> None:
         """Close the file."""
-        self._file.__exit__()
+        self.file.close()
 
     def ids(self) -> list[str]:
         """Return the ids, sorted."""
@@ -62,7 +65,7 @@ class Sequences:
                 field, id.
         """
         place = f"{self.root}/data/{key}"
-        intervals, features = self._file.read(f"{place}/intervals"), self._file.read(f"{place}/features")
+        intervals, features = self.file.read(f"{place}/intervals"), self.file.read(f"{place}/features")
         where = f'{self.path}, id "{key}"'
         if intervals.ndim != 2 or intervals.shape[1:] != (2,) or intervals.dtype.kind not in "fiu":
             raise StoreError(
@@ -79,10 +82,49 @@ class Sequences:
     def columns(self) -> tuple[str, ...]:
         """Return the names of the columns that the metadata give, or nothing."""
         name = f"{self.root}/metadata/dimension names"
-        if name not in self._file:
+        if name not in self.file:
             return ()
         try:
-            names = json.loads(str(self._file.read(name).ravel()[0]))
+            names = json.loads(str(self.file.read(name).ravel()[0]))
         except (ValueError, IndexError):
             return ()
         return tuple(map(str, names)) if isinstance(names, list) else ()
+
+
+class Reader(Base):
+    """Features of a .csd: of the segment itself when the file has it, else cut out of its video by time."""
+
+    def __init__(self, request: Request) -> None:
+        super().__init__(request)
+        self._file = Sequences(plain_file(request.file))
+        self.opened = self._file.file
+        self._names = {same_id(name): name for name in self._file.ids()}
+        if not self._names:
+            raise StoreError(f"{request.file}: holds no id")
+        width = self._file.read(next(iter(self._names.values())))[1].shape[1]
+        named = self._file.columns()
+        self._columns = named if len(named) == width else self.numbered(width)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The metadata's names when there are as many as columns, else numbers."""
+        return self._columns
+
+    def read(self, clip: Clip) -> FeatureSequence | None:
+        """Return the rows whose middle lies in the clip; times are the middles of the intervals."""
+        whole = clip.video.stem if clip.video else ""
+        name = self._names.get(clip.id) or (whole if whole in self._file else None)
+        if name is None:
+            return None
+        intervals, values = self._file.read(name)
+        if values.dtype == object:
+            raise MediaError(f'{self.request.file}, id "{name}", features: found words, expected numbers')
+        begin = (clip.start_s or 0.0) if same_id(name) == clip.id and len(intervals) else 0.0
+        # an aligned segment's intervals may run from the video's start, or from its own
+        from_video = begin and float(intervals[0, 0]) >= begin - 0.5
+        middles = intervals.mean(axis=1) - (begin if from_video else 0.0)
+        order = np.argsort(middles, kind="stable")
+        made = self.sequence(
+            values[order], f'{self.request.file}, features, id "{name}"', times=np.maximum(middles[order], 0)
+        )
+        return cut(made, clip) if same_id(name) != clip.id else made

@@ -1,0 +1,173 @@
+"""Features for other toolkits: stores of a dataset -> one MMSA pickle, or one HDF5 file a modality by
+utterance (MMIN's way).
+
+``extractor: import`` reads both back. The pickle carries, beside MMSA's own fields, one called ``lacuna``
+with what MMSA has no place for (times, flags, statuses, tokens, names of columns); MMSA's loader does not
+look at it, and with it the stores come back bit for bit.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import DataError, StoreError
+from pipeline.manifest import Sample
+from pipeline.store import FeatureStore, write_utterances
+
+FIELDS = {"text": "text", "audio": "audio", "video": "vision"}
+LENGTHS = {"text": "text_lengths", "audio": "audio_lengths", "video": "vision_lengths"}
+BERT_FIRST, BERT_LAST = 101, 102  # [CLS] and [SEP] of BERT's vocabularies
+
+
+def mmsa_id(sample: Sample) -> str:
+    """Return ``video$_$clip``, which MMSA's tools take apart, or the id itself when it does not begin with
+    its dialogue.
+    """
+    prefix = f"{sample.dialogue}_"
+    if sample.dialogue and sample.id.startswith(prefix) and len(sample.id) > len(prefix):
+        return f"{sample.dialogue}$_${sample.id[len(prefix) :]}"
+    return sample.id
+
+
+def export_mmsa(
+    samples: Sequence[Sample],
+    stores: Mapping[str, FeatureStore],
+    parts: Mapping[str, NDArray[np.int64]],
+    path: Path,
+    classes: Sequence[str] = (),
+) -> None:
+    """Write an MMSA pickle (protocol 4, numpy arrays and plain containers only).
+
+    Args:
+        samples: the manifest's rows, in its order.
+        stores: modality -> store, of the same samples in the same order.
+        parts: "train", "valid", "test" -> indices into the samples (a fold of pipeline/folds.py).
+        path: the file; it takes its place when whole.
+        classes: the labels' order for classification_labels; empty: sorted.
+
+    Raises:
+        DataError: a part is empty, or the stores are of other samples.
+        StoreError: a store is damaged, or the disk is full.
+    """
+    ids = tuple(sample.id for sample in samples)
+    for modality, store in stores.items():
+        if store.ids != ids:
+            raise DataError(
+                f"{store.path}: holds other samples than the manifest; run: dvc repro extract-{modality}"
+            )
+    if not all(len(parts.get(part, ())) for part in ("train", "valid", "test")):
+        found = {part: len(indices) for part, indices in parts.items()}
+        raise DataError(f"found {found} samples; MMSA needs train, valid and test")
+    names = list(classes) or sorted({sample.label for sample in samples} - {""})
+    content = {part: _part(samples, stores, parts[part], names) for part in ("train", "valid", "test")}
+    beside = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with beside.open("wb") as file:
+            pickle.dump(content, file, protocol=4)
+        beside.replace(path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise StoreError(f"{path}: writing failed: {error}. Is the disk full?") from error
+
+
+def export_utterances(store: FeatureStore, path: Path) -> int:
+    """Write one (T, D) float32 array an utterance id, as MMIN reads them; return how many there are.
+
+    A missing modality is one frame of zeros, as MMIN's code has it.
+
+    Raises:
+        StoreError: the store is damaged, or the disk is full.
+    """
+    dims = len(store.info.columns)
+    arrays = (
+        (name, sequence.values if len(sequence.values) else np.zeros((1, dims), np.float32))
+        for name, sequence in zip(store.ids, store, strict=True)
+    )
+    return write_utterances(path, arrays)
+
+
+def _part(
+    samples: Sequence[Sample],
+    stores: Mapping[str, FeatureStore],
+    indices: NDArray[np.int64],
+    names: list[str],
+) -> dict[str, Any]:
+    chosen = [samples[i] for i in indices]
+    fields: dict[str, Any] = {
+        "id": [mmsa_id(sample) for sample in chosen],
+        "raw_text": [sample.text for sample in chosen],
+        "annotations": [sample.label for sample in chosen],
+        "classification_labels": np.array(
+            [names.index(sample.label) if sample.label in names else -1 for sample in chosen], np.float32
+        ),
+    }
+    for suffix, attribute in (
+        ("", "score"),
+        ("_T", "score_text"),
+        ("_A", "score_audio"),
+        ("_V", "score_video"),
+    ):
+        scores = [getattr(sample, attribute) for sample in chosen]
+        if suffix == "" or any(score is not None for score in scores):
+            fields[f"regression_labels{suffix}"] = np.array(
+                [np.nan if score is None else score for score in scores], np.float32
+            )
+    own: dict[str, Any] = {"columns": {}}
+    for modality, store in stores.items():
+        own["columns"][modality] = list(store.info.columns)
+        own[modality] = _modality(fields, modality, store, indices)
+    fields["lacuna"] = own
+    return fields
+
+
+def _modality(
+    fields: dict[str, Any], modality: str, store: FeatureStore, indices: NDArray[np.int64]
+) -> dict[str, Any]:
+    """Add one modality's arrays to MMSA's fields; return what MMSA has no place for."""
+    sequences = [store.read(int(index)) for index in indices]
+    lengths = [len(sequence.times) for sequence in sequences]
+    longest = max(1, *lengths)
+    values = np.zeros((len(sequences), longest, len(store.info.columns)), np.float32)
+    times, flags = np.zeros(values.shape[:2], np.float32), np.zeros(values.shape[:2], np.uint8)
+    token_ids = np.full(values.shape[:2], -1, np.int64)
+    for row, sequence in enumerate(sequences):
+        length = lengths[row]
+        values[row, :length], times[row, :length] = sequence.values, sequence.times
+        flags[row, :length] = sequence.flags
+        if sequence.token_ids is not None:
+            token_ids[row, :length] = sequence.token_ids
+    fields[FIELDS[modality]] = values
+    fields[LENGTHS[modality]] = [
+        max(1, length) for length in lengths
+    ]  # MMSA's networks need one frame at least
+    own: dict[str, Any] = {
+        "lengths": np.array(lengths, np.int64),
+        "times": times,
+        "flags": flags,
+        "status": np.array([int(sequence.status) for sequence in sequences], np.uint8),
+        "reasons": [sequence.reason for sequence in sequences],
+    }
+    if modality == "text":
+        own["tokens"] = [list(map(str, sequence.tokens)) for sequence in sequences]
+        own["token_ids"] = token_ids
+        if (token_ids >= 0).any():
+            fields["text_bert"] = _bert(token_ids, lengths)
+    return own
+
+
+def _bert(token_ids: NDArray[np.int64], lengths: Sequence[int]) -> NDArray[np.float32]:
+    """Return (N, 3, L + 2): token ids between [CLS] and [SEP], their mask, segments (all 0)."""
+    count, longest = token_ids.shape
+    bert = np.zeros((count, 3, longest + 2), np.float32)
+    for row, length in enumerate(lengths):
+        bert[row, 0, 0], bert[row, 0, length + 1] = BERT_FIRST, BERT_LAST
+        bert[row, 0, 1 : length + 1] = np.maximum(token_ids[row, :length], 0)
+        bert[row, 1, : length + 2] = 1
+    return bert

@@ -1,0 +1,184 @@
+"""Stores to other toolkits' files and back."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from pipeline.errors import DataError
+from pipeline.export import export_mmsa, export_utterances, mmsa_id
+from pipeline.extract import extract
+from pipeline.extractors import base
+from pipeline.folds import make_folds
+from pipeline.importers import plain_pickle
+from pipeline.manifest import MODALITIES, Sample, manifest_checksum, write_manifest
+from pipeline.params import Folds
+from pipeline.store import FeatureInfo, FeatureSequence, FeatureStore, FeatureWriter, Status
+
+SAMPLES = [
+    Sample("v1_1", text="so good", dialogue="v1", split="train", label="positive", score=2.0),
+    Sample("v1_2", text="so so", dialogue="v1", split="train", label="neutral", score=0.0),
+    Sample("v2_1", text="我", dialogue="v2", split="valid", label="negative", score=-1.4),
+    Sample("odd", text="", dialogue="v3", split="test", label="negative", score=-3.0),
+]
+DIMS = {"text": 5, "audio": 3, "video": 4}
+
+
+@pytest.fixture
+def stores(tmp_path: Path) -> dict[str, FeatureStore]:
+    manifest = tmp_path / "manifest.csv"
+    write_manifest(manifest, SAMPLES)
+    generator = np.random.default_rng(0)
+    made = {}
+    for modality in MODALITIES:
+        dims, text = DIMS[modality], modality == "text"
+        columns = tuple(f"{modality} column {n}" for n in range(dims))
+        path = tmp_path / f"{modality}.h5"
+        checksum = manifest_checksum(manifest)
+        with FeatureWriter(path, FeatureInfo("d", modality, "x", {}, columns, None, checksum)) as writer:
+            for index, sample in enumerate(SAMPLES):
+                if index == 3 and modality != "audio":
+                    status = Status.MISSING if text else Status.FAILED
+                    writer.append(sample.id, FeatureSequence.absent(dims, status, f"no {modality}"))
+                    continue
+                rows = index + 2
+                values = generator.normal(size=(rows, dims)).astype(np.float32)
+                flags = np.ones(rows, np.uint8)
+                values[-1], flags[-1] = 0, 0  # an unobserved frame of zeros at the end is no padding
+                times = np.sort(generator.uniform(size=rows)).astype(np.float32)
+                tokens = tuple(f"w{n}" for n in range(rows)) if text else ()
+                ids = np.arange(rows, dtype=np.int64) + 2000 if text else None
+                writer.append(sample.id, FeatureSequence(values, times, flags, Status.OK, "", tokens, ids))
+        made[modality] = FeatureStore(path)
+    return made
+
+
+def parts() -> dict[str, Any]:
+    (fold,) = make_folds(SAMPLES, Folds())
+    return {"train": fold.train, "valid": fold.valid, "test": fold.test}
+
+
+def imported(tmp_path: Path, modality: str, file: Path, **settings: Any) -> FeatureStore:
+    """Run the extract stage's function with the extractor import."""
+    owner = base.find(modality, "import")
+    target = tmp_path / "again" / f"{modality}.h5"
+    extract(
+        dataset="d",
+        modality=modality,
+        manifest=tmp_path / "manifest.csv",
+        root=tmp_path,
+        extractor="import",
+        settings=owner.Settings(file=file, **settings),
+        assets=tmp_path / "no assets",
+        store=target,
+        cache=tmp_path / "cache",
+        workers=1,
+        max_failed_share=0.5,
+        progress=False,
+    )
+    return FeatureStore(target, [sample.id for sample in SAMPLES])
+
+
+@pytest.mark.parametrize("modality", MODALITIES)
+def test_store_to_pickle_to_store_is_bit_for_bit(
+    stores: dict[str, FeatureStore], tmp_path: Path, modality: str
+) -> None:
+    export_mmsa(SAMPLES, stores, parts(), tmp_path / "x.pkl")
+    again, before = imported(tmp_path, modality, tmp_path / "x.pkl"), stores[modality]
+    assert again.values_sha256 == before.values_sha256
+    assert again.info.columns == before.info.columns
+    assert again.reasons == before.reasons
+    for one, other in zip(again, before, strict=True):
+        assert one.values.tobytes() == other.values.tobytes()
+        assert one.times.tobytes() == other.times.tobytes()
+        assert one.flags.tobytes() == other.flags.tobytes()
+        assert (one.status, one.tokens) == (other.status, other.tokens)
+        assert (one.token_ids is None) == (other.token_ids is None)
+        if one.token_ids is not None:
+            assert one.token_ids.tobytes() == other.token_ids.tobytes()
+
+
+def test_what_mmsa_sees(stores: dict[str, FeatureStore], tmp_path: Path) -> None:
+    path = tmp_path / "x.pkl"
+    export_mmsa(SAMPLES, stores, parts(), path, ("negative", "neutral", "positive"))
+    content = plain_pickle.load(path)  # names nothing but numpy's arrays
+    assert pickle.loads(path.read_bytes()).keys() == content.keys() == {"train", "valid", "test"}  # noqa: S301
+    train = content["train"]
+    assert train["id"] == ["v1$_$1", "v1$_$2"]
+    assert content["test"]["id"] == ["odd"]
+    assert train["raw_text"] == ["so good", "so so"]
+    assert train["text"].shape == (2, 3, 5)
+    assert train["audio"].shape == (2, 3, 3)
+    assert train["vision"].shape == (2, 3, 4)
+    assert train["audio_lengths"] == [2, 3]
+    assert content["test"]["vision_lengths"] == [1]  # missing, but no length of 0
+    assert train["regression_labels"].tolist() == [2.0, 0.0]
+    assert train["classification_labels"].tolist() == [2.0, 1.0]
+    assert train["text_bert"][0].tolist() == [[101, 2000, 2001, 102, 0], [1, 1, 1, 1, 0], [0] * 5]
+    assert not train["audio"][0, 2].any()  # padding
+    assert path.read_bytes()[:2] == b"\x80\x04"
+
+
+def test_equal_stores_give_equal_bytes(stores: dict[str, FeatureStore], tmp_path: Path) -> None:
+    for name in ("a.pkl", "b.pkl"):
+        export_mmsa(SAMPLES, stores, parts(), tmp_path / name)
+    assert (tmp_path / "a.pkl").read_bytes() == (tmp_path / "b.pkl").read_bytes()
+
+
+def test_utterances_and_back(stores: dict[str, FeatureStore], tmp_path: Path) -> None:
+    assert export_utterances(stores["audio"], tmp_path / "a.h5") == 4
+    with h5py.File(tmp_path / "a.h5") as file:
+        assert sorted(file) == ["odd", "v1_1", "v1_2", "v2_1"]
+        assert file["v2_1"].shape == (4, 3)
+    again = imported(tmp_path, "audio", tmp_path / "a.h5", frame_rate_hz=10)
+    for one, other in zip(again, stores["audio"], strict=True):
+        assert one.values.tobytes() == other.values.tobytes()
+    assert np.allclose(again.read(0).times, [0.05, 0.15])
+    export_utterances(stores["video"], tmp_path / "v.h5")
+    with h5py.File(tmp_path / "v.h5") as file:
+        assert file["odd"][:].tolist() == [[0.0] * 4]  # missing: a frame of zeros
+
+
+def test_what_cannot_be_exported(stores: dict[str, FeatureStore], tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="MMSA needs train, valid and test"):
+        export_mmsa(SAMPLES, stores, {"train": np.arange(4)}, tmp_path / "x.pkl")
+    with pytest.raises(DataError, match="other samples"):
+        export_mmsa(SAMPLES[:3], stores, parts(), tmp_path / "x.pkl")
+    assert not (tmp_path / "x.pkl").exists()
+
+
+def test_ids() -> None:
+    assert mmsa_id(Sample("-aB_x_3", text="x", dialogue="-aB_x")) == "-aB_x$_$3"
+    assert mmsa_id(Sample("x_3", text="x")) == "x_3"
+
+
+@pytest.mark.filterwarnings("ignore")  # that package's own
+def test_mmsas_own_loader_reads_it(stores: dict[str, FeatureStore], tmp_path: Path) -> None:
+    """Optional: the package MMSA comes with the extra "peers" alone."""
+    loading = pytest.importorskip("MMSA.data_loader")
+    export_mmsa(SAMPLES, stores, parts(), tmp_path / "x.pkl")
+    arguments = {
+        "dataset_name": "mosi",
+        "custom_feature": str(tmp_path / "x.pkl"),
+        "use_bert": True,
+        "feature_dims": [0, 0, 0],
+        "feature_T": "",
+        "feature_A": "",
+        "feature_V": "",
+        "need_data_aligned": False,
+        "need_normalized": False,
+        "train_mode": "regression",
+        "seq_lens": [0, 0, 0],
+    }
+    dataset = loading.MMDataset(arguments, mode="train")
+    assert len(dataset) == 2
+    assert arguments["feature_dims"] == [768, 3, 4]
+    first = dataset[0]
+    assert first["id"] == "v1$_$1"
+    assert first["labels"]["M"].tolist() == [2.0]
+    assert tuple(first["audio"].shape) == (3, 3)

@@ -1,0 +1,333 @@
+"""Features that were computed elsewhere: every format, whole and damaged."""
+
+from __future__ import annotations
+
+import pickle
+import threading
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from replicas.mosei import write_csd
+from scipy.io import savemat
+
+from pipeline.errors import LacunaError, MediaError, StoreError, StreamMissing
+from pipeline.extractors import base
+from pipeline.extractors.base import Clip
+from pipeline.importers import base as importers
+from pipeline.store import FeatureSequence, Status
+
+VALUES = np.arange(12, dtype=np.float32).reshape(4, 3)
+
+
+def importer(file: Path, modality: str = "audio", **settings: Any) -> Any:
+    owner = base.find(modality, "import")
+    return owner(owner.Settings(file=file, **settings), file.parent / "no assets")
+
+
+def read(file: Path, name: str, modality: str = "audio", **settings: Any) -> FeatureSequence:
+    made = importer(file, modality, **settings)
+    try:
+        result: FeatureSequence = made.extract(Clip(name))
+        result.check(len(made.columns), "test")
+        return result
+    finally:
+        made.close()
+
+
+# --- npz ----------------------------------------------------------------------------------------------------
+
+
+def npz(path: Path, **changes: Any) -> Path:
+    arrays: dict[str, Any] = {
+        "ids": np.array(["a", "b", "c"]),
+        "offsets": np.array([0, 2, 2, 4]),
+        "values": VALUES,
+        "times": np.array([0.05, 0.15, 0.05, 0.15]),
+        "flags": np.array([1, 0, 1, 1]),
+        "columns": np.array(["x", "y", "z"]),
+    }
+    arrays.update(changes)
+    np.savez(path, **{name: array for name, array in arrays.items() if array is not None})
+    return path
+
+
+def test_npz(tmp_path: Path) -> None:
+    path = npz(tmp_path / "f.npz")
+    made = importer(path)
+    assert made.columns == ("x", "y", "z")
+    assert made.frame_period_s == pytest.approx(0.1)
+    first = read(path, "a")
+    assert first.values.tolist() == [[0, 1, 2], [0, 0, 0]]  # the second frame was not observed
+    assert first.flags.tolist() == [1, 0]
+    assert read(path, "c").values.tolist() == [[6, 7, 8], [9, 10, 11]]
+    assert read(path, "b").status is Status.MISSING
+
+
+def test_npz_without_extras(tmp_path: Path) -> None:
+    path = npz(tmp_path / "f.npz", times=None, flags=None, columns=None)
+    made = importer(path, frame_rate_hz=10)
+    assert (made.columns, made.frame_period_s) == (("audio_0", "audio_1", "audio_2"), 0.1)
+    assert made.extract(Clip("c")).times.tolist() == pytest.approx([0.05, 0.15])
+    assert read(path, "c").times.tolist() == [0, 0]  # nobody says
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"offsets": None}, "lacks offsets"),
+        ({"offsets": np.array([0, 2, 4])}, r"offsets: found int64 \(3,\)"),
+        ({"offsets": np.array([0, 3, 2, 4])}, "offsets: they must rise"),
+        ({"offsets": np.array([0, 2, 2, 5])}, "offsets: they must rise from 0 to 4"),
+        ({"values": np.zeros(4)}, r"values: found \(4,\)"),
+        ({"times": np.zeros(3)}, r"times: found \(3,\), expected \(4,\)"),
+        ({"ids": np.array(["a", "a", "c"])}, "one occurs twice"),
+        ({"columns": np.array(["x"])}, r"columns: found \(1,\), expected \(3,\)"),
+        ({"ids": np.array(["a", "b", None], dtype=object)}, "plain arrays"),
+    ],
+)
+def test_a_damaged_npz_names_file_and_field(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    path = npz(tmp_path / "f.npz", **changes)
+    with pytest.raises(StoreError, match=rf"f\.npz.*{message}"):
+        _ = importer(path).columns
+
+
+def test_nan_names_file_field_and_id_or_becomes_unobserved(tmp_path: Path) -> None:
+    values = VALUES.copy()
+    values[3, 1] = np.nan
+    path = npz(tmp_path / "f.npz", values=values)
+    with pytest.raises(MediaError, match=r'f\.npz, values, id "c": row 1, column 1 \("y"\) is nan'):
+        read(path, "c")
+    zeroed = read(path, "c", non_finite="zero")
+    assert zeroed.flags.tolist() == [1, 0]
+    assert zeroed.values.tolist() == [[6, 7, 8], [0, 0, 0]]
+    assert read(path, "a").flags.tolist() == [1, 0]  # the other samples are as they were
+
+
+# --- every format: cut short, too large, absent ids ---------------------------------------------------------
+
+
+def csd(path: Path) -> Path:
+    times = np.array([[0.0, 1.0], [1.0, 2.0], [2.0, 3.0], [3.0, 4.0]])
+    return write_csd(path, "COVAREP", {"video": (times, VALUES), "other[3]": (times[:2], VALUES[:2])})
+
+
+def mmin(path: Path) -> Path:
+    with h5py.File(path, "w") as file:
+        file["a"] = VALUES
+        file["b/feat"] = VALUES[:2]
+        file["b/start"] = [0.0, 0.1]
+    return path
+
+
+def mmsa(path: Path, **changes: Any) -> Path:
+    audio = np.zeros((2, 5, 3), np.float32)
+    audio[0, :4] = VALUES
+    fields = {"id": ["v$_$1", "v$_$2"], "audio": audio, "audio_lengths": [4, 0], **changes}
+    path.write_bytes(pickle.dumps({"train": fields}))
+    return path
+
+
+def mat(path: Path, values: Any = VALUES) -> Path:
+    folder = path.parent / "mats"
+    folder.mkdir(exist_ok=True)
+    savemat(folder / "a.mat", {"features": values, "names": np.array(["F0", "VUV", "NAQ"], dtype=object)})
+    return folder
+
+
+FORMATS = {"f.npz": npz, "f.csd": csd, "f.h5": mmin, "f.pkl": mmsa}
+HELD = {"f.npz": "c", "f.csd": "other_3", "f.h5": "b", "f.pkl": "v_1"}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_whole_file_and_an_id_that_it_lacks(tmp_path: Path, name: str) -> None:
+    path = FORMATS[name](tmp_path / name)
+    assert read(path, HELD[name]).values.shape[1] == 3
+    with pytest.raises(MediaError, match='has nothing under the id "nobody"'):
+        read(path, "nobody")
+    with pytest.raises(StreamMissing):
+        read(path, "nobody", absent="missing")
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_file_that_was_cut_names_itself(tmp_path: Path, name: str) -> None:
+    path = FORMATS[name](tmp_path / name)
+    whole = path.read_bytes()
+    for share in (0.1, 0.5, 0.9):
+        path.write_bytes(whole[: int(len(whole) * share)])
+        with pytest.raises(LacunaError, match=name.replace(".", r"\.")):
+            read(path, HELD[name])
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_file_that_is_too_large_is_not_read(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = FORMATS[name](tmp_path / name)
+    monkeypatch.setattr(importers, "LIMIT_BYTES", 100)
+    with pytest.raises(StoreError, match="at most 100 are read"):
+        read(path, HELD[name])
+
+
+def test_a_format_that_nothing_tells(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="cannot tell its format"):
+        read(tmp_path / "f.bin", "a")
+    with pytest.raises(StoreError, match="no such file"):
+        read(tmp_path / "f.npz", "a")
+    (tmp_path / "of").mkdir()
+    (tmp_path / "of/a.csv").write_text("frame,face_id\n")
+    with pytest.raises(StoreError, match=r"csv_folder of the extractor openface"):
+        read(tmp_path / "of", "a", "video")
+
+
+# --- csd ----------------------------------------------------------------------------------------------------
+
+
+def test_csd_by_segment_and_cut_from_the_video(tmp_path: Path) -> None:
+    path = csd(tmp_path / "f.csd")
+    made = importer(path)
+    segment = made.extract(Clip("other_3"))
+    assert segment.times.tolist() == [0.5, 1.5]
+    part = made.extract(Clip("video_7", video=Path("video.mp4"), start_s=1.2, end_s=3.2))
+    assert part.values.tolist() == VALUES[1:3].tolist()  # the middles 1.5 and 2.5
+    assert part.times.tolist() == pytest.approx([0.3, 1.3])
+    with pytest.raises(StreamMissing, match='"video_8" has no rows'):
+        made.extract(Clip("video_8", video=Path("video.mp4"), start_s=9.0, end_s=9.5))
+    made.close()
+
+
+@pytest.mark.parametrize(
+    ("field", "array", "message"),
+    [
+        ("features", VALUES[:3], r'id "video", features: found \(3, 3\), expected \(4, D\)'),
+        ("features", np.zeros((4, 2)), r'features, id "video": found float64 \(4, 2\)'),
+        ("features", np.full((4, 3), np.inf), r'features, id "video": row 0, column 0 .* is inf'),
+        ("intervals", np.full((4, 2), np.nan), 'id "video", intervals: row 0'),
+        ("features", np.array([[b"word"]] * 4), "found words, expected numbers"),
+    ],
+)
+def test_a_wrong_csd_names_file_field_and_id(tmp_path: Path, field: str, array: Any, message: str) -> None:
+    path = csd(tmp_path / "f.csd")
+    with h5py.File(path, "a") as file:
+        del file[f"COVAREP/data/video/{field}"]
+        file[f"COVAREP/data/video/{field}"] = array
+    with pytest.raises(LacunaError, match=rf"f\.csd.*{message}"):
+        importer(path).extract(Clip("video"))
+
+
+def test_a_csd_whose_array_is_claimed_huge_or_elsewhere(tmp_path: Path) -> None:
+    path = csd(tmp_path / "f.csd")
+    with h5py.File(path, "a") as file:
+        del file["COVAREP/data/video/features"]
+        file.create_dataset("COVAREP/data/video/features", (2**20, 2**20), "f4", chunks=(1, 1024))
+    with pytest.raises(LacunaError, match=r"data/video/features.*at most"):
+        importer(path).extract(Clip("video"))
+    with h5py.File(path, "a") as file:
+        del file["COVAREP/data/video/features"]
+        file["COVAREP/data/video/features"] = h5py.ExternalLink("elsewhere.h5", "/x")
+    with pytest.raises(LacunaError, match=r"data/video/features"):
+        importer(path).extract(Clip("video"))
+
+
+# --- MMIN, MMSA ---------------------------------------------------------------------------------------------
+
+
+def test_mmin(tmp_path: Path) -> None:
+    path = mmin(tmp_path / "f.h5")
+    assert read(path, "a", frame_rate_hz=2).times.tolist() == [0.25, 0.75, 1.25, 1.75]
+    assert read(path, "b").values.tolist() == VALUES[:2].tolist()
+    with h5py.File(path, "a") as file:
+        file["c"] = np.zeros((4, 5))
+        file["d"] = np.full((1, 3), np.nan)
+    with pytest.raises(MediaError, match=r'f\.h5, id "c": found float64 \(4, 5\), expected numbers \(T, 3\)'):
+        read(path, "c")
+    with pytest.raises(MediaError, match=r'f\.h5, id "d": row 0'):
+        read(path, "d")
+
+
+def test_mmsa(tmp_path: Path) -> None:
+    path = mmsa(tmp_path / "f.pkl")
+    assert read(path, "v_1").values.tolist() == VALUES.tolist()
+    assert read(path, "v_2").status is Status.MISSING
+    aligned = mmsa(tmp_path / "g.pkl", audio_lengths=None)
+    assert len(read(aligned, "v_1").times) == 4  # the row of zeros at the end is padding
+
+
+def test_mmsa_text(tmp_path: Path) -> None:
+    text = np.zeros((1, 4, 3), np.float32)
+    text[0] = VALUES
+    bert = np.array([[[101, 7, 102, 0], [1, 1, 1, 0], [0, 0, 0, 0]]], np.float32)
+    path = mmsa(tmp_path / "f.pkl", id=["v$_$1"], text=text, text_bert=bert)
+    found = read(path, "v_1", "text")
+    assert found.values.tolist() == VALUES[:3].tolist()
+    assert found.token_ids is not None
+    assert found.token_ids.tolist() == [101, 7, 102]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"audio": np.zeros((3, 5, 3))}, r"train, audio: found \(3, 5, 3\), expected \(2, T, D\)"),
+        ({"audio": np.zeros((2, 5))}, r"train, audio: found \(2, 5\)"),
+        ({"id": ["v$_$1", "v_1"]}, "occurs twice"),
+    ],
+)
+def test_a_wrong_mmsa_pickle_names_file_and_field(tmp_path: Path, changes: Any, message: str) -> None:
+    with pytest.raises(StoreError, match=rf"f\.pkl.*{message}"):
+        read(mmsa(tmp_path / "f.pkl", **changes), "v_1")
+
+
+def test_an_mmsa_length_or_number_that_cannot_be(tmp_path: Path) -> None:
+    with pytest.raises(MediaError, match=r'audio, id "v_1": the length 9'):
+        read(mmsa(tmp_path / "f.pkl", audio_lengths=[9, 1]), "v_1")
+    bad = np.full((2, 5, 3), -np.inf, np.float32)
+    with pytest.raises(MediaError, match=r'f\.pkl, train, audio, id "v_1": row 0'):
+        read(mmsa(tmp_path / "f.pkl", audio=bad), "v_1")
+
+
+def test_a_malicious_pickle_fails_the_stage_and_does_nothing(tmp_path: Path) -> None:
+    class Attack:
+        def __reduce__(self) -> Any:
+            return Path.touch, (tmp_path / "trap",)
+
+    (tmp_path / "f.pkl").write_bytes(pickle.dumps({"train": Attack()}))
+    before = threading.active_count()
+    with pytest.raises(StoreError, match="refused"):
+        read(tmp_path / "f.pkl", "a")
+    assert not (tmp_path / "trap").exists()
+    assert threading.active_count() == before
+
+
+# --- COVAREP ----------------------------------------------------------------------------------------------
+
+
+def test_covarep(tmp_path: Path) -> None:
+    folder = mat(tmp_path / "x")
+    made = importer(folder)
+    assert made.columns == ("F0", "VUV", "NAQ")
+    assert made.frame_period_s == pytest.approx(0.01)
+    assert read(folder, "a").values.tolist() == VALUES.tolist()
+    assert read(folder, "a").times.tolist() == pytest.approx([0.005, 0.015, 0.025, 0.035])
+    part = made.extract(Clip("a_9", audio=Path("x/a.wav"), start_s=0.01, end_s=0.03))
+    assert part.values.tolist() == VALUES[1:3].tolist()
+
+
+def test_a_wrong_mat_names_file_field_and_id(tmp_path: Path) -> None:
+    values = VALUES.astype(float)
+    values[2, 0] = -np.inf
+    folder = mat(tmp_path / "x", values)
+    with pytest.raises(MediaError, match=r'a\.mat, features, id "a": row 2, column 0 \("F0"\) is -inf'):
+        read(folder, "a")
+    savemat(folder / "b.mat", {"features": np.zeros((2, 5))})
+    with pytest.raises(MediaError, match=r'b\.mat, features, id "b": found float64 \(2, 5\)'):
+        read(folder, "b")
+    savemat(folder / "c.mat", {"other": np.zeros((2, 3))})
+    with pytest.raises(MediaError, match=r'c\.mat: has no features \(id "c"\)'):
+        read(folder, "c")
+    whole = (folder / "b.mat").read_bytes()
+    for size in (0, 60, 140, len(whole) - 20):
+        (folder / "d.mat").write_bytes(whole[:size])
+        with pytest.raises(MediaError, match=r"d\.mat"):
+            read(folder, "d")
