@@ -81,6 +81,8 @@ from pipeline.stage import run_stage
 FORMAT = 1
 # What computes a run's numbers, beside its model and regime.
 COMPUTING = ("pipeline.loop", "pipeline.samples", "pipeline.mask", "pipeline.metrics")
+# glibc keeps what a batch needed for the next one instead of asking the system anew: a tenth of the time.
+ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "1073741824", "MALLOC_TRIM_THRESHOLD_": "1073741824"}
 INHERITED = ("frame_rate_hz", "epochs", "batch_size", "patience", "select_by", "precision", "compile")
 
 _log = logging.getLogger("lacuna")
@@ -379,6 +381,8 @@ def _train_all(
     if device.type != "cpu" or workers <= 1:
         done.update({where: train_job(job, samples) for where, job in waiting.items()})
         return done
+    for name, value in ALLOCATOR.items():
+        os.environ.setdefault(name, value)  # the workers read them when they start
     pool = ProcessPoolExecutor(
         workers, multiprocessing.get_context("spawn"), initializer=_start_worker, initargs=(samples,)
     )
