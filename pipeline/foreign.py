@@ -103,8 +103,8 @@ class Importer(BaseExtractor[ImportSettings]):
         if found := FORMATS.get(self._file.suffix.lower(), ""):
             return found
         raise StoreError(
-            f"{self._file}: cannot tell its format by its name; expected {', '.join(FORMATS)}, or a folder of "
-            f".mat files. Is it there? Else say format in the extractor's settings (OpenFace's csv files "
+            f"{self._file}: cannot tell its format by its name; expected {', '.join(FORMATS)}, or a folder "
+            f"of .mat files. Is it there? Else say format in the extractor's settings (OpenFace's csv files "
             f"are for csv_folder of the extractor openface)"
         )
 
