@@ -36,6 +36,7 @@ from typing import Any
 import numpy as np
 
 from pipeline import errors, media
+from pipeline.align import Align, aligned
 from pipeline.errors import (
     DataError,
     LacunaError,
@@ -124,6 +125,7 @@ def main(params: Params, dataset: str, modality: str) -> None:
         store=Path("data/features") / dataset / f"{modality}.h5",
         workers=params.compute.workers,
         max_failed_share=params.compute.max_failed_share,
+        align=chosen.extraction(modality).align,  # type: ignore[arg-type]
     )
     log.info("%s %s by %s: %s", dataset, modality, name, summary)
 
@@ -141,6 +143,7 @@ def extract(
     cache: Path = CACHE,
     workers: int | str = "auto",
     max_failed_share: float = 0.05,
+    align: Align = "none",
     progress: bool = True,
 ) -> Summary:
     """Write the feature store of one modality of a dataset.
@@ -157,6 +160,7 @@ def extract(
         cache: where results are kept by content.
         workers: processes, or "auto" for one a core.
         max_failed_share: of the samples that may fail; missing ones do not count as failed.
+        align: rows averaged over words, or resampled to this many (pipeline/align.py).
         progress: show a bar with rate and time left.
 
     Raises:
@@ -173,9 +177,9 @@ def extract(
             dataset=dataset,
             modality=modality,
             extractor=extractor,
-            settings=settings.model_dump(mode="json"),
+            settings=settings.model_dump(mode="json") | ({} if align == "none" else {"align": align}),
             columns=instance.columns,
-            frame_period_s=instance.frame_period_s,
+            frame_period_s=instance.frame_period_s if align == "none" else None,
             manifest_sha256=manifest_checksum(manifest),
             versions=versions,
         )
@@ -201,7 +205,10 @@ def extract(
         unkept |= _compute(job, clips, keys, damaged, owner.batch, workers, "again" if progress else "")
         computed += len(damaged)
     seconds = time.perf_counter() - begin
-    results = _results(job, keys, unkept)
+    results = (
+        aligned(result, sample.words, align)
+        for sample, result in zip(samples, _results(job, keys, unkept), strict=True)
+    )
     return _assemble(
         store, info, [sample.id for sample in samples], results, max_failed_share, computed, seconds
     )

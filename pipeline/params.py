@@ -92,6 +92,7 @@ class Extraction(Section):
 
     extractor: str
     settings: dict[str, Any] = {}  # override the extractor's section for this dataset alone
+    align: Literal["none", "words"] | Annotated[int, Field(ge=1, le=10_000)] = "none"  # pipeline/align.py
 
 
 class Folds(Section):

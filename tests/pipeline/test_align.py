@@ -1,0 +1,110 @@
+"""Averages over words and resampling, on numbers worked by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.align import Align, aligned
+from pipeline.extract import extract
+from pipeline.extractors import base
+from pipeline.manifest import Sample, Word, write_manifest
+from pipeline.store import FeatureSequence, FeatureStore, Status
+
+
+def sequence(rows: int = 6, flags: list[int] | None = None) -> FeatureSequence:
+    """Frames at 0.05, 0.15, ... whose first column counts."""
+    seen = np.ones(rows, np.uint8) if flags is None else np.array(flags, np.uint8)
+    values = np.stack([np.arange(rows), np.full(rows, 10)], axis=1).astype(np.float32) * seen[:, None]
+    return FeatureSequence(values, (np.arange(rows) * 0.1 + 0.05).astype(np.float32), seen)
+
+
+def test_rows_are_averaged_over_words() -> None:
+    words = [Word("a", 0.0, 0.2), Word("b", 0.2, 0.5), Word("c", 0.5, 0.6)]
+    made = aligned(sequence(), words, "words")
+    made.check(2, "test")
+    assert made.values.tolist() == [[0.5, 10], [3, 10], [5, 10]]
+    assert made.times.tolist() == pytest.approx([0.1, 0.35, 0.55])
+    assert made.tokens == ("a", "b", "c")
+
+
+def test_unobserved_rows_do_not_count() -> None:
+    words = [Word("a", 0.0, 0.2), Word("b", 0.2, 0.4)]
+    made = aligned(sequence(4, [1, 0, 0, 0]), words, "words")
+    assert made.values.tolist() == [[0, 10], [0, 0]]
+    assert made.flags.tolist() == [1, 0]
+
+
+def test_a_word_between_two_frames_takes_the_nearest_and_one_after_the_end_takes_none() -> None:
+    made = aligned(sequence(3), [Word("a", 0.06, 0.09), Word("late", 2.0, 2.1)], "words")
+    assert made.values.tolist() == [[0, 10], [0, 0]]
+    assert made.flags.tolist() == [1, 0]
+
+
+def test_without_words_the_modality_is_missing() -> None:
+    made = aligned(sequence(), (), "words")
+    assert (made.status, len(made.times)) == (Status.MISSING, 0)
+    assert "no times of words" in made.reason
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        (1, [2.5]),
+        (2, [1, 4]),
+        (3, [0.5, 2.5, 4.5]),
+        (4, [0.5, 1.5, 3.5, 4.5]),  # the stretches 0-1.5, 1.5-3, 3-4.5, 4.5-6, by the frames that they touch
+        (6, [0, 1, 2, 3, 4, 5]),
+        (12, [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5]),
+    ],
+)
+def test_resampling(rows: int, expected: list[float]) -> None:
+    made = aligned(sequence(), (), rows)
+    made.check(2, "test")
+    assert made.values[:, 0].tolist() == expected
+
+
+def test_what_is_not_there_stays_as_it_is() -> None:
+    absent = FeatureSequence.absent(2, Status.FAILED, "broken")
+    for align in ("none", "words", 5):
+        assert aligned(absent, [Word("a", 0, 1)], align) is absent
+    whole = sequence()
+    assert aligned(whole, (), "none") is whole
+
+
+@pytest.mark.parametrize(("align", "lengths"), [("none", [8, 8]), ("words", [2, 0]), (5, [5, 5])])
+def test_the_stage_aligns_without_extracting_anew(tmp_path: Path, align: Align, lengths: list[int]) -> None:
+    np.savez(
+        tmp_path / "f.npz",
+        ids=np.array(["a", "b"]),
+        offsets=np.array([0, 8, 16]),
+        values=np.random.default_rng(0).normal(size=(16, 3)),
+        times=np.tile(np.arange(8) * 0.1, 2),
+    )
+    words = (Word("x", 0.0, 0.3), Word("y", 0.3, 0.8))
+    write_manifest(tmp_path / "m.csv", [Sample("a", text="x y", words=words), Sample("b", text="z")])
+    owner = base.find("audio", "import")
+    computed = []
+    for chosen in ("none", align):
+        summary = extract(
+            dataset="d",
+            modality="audio",
+            manifest=tmp_path / "m.csv",
+            root=tmp_path,
+            extractor="import",
+            settings=owner.Settings(file=tmp_path / "f.npz"),
+            assets=tmp_path / "none",
+            store=tmp_path / "audio.h5",
+            cache=tmp_path / "cache",
+            workers=1,
+            align=chosen,
+            progress=False,
+        )
+        computed.append(summary.computed)
+    assert computed == [2, 0]
+    with FeatureStore(tmp_path / "audio.h5") as store:
+        assert store.lengths.tolist() == lengths
+        assert store.info.settings.get("align", "none") == align
+        assert store.info.frame_period_s == (pytest.approx(0.1) if align == "none" else None)
