@@ -56,6 +56,12 @@ examples:
   lacuna params check
   lacuna params check other/params.yaml
 """
+EXPORT_EPILOG = """\
+examples:
+  lacuna export demo demo.pkl                      an MMSA pickle of fold 1's train, valid and test
+  lacuna export demo demo.pkl --fold 3
+  lacuna export demo folder --form utterances      text.h5, audio.h5, video.h5: an array an utterance (MMIN)
+"""
 DATASET_EPILOG = """\
 Reads the owner's tree without extracting: what was found, what the papers count, which files are not there,
 which lines could not be read. data/README.md says how each tree must look.
@@ -180,6 +186,15 @@ def make_parser() -> argparse.ArgumentParser:
     tree.add_argument("--all", action="store_true", help="print the lists whole")
     tree.add_argument("--json", action="store_true", help="print JSON")
     tree.set_defaults(run=run_dataset)
+
+    export = _parser(
+        commands.add_parser, "export", "Write a dataset's features for other toolkits.", EXPORT_EPILOG, common
+    )
+    export.add_argument("name", metavar="NAME", help="a dataset of params.yaml whose features are extracted")
+    export.add_argument("target", type=Path, metavar="TARGET", help="the pickle, or a folder for HDF5 files")
+    export.add_argument("--form", choices=("mmsa", "utterances"), default="mmsa")
+    export.add_argument("--fold", type=int, default=1, metavar="N", help="whose parts the pickle holds")
+    export.set_defaults(run=run_export)
     return parser
 
 
@@ -264,7 +279,7 @@ def _counted(params: Any) -> str:
     return f"right: {', '.join(names)}"
 
 
-# --- params, dataset, features, masks -----------------------------------------------------------------------
+# --- params, dataset, export, features, masks ---------------------------------------------------------------
 
 
 def run_params(options: argparse.Namespace) -> int:
@@ -272,6 +287,16 @@ def run_params(options: argparse.Namespace) -> int:
     from pipeline.params import load_params
 
     say(f"{options.file}: {_counted(load_params(options.file))}")
+    return 0
+
+
+def run_export(options: argparse.Namespace) -> int:
+    """Write a dataset's features for other toolkits."""
+    from pipeline.export import export_dataset
+    from pipeline.params import load_params
+
+    for path in export_dataset(load_params(), options.name, options.target, options.form, options.fold):
+        say(f"{path}: {path.stat().st_size} bytes")
     return 0
 
 

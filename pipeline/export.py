@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import DataError, StoreError
-from pipeline.manifest import Sample
+from pipeline.folds import make_folds
+from pipeline.manifest import MODALITIES, Sample, read_manifest
+from pipeline.params import Params
 from pipeline.store import FeatureStore, write_utterances
 
+DATA = Path("data")
 FIELDS = {"text": "text", "audio": "audio", "video": "vision"}
 LENGTHS = {"text": "text_lengths", "audio": "audio_lengths", "video": "vision_lengths"}
 BERT_FIRST, BERT_LAST = 101, 102  # [CLS] and [SEP] of BERT's vocabularies
@@ -171,3 +175,41 @@ def _bert(token_ids: NDArray[np.int64], lengths: Sequence[int]) -> NDArray[np.fl
         bert[row, 0, 1 : length + 1] = np.maximum(token_ids[row, :length], 0)
         bert[row, 1, : length + 2] = 1
     return bert
+
+
+def export_dataset(params: Params, name: str, target: Path, form: str, fold: int = 1) -> list[Path]:
+    """Export what the stages have made of a dataset; return the files.
+
+    Args:
+        params: the whole of params.yaml.
+        name: a dataset.
+        target: the pickle, or the folder of the HDF5 files.
+        form: "mmsa" or "utterances".
+        fold: whose train, valid and test an MMSA pickle holds, from 1.
+
+    Raises:
+        DataError: there is no such fold, or the samples cannot be split.
+        StoreError: a store is absent or damaged.
+    """
+    dataset = params.dataset(name)
+    samples = read_manifest(DATA / "manifests" / f"{name}.csv")
+    ids = [sample.id for sample in samples]
+    with ExitStack() as stack:
+        stores = {
+            modality: stack.enter_context(FeatureStore(DATA / "features" / name / f"{modality}.h5", ids))
+            for modality in MODALITIES
+        }
+        if form == "utterances":
+            files = [target / f"{modality}.h5" for modality in MODALITIES]
+            for modality, file in zip(MODALITIES, files, strict=True):
+                export_utterances(stores[modality], file)
+            return files
+        chosen = np.array(
+            [i for i, s in enumerate(samples) if not dataset.labels or s.label in dataset.labels]
+        )
+        folds = make_folds([samples[i] for i in chosen], dataset.folds)
+        if not 1 <= fold <= len(folds):
+            raise DataError(f"found the fold {fold}; {name} has the folds 1 to {len(folds)}")
+        parts = {part: chosen[getattr(folds[fold - 1], part)] for part in ("train", "valid", "test")}
+        export_mmsa(samples, stores, parts, target, dataset.labels)
+        return [target]

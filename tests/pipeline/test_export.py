@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 import pytest
 
+from pipeline.cli import main
 from pipeline.errors import DataError
 from pipeline.export import export_mmsa, export_utterances, mmsa_id
 from pipeline.extract import extract
@@ -182,3 +183,42 @@ def test_mmsas_own_loader_reads_it(stores: dict[str, FeatureStore], tmp_path: Pa
     assert first["id"] == "v1$_$1"
     assert first["labels"]["M"].tolist() == [2.0]
     assert tuple(first["audio"].shape) == (3, 3)
+
+
+def test_the_command(
+    stores: dict[str, FeatureStore],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for modality, store in stores.items():
+        store.close()
+        place = tmp_path / f"data/features/d/{modality}.h5"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        store.path.rename(place)
+    (tmp_path / "data/manifests").mkdir()
+    (tmp_path / "manifest.csv").rename(tmp_path / "data/manifests/d.csv")
+    (tmp_path / "params.yaml").write_text(
+        "datasets:\n  d:\n    loader: folder\n    root: .\n    options: {}\n"
+        "    text: {extractor: bert}\n    audio: {extractor: opensmile}\n    video: {extractor: fer}\n"
+        "extractors:\n  text: {bert: {}}\n  audio: {opensmile: {}}\n  video: {fer: {}}\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    for arguments in (["x.pkl"], ["folder", "--form", "utterances"]):
+        _run(["export", "d", *arguments])
+    assert plain_pickle.load(tmp_path / "x.pkl")["valid"]["id"] == ["v2$_$1"]
+    assert sorted(path.name for path in (tmp_path / "folder").iterdir()) == [
+        "audio.h5",
+        "text.h5",
+        "video.h5",
+    ]
+    assert "x.pkl: " in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["export", "d", "y.pkl", "--fold", "2"])
+    assert "has the folds 1 to 1" in capsys.readouterr().err
+
+
+def _run(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert not ended.value.code
