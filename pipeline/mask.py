@@ -6,7 +6,8 @@ The five protocols (``masks`` in params.yaml); modalities always in the order te
 ``one-missing``  takes exactly one modality, by ``weights``, from a share ``rate`` of the samples (EMMR, TATE)
 ``random``       drops modalities independently, keeps one at least; ``rate`` = 1 - kept / (N * 3) (GCNet)
 ``block``        takes k = floor(T * r) neighbouring frames of every sample and modality, r uniform in
-                 ``range``, from a start uniform in {0, ..., T - k}; ``axis: feature`` takes columns (M3S 3.2)
+                 ``range`` (or its own of ``ranges``), from a start uniform in {0, ..., T - k};
+                 ``axis: feature`` takes columns (M3S 3.2)
 ``frames``       takes every frame on its own with probability ``rate`` (UMDF, intra; TFR-Net)
 
 ``draw: fixed`` masks are drawn once and kept in the file. ``draw: sampled`` ones are drawn anew at every
@@ -155,13 +156,13 @@ def draw(
         kept = {m: _frames(streams(i), lengths[:, i], rate) for i, m in enumerate(MODALITIES)}
         return Draw(have, frames=kept)
     if mask.protocol == "block":
-        low, high = mask.range or (0.0, 0.0)
+        ends = {m: mask.ranges.get(m, mask.range or (0.0, 0.0)) for m in MODALITIES}
         if mask.axis == "time":
-            kept = {m: _block(streams(i), lengths[:, i], low, high) for i, m in enumerate(MODALITIES)}
+            kept = {m: _block(streams(i), lengths[:, i], *ends[m]) for i, m in enumerate(MODALITIES)}
             return Draw(have, frames=kept)
         count = len(ids)
         kept = {
-            m: _block(streams(i), np.full(count, dims[i]), low, high).reshape(count, dims[i])
+            m: _block(streams(i), np.full(count, dims[i]), *ends[m]).reshape(count, dims[i])
             for i, m in enumerate(MODALITIES)
         }
         return Draw(have, columns=kept)

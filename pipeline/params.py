@@ -144,6 +144,7 @@ class Mask(Section):
     protocol: Literal["conditions", "one-missing", "random", "block", "frames"]
     rate: Share | None = None
     range: tuple[Share, Share] | None = None
+    ranges: dict[Modality, tuple[Share, Share]] = {}  # block: a modality's own range
     weights: tuple[float, float, float] | None = None  # one-missing: how likely text, audio, video go
     axis: Literal["time", "feature"] = "time"  # block
     draw: Literal["fixed", "sampled"] = "fixed"
@@ -158,8 +159,11 @@ class Mask(Section):
                 raise ValueError(f"{name} {state} the protocol {self.protocol}")
         if self.weights is not None and (self.protocol != "one-missing" or min(self.weights) < 0 or not sum(self.weights)):
             raise ValueError("weights are three numbers >= 0, not all 0, and belong to the protocol one-missing")
-        if self.range is not None and self.range[0] > self.range[1]:
-            raise ValueError(f"found the range {list(self.range)}, expected the lower end first")
+        if self.ranges and self.protocol != "block":
+            raise ValueError(f"ranges means nothing to the protocol {self.protocol}")
+        for found in (*([self.range] if self.range else []), *self.ranges.values()):
+            if found[0] > found[1]:
+                raise ValueError(f"found the range {list(found)}, expected the lower end first")
         if self.protocol == "random" and self.rate is not None and self.rate > 2 / 3 + 1e-9:
             raise ValueError(f"found rate {self.rate}; random keeps one modality at least, so at most 2/3 can go")
         if self.protocol == "conditions" and self.draw == "sampled":

@@ -317,6 +317,8 @@ def read_samples(
         )
     rows = np.array(kept)
     columns = {} if draw is None else {name: array[rows] for name, array in draw.columns.items()}
+    if "text" in columns:  # token ids have no columns: without them nothing leaks
+        modalities["text"] = replace(modalities["text"], token_ids=None)
     return SampleSet(
         samples=tuple(manifest[row] for row in kept),
         classes=settings.labels,
@@ -361,6 +363,8 @@ def _read_modality(
         tokens = store.read_token_ids()
         if tokens is not None and (factor > 1 or (tokens < 0).any()):
             tokens = None
+        if tokens is not None and frames is not None:
+            tokens = np.where(frames, tokens, UNKNOWN_TOKEN)
         values = np.where(observed[:, None], values, np.float32(0))
         values, observed, starts, lengths = pool_frames(values, observed, store.offsets[:-1], lengths, factor)
         info, checksum = store.info, store.values_sha256

@@ -285,3 +285,14 @@ def test_validation_is_judged_under_blocks_that_stay() -> None:
     assert torch.equal(first.features["audio"], second.features["audio"])
     assert not torch.equal(first.features["audio"], batch.features["audio"])
     assert standard.Regime(standard.StandardSettings()).validation(batch, 1) is batch
+
+
+def test_a_test_mask_can_have_a_range_a_modality() -> None:
+    lengths = np.full((50, 3), 10)
+    ids = [f"s{index}" for index in range(50)]
+    mask = Mask.model_validate({"protocol": "block", "range": [0, 0], "ranges": {"video": [0.5, 0.5]}})
+    frames = draw(mask, "any", 0, 0, ids, lengths).frames
+    gone = {m: (~frames[m]).reshape(50, 10).sum(axis=1).tolist() for m in MODALITIES}
+    assert gone == {"text": [0] * 50, "audio": [0] * 50, "video": [5] * 50}
+    with pytest.raises(ValidationError, match="means nothing to the protocol frames"):
+        Mask.model_validate({"protocol": "frames", "rate": 0.5, "ranges": {"video": [0, 1]}})

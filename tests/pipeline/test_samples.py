@@ -207,6 +207,22 @@ def test_masks_over_modalities_and_columns(data: Path, samples: SampleSet) -> No
         assert batch.features["text"][row][:, ~gone][:, :2].any()
 
 
+def test_masks_reach_the_token_ids(data: Path) -> None:
+    masks = read_masks(data / "masks" / "small.h5")
+    draw = masks.draw("block")
+    masked = read_samples("small", small_world.dataset(), data=data, draw=draw)
+    batch = masked.prepare(masked.fit_normalisers(np.arange(20)), CPU).collate(torch.tensor([0, 12]))
+    assert batch.token_ids is not None
+    with FeatureStore(data / "features" / "small" / "text.h5") as store:
+        for row, index in enumerate((0, 12)):
+            number = masks.ids.index(masked.samples[index].id)
+            kept = draw.frames["text"][store.offsets[number] : store.offsets[number + 1]]
+            expected = [1000 + place if keep else 100 for place, keep in enumerate(kept.tolist())]
+            assert batch.token_ids[row, : len(kept)].tolist() == expected
+    fewer = read_samples("small", small_world.dataset(), data=data, draw=masks.draw("columns"))
+    assert fewer.modalities["text"].token_ids is None
+
+
 def test_a_mask_of_other_frames_is_refused(data: Path) -> None:
     draw = Draw(np.ones((SIZE, 3), bool), {"video": np.ones(5, bool)})
     with pytest.raises(DataError, match="but the mask has 5"):
