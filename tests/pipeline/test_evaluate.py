@@ -1,0 +1,258 @@
+"""Evaluation and prediction: numbers by hand, files, and that both say the same."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import small_world
+
+from pipeline.errors import StoreError
+from pipeline.evaluate import Result, evaluate_experiment, main, summarise, write_results
+from pipeline.mask import CONDITIONS, MISSING_CONDITIONS, read_masks
+from pipeline.params import Compute, Dataset, Experiment, Params
+from pipeline.predict import load_run, predict
+from pipeline.samples import read_samples
+from pipeline.store import FeatureSequence, FeatureStore, Status
+from pipeline.train import train_experiment
+
+CPU = Compute(workers=1, device="cpu")
+MISSING = [("video", 0), ("audio", 5), ("text", 10)]
+
+
+def sharp(predicted: list[int]) -> np.ndarray:
+    """Return probabilities (n, 2) that say these classes."""
+    return np.eye(2)[predicted] * 0.8 + 0.1
+
+
+def by_hand(first: list[int], second: list[int], conditions: tuple[str, ...]) -> list[Result]:
+    labels = np.array([0, 0, 1, 1])
+    ids = ("p", "q", "r", "s")
+    return [
+        Result(1, 1, ids, labels, {name: sharp(first) for name in conditions}),
+        Result(2, 1, ids[:2], np.array([1, 1]), {name: sharp(second) for name in conditions}),
+    ]
+
+
+def test_mean_deviation_and_pooled_by_hand() -> None:
+    rows, table = summarise(by_hand([0, 0, 1, 0], [1, 0], ("block",)))
+    # fold 1: WA 3/4, UA (1 + 1/2) / 2; fold 2, of one class: 1/2, 1/2; together WA 4/6, UA (1 + 2/4) / 2
+    wa, ua = table["conditions"]["block"]["wa"], table["conditions"]["block"]["ua"]  # type: ignore[index]
+    assert wa == {"mean": 0.625, "std": round(0.125 * 2**0.5, 6), "pooled": round(4 / 6, 6)}
+    assert ua == {"mean": 0.625, "std": round(0.125 * 2**0.5, 6), "pooled": 0.75}
+    assert table["average"] == table["conditions"]["block"]  # type: ignore[index]
+    assert [(row["fold"], row["condition"], row["samples"], row["wa"]) for row in rows] == [
+        (1, "block", 4, 0.75),
+        (1, "average", 4, 0.75),
+        (2, "block", 2, 0.5),
+        (2, "average", 2, 0.5),
+    ]
+
+
+def test_the_average_leaves_out_the_full_condition() -> None:
+    results = by_hand([0, 0, 1, 1], [1, 1], tuple(CONDITIONS))
+    for result in results:
+        chances: Any = result.probabilities
+        chances["avt"] = 1 - chances["avt"]  # all wrong where nothing is missing
+        chances["a"] = 1 - chances["a"]
+    rows, table = summarise(results)
+    assert table["average"]["wa"]["mean"] == round(5 / 6, 6)  # type: ignore[index]
+    assert table["conditions"]["avt"]["wa"]["mean"] == 0  # type: ignore[index]
+    assert [row["condition"] for row in rows[:8]] == [*CONDITIONS, "average"]
+
+
+def test_files_by_hand(tmp_path: Path) -> None:
+    write_results(tmp_path, "x", ("no", "yes"), by_hand([0, 0, 1, 0], [1, 0], ("block",)))
+    assert (tmp_path / "predictions.csv").read_text().splitlines() == [
+        "experiment,fold,run,condition,id,label,predicted,p_no,p_yes",
+        "x,1,1,block,p,no,no,0.900000,0.100000",
+        "x,1,1,block,q,no,no,0.900000,0.100000",
+        "x,1,1,block,r,yes,yes,0.100000,0.900000",
+        "x,1,1,block,s,yes,no,0.900000,0.100000",
+        "x,2,1,block,p,yes,yes,0.100000,0.900000",
+        "x,2,1,block,q,yes,no,0.900000,0.100000",
+    ]
+    assert (tmp_path / "confusion.csv").read_text().splitlines() == [
+        "experiment,condition,label,predicted,count",
+        "x,block,no,no,2",
+        "x,block,no,yes,0",
+        "x,block,yes,no,2",
+        "x,block,yes,yes,2",
+    ]
+    first = (tmp_path / "folds.csv").read_text().splitlines()[:2]
+    assert first[0] == "experiment,fold,run,condition,samples,wa,ua,macro_f1,weighted_f1"
+    assert first[1].startswith("x,1,1,block,4,0.750000,0.750000,")
+    assert set(json.loads((tmp_path / "metrics.json").read_text())) == {"average", "conditions"}
+
+
+@pytest.fixture(scope="module")
+def dataset() -> Dataset:
+    return small_world.dataset()
+
+
+@pytest.fixture(scope="module")
+def experiment() -> Experiment:
+    return Experiment(
+        dataset="small",
+        model="baseline",
+        train_on="augmented",
+        epochs=12,
+        batch_size=32,
+        frame_rate_hz={"audio": 10},
+    )
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory, dataset: Dataset, experiment: Experiment) -> Path:
+    folder = tmp_path_factory.mktemp("world") / "data"
+    small_world.write(folder, 80, missing=MISSING)
+    samples = read_samples("small", dataset, experiment.frame_rate_hz, folder)
+    train_experiment("aug", experiment, samples, dataset.folds, 0, CPU, folder)
+    return folder
+
+
+def evaluate(experiment: Experiment, dataset: Dataset, data: Path) -> list[Result]:
+    return evaluate_experiment("aug", experiment, dataset, read_masks(data / "masks" / "small.h5"), CPU, data)
+
+
+def test_every_sample_is_tested_once_under_every_condition(
+    data: Path, dataset: Dataset, experiment: Experiment
+) -> None:
+    results = evaluate(experiment, dataset, data)
+    assert [(result.fold, result.run) for result in results] == [(fold, 1) for fold in range(1, 6)]
+    assert sorted(name for result in results for name in result.ids) == [
+        f"s{index:03d}" for index in range(80)
+    ]
+    for result in results:
+        assert list(result.probabilities) == list(CONDITIONS)
+        for chances in result.probabilities.values():
+            np.testing.assert_allclose(chances.sum(axis=1), 1)
+    _, table = summarise(results)
+    assert table["conditions"]["avt"]["wa"]["pooled"] > 0.6  # type: ignore[index]  # chance is 0.25
+    assert table["average"]["wa"]["pooled"] > 0.5  # type: ignore[index]
+    assert all(table["conditions"][name]["wa"]["pooled"] > 0.35 for name in MISSING_CONDITIONS)  # type: ignore[index]
+
+
+def test_two_evaluations_give_equal_bytes(
+    data: Path, dataset: Dataset, experiment: Experiment, tmp_path: Path
+) -> None:
+    for name in ("a", "b"):
+        write_results(tmp_path / name, "aug", dataset.labels, evaluate(experiment, dataset, data))
+    for path in (tmp_path / "a").iterdir():
+        assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
+    assert len(list((tmp_path / "a").iterdir())) == 4
+
+
+@pytest.mark.parametrize("mask", ["one-missing", "random", "block", "columns", "frames", "sampled"])
+def test_masks_that_draw_are_one_condition(
+    data: Path, dataset: Dataset, experiment: Experiment, mask: str
+) -> None:
+    masked = evaluate(experiment.model_copy(update={"evaluate_on": mask}), dataset, data)
+    whole = evaluate(experiment, dataset, data)
+    assert all(list(result.probabilities) == [mask] for result in masked)
+    changed = [
+        not np.allclose(a.probabilities[mask], b.probabilities["avt"])
+        for a, b in zip(masked, whole, strict=True)
+    ]
+    assert all(changed)
+
+
+def sequences(data: Path, index: int) -> dict[str, FeatureSequence | None]:
+    found: dict[str, FeatureSequence | None] = {}
+    for modality in small_world.DIMS:
+        with FeatureStore(data / "features" / "small" / f"{modality}.h5") as store:
+            found[modality] = store.read(index)
+    return found
+
+
+@pytest.mark.parametrize("condition", ["t", "av", "avt"])
+def test_predict_says_what_evaluate_says(
+    data: Path, dataset: Dataset, experiment: Experiment, condition: str
+) -> None:
+    result = evaluate(experiment, dataset, data)[0]
+    predictor = load_run(data / "runs" / "aug" / "1-1")
+    for row, name in enumerate(result.ids[:4]):  # s000 has no video, s005 no audio, s010 no text
+        features = sequences(data, int(name[1:]))
+        for modality in small_world.DIMS:
+            if modality[0] not in condition:
+                features[modality] = None
+        found = predictor.predict(features)
+        assert list(found) == list(small_world.CLASSES)
+        np.testing.assert_allclose(list(found.values()), result.probabilities[condition][row], atol=1e-5)
+
+
+def test_predict_takes_any_modalities_and_none(data: Path) -> None:
+    predictor = load_run(data / "runs" / "aug" / "2-1")
+    features = sequences(data, 20)
+    nothing = predictor.predict({})
+    assert sum(nothing.values()) == pytest.approx(1)
+    failed = FeatureSequence.absent(small_world.DIMS["audio"], Status.FAILED, "no reason")
+    assert predictor.predict({"audio": failed, "text": None}) == nothing
+    assert predictor.predict({"text": features["text"]}) != nothing
+
+
+def test_several_runs_are_averaged(data: Path) -> None:
+    predictors = [load_run(data / "runs" / "aug" / name) for name in ("1-1", "2-1")]
+    features = sequences(data, 20)
+    each = [predictor.predict(features) for predictor in predictors]
+    together = predict(predictors, features)
+    for name, value in together.items():
+        assert value == pytest.approx((each[0][name] + each[1][name]) / 2)
+    with pytest.raises(StoreError, match="no run to predict with"):
+        predict([], features)
+
+
+def test_features_of_another_extractor_are_refused(data: Path) -> None:
+    predictor = load_run(data / "runs" / "aug" / "1-1")
+    wide = FeatureSequence(np.zeros((3, 99), np.float32), np.zeros(3, np.float32), np.ones(3, np.uint8))
+    with pytest.raises(StoreError, match=r"the audio features given to aug \(made\).*\(3, 99\), expected"):
+        predictor.predict({"audio": wide})
+
+
+def copied(data: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(data, tmp_path / "data"))
+
+
+def test_runs_of_other_features_are_refused(
+    data: Path, dataset: Dataset, experiment: Experiment, tmp_path: Path
+) -> None:
+    mine = copied(data, tmp_path)
+    small_world.write(mine, 80, missing=MISSING, noise=0.6)
+    with pytest.raises(StoreError, match="trained with other features"):
+        evaluate(experiment, dataset, mine)
+
+
+def test_runs_of_other_folds_or_classes_are_refused(data: Path, experiment: Experiment) -> None:
+    with pytest.raises(StoreError, match="trained with other fold"):
+        evaluate(experiment, small_world.dataset(folds={"scheme": "speaker-partner"}), data)
+    with pytest.raises(StoreError, match="trained with other classes"):
+        evaluate(experiment, small_world.dataset(labels=("sad", "happy", "neutral", "angry")), data)
+
+
+@pytest.mark.parametrize("text", ["{", "[1", '{"format": 99}'])
+def test_a_damaged_run_is_refused(data: Path, tmp_path: Path, text: str) -> None:
+    mine = copied(data, tmp_path)
+    (mine / "runs" / "aug" / "1-1" / "run.json").write_text(text)
+    with pytest.raises(StoreError, match=r"run\.json: (cannot be read|found format 99, expected 1)"):
+        load_run(mine / "runs" / "aug" / "1-1")
+    with pytest.raises(StoreError, match="Make it with: dvc repro train"):
+        load_run(mine / "runs" / "aug" / "9-9")
+
+
+def test_the_stage(
+    data: Path, dataset: Dataset, experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(data.parent)
+    main(Params(datasets={"small": dataset}, experiments={"aug": experiment}, compute=CPU), "aug")
+    folder = data / "results" / "aug"
+    with (folder / "predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 80 * 7
+    right = [row["label"] == row["predicted"] for row in rows if row["condition"] == "avt"]
+    pooled = json.loads((folder / "metrics.json").read_text())["conditions"]["avt"]["wa"]["pooled"]
+    assert pooled == pytest.approx(sum(right) / 80, abs=1e-6)
