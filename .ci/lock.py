@@ -19,7 +19,10 @@ def main() -> None:
         subprocess.run([*pip, "--report", str(report), f"{ROOT}[dev]"], check=True)
         items = [item["metadata"] for item in json.loads(report.read_text())["install"]]
     pins = sorted(
-        (item["name"].lower().replace("_", "-"), item["version"].split("+")[0])  # no local builds such as +cpu
+        (
+            item["name"].lower().replace("_", "-"),
+            item["version"].split("+")[0],
+        )  # no local builds such as +cpu
         for item in items
         if item["name"] != "lacuna"
     )

@@ -140,7 +140,9 @@ def resolve_media(root: Path, relative: str) -> Path:
     """
     pure = PurePosixPath(relative)
     if pure.is_absolute() or ".." in pure.parts:
-        raise DataError(f'the media path "{relative}" leaves the dataset\'s root {root}; give a path inside it')
+        raise DataError(
+            f'the media path "{relative}" leaves the dataset\'s root {root}; give a path inside it'
+        )
     return root / pure
 
 

@@ -81,7 +81,9 @@ class Asset(Section):
     def _one_source(self) -> Asset:
         given = [name for name in ("package", "library", "path") if getattr(self, name) is not None]
         if len(given) != 1:
-            raise ValueError(f"found {given or 'none of them'}, expected exactly one of package, library, path")
+            raise ValueError(
+                f"found {given or 'none of them'}, expected exactly one of package, library, path"
+            )
         if self.package and not self.files:
             raise ValueError("a package needs files: which of its files to keep")
         return self
@@ -151,21 +153,29 @@ class Mask(Section):
 
     @model_validator(mode="after")
     def _fits_protocol(self) -> Mask:
-        needs = {"one-missing": "rate", "random": "rate", "frames": "rate", "block": "range"}.get(self.protocol)
+        needs = {"one-missing": "rate", "random": "rate", "frames": "rate", "block": "range"}.get(
+            self.protocol
+        )
         for name in ("rate", "range"):
             given = getattr(self, name) is not None
             if given != (name == needs):
                 state = "is needed by" if name == needs else "means nothing to"
                 raise ValueError(f"{name} {state} the protocol {self.protocol}")
-        if self.weights is not None and (self.protocol != "one-missing" or min(self.weights) < 0 or not sum(self.weights)):
-            raise ValueError("weights are three numbers >= 0, not all 0, and belong to the protocol one-missing")
+        if self.weights is not None and (
+            self.protocol != "one-missing" or min(self.weights) < 0 or not sum(self.weights)
+        ):
+            raise ValueError(
+                "weights are three numbers >= 0, not all 0, and belong to the protocol one-missing"
+            )
         if self.ranges and self.protocol != "block":
             raise ValueError(f"ranges means nothing to the protocol {self.protocol}")
         for found in (*([self.range] if self.range else []), *self.ranges.values()):
             if found[0] > found[1]:
                 raise ValueError(f"found the range {list(found)}, expected the lower end first")
         if self.protocol == "random" and self.rate is not None and self.rate > 2 / 3 + 1e-9:
-            raise ValueError(f"found rate {self.rate}; random keeps one modality at least, so at most 2/3 can go")
+            raise ValueError(
+                f"found rate {self.rate}; random keeps one modality at least, so at most 2/3 can go"
+            )
         if self.protocol == "conditions" and self.draw == "sampled":
             raise ValueError("conditions enumerates; there is nothing to draw")
         return self
@@ -262,13 +272,17 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
-        raise ParamsError(f"{path}: cannot be read ({error.strerror}). Run Lacuna in the project's folder") from error
+        raise ParamsError(
+            f"{path}: cannot be read ({error.strerror}). Run Lacuna in the project's folder"
+        ) from error
     try:
         raw = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 - a subclass of SafeLoader
     except yaml.YAMLError as error:
         raise ParamsError(f"{path}: not valid YAML: {error}") from error
     if not isinstance(raw, dict):
-        raise ParamsError(f"{path}: found {type(raw).__name__}, expected sections such as datasets and experiments")
+        raise ParamsError(
+            f"{path}: found {type(raw).__name__}, expected sections such as datasets and experiments"
+        )
     try:
         params = Params.model_validate(raw)
     except ValidationError as error:
@@ -285,7 +299,9 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
             if key in seen:
-                raise yaml.YAMLError(f'the key "{key}" stands twice, again in line {key_node.start_mark.line + 1}')
+                raise yaml.YAMLError(
+                    f'the key "{key}" stands twice, again in line {key_node.start_mark.line + 1}'
+                )
             seen.add(key)
         return super().construct_mapping(node, deep)
 
@@ -295,7 +311,8 @@ def module_names(package: str) -> tuple[str, ...]:
     """Return the names that params.yaml may use for loaders, models and regimes: their files."""
     folder = Path(str(importlib.import_module(package).__file__)).parent
     reserved = {"__init__", "base", "layers", "parts", "blocks"}
-    return tuple(sorted(path.stem for path in folder.glob("*.py") if path.stem not in reserved))
+    stems = (path.stem for path in folder.glob("*.py"))
+    return tuple(sorted(stem for stem in stems if stem not in reserved and not stem.startswith("_")))
 
 
 def _check_names(path: Path, params: Params) -> None:
@@ -304,7 +321,9 @@ def _check_names(path: Path, params: Params) -> None:
     def check(key: str, name: str, allowed: Any) -> bool:
         if name in allowed:
             return True
-        problems.append(f'{key}: found "{name}", expected one of: {", ".join(allowed)}.{nearest(name, allowed)}')
+        problems.append(
+            f'{key}: found "{name}", expected one of: {", ".join(allowed)}.{nearest(name, allowed)}'
+        )
         return False
 
     for name, dataset in params.datasets.items():
@@ -316,7 +335,9 @@ def _check_names(path: Path, params: Params) -> None:
             key = f"datasets.{name}.{modality}"
             if check(f"{key}.extractor", chosen.extractor, extractors.names(modality)):
                 check(f"extractors.{modality}", chosen.extractor, getattr(params.extractors, modality))
-                problems += _check_settings(f"{key}.settings", extractors.find(modality, chosen.extractor), chosen.settings)
+                problems += _check_settings(
+                    f"{key}.settings", extractors.find(modality, chosen.extractor), chosen.settings
+                )
     for modality in MODALITIES:
         for name, settings in getattr(params.extractors, modality).items():
             key = f"extractors.{modality}.{name}"
@@ -359,7 +380,9 @@ def _problems(error: ValidationError, model: type[BaseModel], prefix: str) -> li
         found = item.get("input")
         if item["type"] == "extra_forbidden":
             allowed = _keys_at(model, item["loc"][:-1])
-            problems.append(f'{key}: unknown key; expected one of: {", ".join(allowed)}.{nearest(str(item["loc"][-1]), allowed)}')
+            problems.append(
+                f"{key}: unknown key; expected one of: {', '.join(allowed)}.{nearest(str(item['loc'][-1]), allowed)}"
+            )
         elif item["type"] == "missing":
             problems.append(f"{key}: missing; it has no default")
         else:

@@ -92,9 +92,13 @@ class FeatureSequence:
             raise StoreError(f"{where}: {len(self.tokens)} tokens for {length} rows of values")
         if not np.isfinite(self.values).all():
             row, column = np.argwhere(~np.isfinite(self.values))[0]
-            raise StoreError(f"{where}: values[{row}, {column}] is {self.values[row, column]}, expected a number")
+            raise StoreError(
+                f"{where}: values[{row}, {column}] is {self.values[row, column]}, expected a number"
+            )
         if length and (np.diff(self.times) < 0).any():
-            raise StoreError(f"{where}: times run backwards at row {int(np.argmax(np.diff(self.times) < 0)) + 1}")
+            raise StoreError(
+                f"{where}: times run backwards at row {int(np.argmax(np.diff(self.times) < 0)) + 1}"
+            )
         if self.status is Status.OK and length == 0:
             raise StoreError(f"{where}: status ok, but no rows")
 
@@ -301,7 +305,9 @@ class FeatureStore:
 
     def __init__(self, path: Path, ids: Sequence[str] | None = None) -> None:
         self.path = path
-        self._file = open_checked(path, "lacuna features", FEATURE_SCHEMA, "dvc repro -f -s extract-<modality>")
+        self._file = open_checked(
+            path, "lacuna features", FEATURE_SCHEMA, "dvc repro -f -s extract-<modality>"
+        )
         try:
             self._read_index(ids)
         except StoreError:
@@ -341,7 +347,9 @@ class FeatureStore:
             ("flags", self._file["flags"].shape[0], rows),
         ):
             if found != expected:
-                raise StoreError(f"{self.path}, {name}: found {found}, expected {expected}. Run: dvc repro -f")
+                raise StoreError(
+                    f"{self.path}, {name}: found {found}, expected {expected}. Run: dvc repro -f"
+                )
         if (np.diff(self.offsets) < 0).any() or self.offsets[0] != 0:
             raise StoreError(f"{self.path}, offsets: they must rise from 0. Run: dvc repro -f")
         if ids is not None and tuple(ids) != self.ids:
@@ -393,7 +401,9 @@ class FeatureStore:
                 token_ids=self._file["token_ids"][rows] if is_text else None,
             )
         except (OSError, ValueError) as error:
-            raise StoreError(f'{self.path}, sample "{self.ids[index]}": {error}. Run: dvc repro -f') from error
+            raise StoreError(
+                f'{self.path}, sample "{self.ids[index]}": {error}. Run: dvc repro -f'
+            ) from error
         sequence.check(len(self.info.columns), f'{self.path}, sample "{self.ids[index]}"')
         return sequence
 
@@ -570,7 +580,9 @@ class ForeignArrays:
             if isinstance(link, h5py.ExternalLink) or not isinstance(node, h5py.Dataset) or node.external:
                 raise StoreError(f'{self.path}, "{name}": expected an array that lies in this file')
             if node.size is None or node.size > self._limit:
-                raise StoreError(f'{self.path}, "{name}": found {node.size} values, at most {self._limit} are read')
+                raise StoreError(
+                    f'{self.path}, "{name}": found {node.size} values, at most {self._limit} are read'
+                )
             array: NDArray[Any] = node[...]
             if array.dtype.kind in "SO":
                 flat = [v.decode() if isinstance(v, bytes) else str(v) for v in array.ravel()]

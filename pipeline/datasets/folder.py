@@ -14,11 +14,11 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from pipeline.datasets._official_splits import PARTS
+from pipeline.datasets._score_classes import finite
 from pipeline.datasets.base import BaseLoader, Expected, LoaderSettings
 from pipeline.errors import DataError, nearest
 from pipeline.manifest import COLUMNS, PICTURES, Sample, Word, resolve_media
-from pipeline.official_splits import PARTS
-from pipeline.score_classes import finite
 
 NUMBERS = frozenset(field.name for field in fields(Sample) if "float" in str(field.type))
 MEDIA = frozenset((".mp4", ".avi", ".mkv", ".mov", ".flv", ".webm", ".wav", ".mp3", ".flac", ".m4a"))

@@ -17,11 +17,11 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
+from pipeline.datasets._official_splits import PARTS
+from pipeline.datasets._score_classes import SIGNS, finite
 from pipeline.datasets.base import BaseLoader, Expected, LoaderSettings
 from pipeline.errors import DataError
 from pipeline.manifest import Sample
-from pipeline.official_splits import PARTS
-from pipeline.score_classes import SIGNS, finite
 
 TABLES = ("label.csv", "meta.csv")
 SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".flv", ".wav")

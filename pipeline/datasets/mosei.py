@@ -25,13 +25,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from pipeline.datasets._official_splits import PARTS, read_split
+from pipeline.datasets._score_classes import finite, mosi_class
+from pipeline.datasets._timed_words import spoken
 from pipeline.datasets.base import BaseLoader, Expected, LoaderSettings
 from pipeline.errors import DataError, StoreError
 from pipeline.importers.csd import Sequences
 from pipeline.manifest import Sample, resolve_media
-from pipeline.official_splits import PARTS, read_split
-from pipeline.score_classes import finite, mosi_class
-from pipeline.timed_words import spoken
 
 TRANSCRIPTS = "Transcript/Segmented/Combined"
 WORDS_FILE = "Transcript/CMU_MOSEI_TimestampedWords.csd"

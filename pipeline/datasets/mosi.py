@@ -19,13 +19,13 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Literal
 
+from pipeline.datasets._official_splits import read_split
+from pipeline.datasets._score_classes import finite, mosi_class
+from pipeline.datasets._timed_words import spoken
 from pipeline.datasets.base import BaseLoader, Expected, LoaderSettings
 from pipeline.errors import DataError
 from pipeline.importers.csd import Sequences
 from pipeline.manifest import Sample, resolve_media
-from pipeline.official_splits import read_split
-from pipeline.score_classes import finite, mosi_class
-from pipeline.timed_words import spoken
 
 LABEL_FILES = ("Labels/OpinionLevelSentiment.csv", "Meta_data/boundaries_sentimentint_avg.csv")
 WORDS_FILE = "Transcript/CMU_MOSI_TimestampedWords.csd"

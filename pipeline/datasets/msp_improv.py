@@ -25,10 +25,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from pipeline.datasets._wav_header import wav_seconds
 from pipeline.datasets.base import BaseLoader, Expected, LoaderSettings
 from pipeline.errors import DataError, MediaError
 from pipeline.manifest import Sample
-from pipeline.wav_header import wav_seconds
 
 LABELS = {"H": "happy", "A": "angry", "S": "sad", "N": "neutral"}
 OTHERS = {"O": "other", "X": "no agreement"}

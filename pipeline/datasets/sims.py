@@ -19,10 +19,10 @@ from collections.abc import Iterator
 from typing import Literal
 
 from pipeline.datasets import mmsa_layout
+from pipeline.datasets._score_classes import finite, sims_class
 from pipeline.datasets.base import BaseLoader, Expected, LoaderSettings
 from pipeline.errors import DataError
 from pipeline.manifest import Sample
-from pipeline.score_classes import finite, sims_class
 
 LABELS = "metadata/sentiment/label_{}.csv"
 INDEXES = {

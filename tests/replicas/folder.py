@@ -31,6 +31,8 @@ def build(root: Path) -> Path:
             "seven,clips/my clip.mp4,,,,x,ann,holdout,happy,0.1",  # line 9
             "eight,clips/my clip.mp4",  # line 10
             "nine,clips/my clip.mp4,,0.3,0.1,x,ann,train,happy,0.1",  # line 11
+            "ten,clips/my clip.mp4,,0.1,0.4,It is a sad day,cat,train,sad,-0.4",
+            "eleven,clips/привет.avi,,,,What is this,dan,valid,happy,0.2",
         ],
         bom=True,
         crlf=True,

@@ -1,4 +1,4 @@
-"""IEMOCAP_full_release: four dialogues in three sessions.
+"""IEMOCAP_full_release: five dialogues in three sessions.
 
 Quirks: rater lines, a malformed and an unknown-code evaluation line, a turn twice, transcripts that do not
 parse, a transcript without a label (normal there) and a label without a transcript, a byte order mark and
@@ -125,6 +125,20 @@ def build(root: Path) -> Path:
         two / f"dialog/transcriptions/{name}.txt",
         [f"{name}_M{n:03d} [{n / 2:.4f}-{n / 2 + 0.4:.4f}]: Line {n}." for n in range(len(codes))],
     )
+
+    # the same session: the woman's turns
+    name = "Ses02M_impro01"
+    write_lines(
+        two / f"dialog/EmoEvaluation/{name}.txt",
+        [HEADER, "", *turn(0.1, 0.5, f"{name}_F000", "ang"), *turn(0.6, 1.0, f"{name}_F001", "neu")],
+    )
+    write_lines(
+        two / f"dialog/transcriptions/{name}.txt",
+        [f"{name}_F000 [0.1000-0.5000]: Go away!", f"{name}_F001 [0.6000-1.0000]: All right."],
+    )
+    write_clip(two / f"dialog/avi/DivX/{name}.avi", 1.0)
+    for utterance in ("F000", "F001"):
+        write_wav(two / f"sentences/wav/{name}/{name}_{utterance}.wav", 0.4)
 
     # Session 3: the one alignment that the owners lack
     name = "Ses03M_impro03"

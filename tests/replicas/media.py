@@ -13,14 +13,14 @@ import numpy as np
 
 RATE_HZ = 16_000
 FRAMES_A_SECOND = 10
-VIDEO_CODECS = {"mp4": "libx264", "avi": "mpeg4"}
-AUDIO_CODECS = {"mp4": "aac", "avi": "pcm_s16le"}
+VIDEO_CODECS = {"mp4": "libx264", "avi": "mpeg4", "flv": "flv"}
+AUDIO_CODECS = {"mp4": "aac", "avi": "pcm_s16le", "flv": "aac", "mp3": "libmp3lame"}
 
 
 def write_clip(
     path: Path, seconds: float = 0.6, *, audio: bool = True, video: bool = True, width: int = 64
 ) -> Path:
-    """Write an mp4 or avi: the left half of the picture dark, the right half bright, and a tone of 440 Hz."""
+    """Write an mp4, avi, flv or (sound alone) mp3: left half dark, right half bright, a tone of 440 Hz."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(_clip(path.suffix[1:], seconds, audio, video, width))
     return path

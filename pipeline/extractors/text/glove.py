@@ -61,10 +61,8 @@ class Extractor(BaseExtractor[GloveSettings]):
     def columns(self) -> tuple[str, ...]:
         """vector_0 .. vector_<D-1>."""
         path = self.settings.path or self.assets / VECTORS
-        if path.suffix == ".npy" and path.is_file():  # without reading the words
-            width = self._load(path).shape[-1]
-        else:
-            width = self._table[1].shape[1]
+        quick = path.suffix == ".npy" and path.is_file()  # without reading the words
+        width = self._load(path).shape[-1] if quick else self._table[1].shape[1]
         return tuple(f"vector_{index}" for index in range(width))
 
     @property

@@ -61,6 +61,28 @@ def test_rows(root: Path) -> None:
             "label": "happy",
             "score": 0.1,
         },
+        {
+            "id": "ten",
+            "video_path": "clips/my clip.mp4",
+            "audio_path": "clips/my clip.mp4",
+            "start_s": 0.1,
+            "end_s": 0.4,
+            "text": "It is a sad day",
+            "speaker": "cat",
+            "split": "train",
+            "label": "sad",
+            "score": -0.4,
+        },
+        {
+            "id": "eleven",
+            "video_path": "clips/привет.avi",
+            "audio_path": "clips/привет.avi",
+            "text": "What is this",
+            "speaker": "dan",
+            "split": "valid",
+            "label": "happy",
+            "score": 0.2,
+        },
     ]
 
 

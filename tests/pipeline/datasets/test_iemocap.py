@@ -1,4 +1,4 @@
-"""IEMOCAP's layout, on a replica of four dialogues."""
+"""IEMOCAP's layout, on a replica of five dialogues."""
 
 from __future__ import annotations
 
@@ -36,6 +36,8 @@ def test_turns_of_four_classes_in_spoken_order(root: Path) -> None:
         ("Ses02F_script01_1_M003", "sad", 3, "right"),
         ("Ses02F_script01_1_M004", "happy", 4, "right"),
         ("Ses02F_script01_1_M005", "happy", 5, "right"),
+        ("Ses02M_impro01_F000", "angry", 0, "right"),
+        ("Ses02M_impro01_F001", "neutral", 1, "right"),
         ("Ses03M_impro03_M001", "sad", 0, "left"),
         ("Ses03M_impro03_F000", "neutral", 1, "right"),
     ]
@@ -145,7 +147,7 @@ def test_the_report_names_missing_files_and_other_counts(root: Path, tmp_path: P
         "Session2/dialog/avi/DivX/Ses02F_script01_1.avi"
     }
     samples = next(d for d in report["differences"] if d["count"] == "samples")
-    assert (samples["found"], samples["expected"]) == (12, 5531)
+    assert (samples["found"], samples["expected"]) == (14, 5531)
     assert read_manifest(tmp_path / "out/iemocap.csv") == read("iemocap", root)[0]
 
 

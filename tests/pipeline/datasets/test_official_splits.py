@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from replicas.text import write_lines
 
+from pipeline.datasets._official_splits import read_split
 from pipeline.errors import DataError
-from pipeline.official_splits import read_split
 
 
 def test_a_table_and_the_sdks_lists(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.score_classes import finite, mosi_class, sims_class
+from pipeline.datasets._score_classes import finite, mosi_class, sims_class
 
 
 @pytest.mark.parametrize(

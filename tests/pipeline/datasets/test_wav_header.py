@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from replicas.media import write_wav
 
+from pipeline.datasets._wav_header import wav_seconds
 from pipeline.errors import MediaError
-from pipeline.wav_header import wav_seconds
 
 
 def test_plain_odd_chunk_and_cut(tmp_path: Path) -> None:

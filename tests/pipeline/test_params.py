@@ -1,0 +1,128 @@
+"""params.yaml: each kind of mistake stops with the key's path, what was found, what is allowed, the nearest name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pipeline.errors import ParamsError
+from pipeline.params import load_params
+
+ROOT = Path(__file__).parents[2]
+Write = Callable[[dict[str, Any]], Path]
+
+
+@pytest.fixture
+def raw() -> dict[str, Any]:
+    """The project's own params.yaml."""
+    loaded: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text())
+    return loaded
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    def to_file(content: dict[str, Any]) -> Path:
+        path = tmp_path / "params.yaml"
+        path.write_text(yaml.safe_dump(content))
+        return path
+
+    return to_file
+
+
+def test_the_projects_own_file_is_right() -> None:
+    params = load_params(ROOT / "params.yaml")
+    assert params.dataset("demo").audio.extractor == "opensmile"
+    assert set(params.experiments) >= {"full-modality", "augmented", "mmin"}
+
+
+def put(content: dict[str, Any], key: str, value: Any) -> None:
+    *parents, last = key.split(".")
+    for parent in parents:
+        content = content[parent]
+    content[last] = value
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("corpus.size", "many", ["corpus.size", "'many'", "integer"]),
+        ("corpus.size", 3, ["corpus.size", "3", "greater than or equal to 20"]),
+        ("corpus.contradict.audio", 1.5, ["corpus.contradict.audio", "1.5", "less than or equal to 1"]),
+        ("corpus.sise", 3, ["corpus.sise", "unknown key", 'Did you mean "size"?']),
+        ("experimentss", {}, ["experimentss", "unknown key", 'Did you mean "experiments"?']),
+        ("datasets.demo.loader", "dmo", ["datasets.demo.loader", '"dmo"', 'Did you mean "demo"?']),
+        ("datasets.demo.audio.extractor", "libroza", ["datasets.demo.audio.extractor", '"librosa"']),
+        ("datasets.demo.audio.settings", {"hop": 3}, ["datasets.demo.audio.settings.hop", "unknown key"]),
+        ("datasets.demo.options", {"clases": 4}, ["datasets.demo.options.clases"]),
+        ("datasets.demo.folds.scheme", "sesion", ["datasets.demo.folds.scheme", "'sesion'", '"session"']),
+        ("extractors.video.facelandmarker.frame_rate_hz", -1, ["facelandmarker.frame_rate_hz", "-1"]),
+        ("masks.block.range", [0.6, 0.4], ["masks.block", "[0.6, 0.4]", "lower end first"]),
+        ("masks.random.rate", 0.9, ["masks.random", "0.9", "2/3"]),
+        ("masks.random.protocol", "randm", ["masks.random.protocol", "'randm'", '"random"']),
+        ("experiments.mmin.model", "mmmin", ["experiments.mmin.model", '"mmmin"', 'Did you mean "mmin"?']),
+        ("experiments.mmin.dataset", "demoo", ["experiments.mmin.dataset", '"demoo"', '"demo"']),
+        ("experiments.mmin.evaluate_on", "condition", ["experiments.mmin.evaluate_on", '"conditions"']),
+        ("experiments.mmin.settings", {"cicle": False}, ["experiments.mmin.settings.cicle", '"cycle"']),
+        ("experiments.mmin.regime", "standart", ["experiments.mmin.regime", '"standard"']),
+        ("report.baseline", "full", ["report.baseline", '"full"', '"full-modality"']),
+        ("assets.bert.package", "no-version", ["assets.bert.package", "'no-version'"]),
+        ("assets.bert.path", "/x", ["assets.bert", "exactly one of package, library, path"]),
+        ("seed", -1, ["seed", "-1", "greater than or equal to 0"]),
+    ],
+)
+def test_a_mistake_is_named(
+    raw: dict[str, Any], write: Write, key: str, value: Any, words: list[str]
+) -> None:
+    put(raw, key, value)
+    with pytest.raises(ParamsError) as caught:
+        load_params(write(raw))
+    message = str(caught.value)
+    assert str(caught.value).count("mistake(s)") == 1
+    for word in words:
+        assert word in message, message
+
+
+def test_all_mistakes_are_listed_at_once(raw: dict[str, Any], write: Write) -> None:
+    put(raw, "corpus.size", 3)
+    put(raw, "seed", "x")
+    with pytest.raises(ParamsError, match=r"2 mistake\(s\)"):
+        load_params(write(raw))
+
+
+def test_a_missing_section_is_named(raw: dict[str, Any], write: Write) -> None:
+    del raw["datasets"]["demo"]["audio"]
+    with pytest.raises(ParamsError, match=r"datasets\.demo\.audio: missing"):
+        load_params(write(raw))
+
+
+def test_a_selected_extractor_needs_its_section(raw: dict[str, Any], write: Write) -> None:
+    del raw["extractors"]["audio"]["opensmile"]
+    with pytest.raises(ParamsError, match=r'extractors\.audio: found "opensmile"'):
+        load_params(write(raw))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a: [1", "not valid YAML"),
+        ("- a\n- b", "found list"),
+        ("", "found NoneType"),
+        ("seed: 1\nseed: 2\n", 'the key "seed" stands twice, again in line 2'),
+        ("seed: !!python/object/apply:os.system [echo]", "not valid YAML"),
+    ],
+)
+def test_what_is_no_params_file(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    with pytest.raises(ParamsError) as caught:
+        load_params(path)
+    assert words in str(caught.value)
+
+
+def test_no_file(tmp_path: Path) -> None:
+    with pytest.raises(ParamsError, match="cannot be read"):
+        load_params(tmp_path / "params.yaml")
