@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -24,7 +24,7 @@ from pipeline.store import FeatureSequence
 # Every pass of the encoder has the same shape for a given padded length, filled up with rows of padding, so
 # that a clip's values do not depend, to the last bit, on which clips are computed together with it.
 ROWS_A_PASS = 8
-PADDED_TO = 8  # word pieces
+PADDED_TO = 2  # word pieces
 
 log = logging.getLogger("lacuna")
 
@@ -48,7 +48,7 @@ class Extractor(BaseExtractor[BertSettings]):
     modality = "text"
     Settings = BertSettings
     libraries: ClassVar[tuple[str, ...]] = ("torch", "transformers", "tokenizers")
-    batch: ClassVar[int] = 32
+    batch: ClassVar[int] = 256
 
     @cached_property
     def folder(self) -> Path:
@@ -106,13 +106,11 @@ class Extractor(BaseExtractor[BertSettings]):
     def extract_batch(self, clips: Sequence[Clip]) -> list[FeatureSequence | Exception]:
         """Return the rows of each clip; clips of like length go through the encoder together."""
         results: list[FeatureSequence | Exception] = [StreamMissing("empty transcript")] * len(clips)
-        passes: dict[int, list[tuple[int, Any]]] = {}
-        for index, clip in enumerate(clips):
-            if clip.text.strip():
-                encoding = self._encode(clip)
-                if not all(encoding["special_tokens_mask"]):
-                    padded = -(-len(encoding["input_ids"]) // PADDED_TO) * PADDED_TO
-                    passes.setdefault(padded, []).append((index, encoding))
+        passes: dict[int, list[tuple[int, dict[str, Any]]]] = {}
+        for index, encoding in self._encode(clips):
+            if not all(encoding["special_tokens_mask"]):
+                padded = -(-len(encoding["input_ids"]) // PADDED_TO) * PADDED_TO
+                passes.setdefault(padded, []).append((index, encoding))
         for padded, waiting in sorted(passes.items()):
             for start in range(0, len(waiting), ROWS_A_PASS):
                 together = waiting[start : start + ROWS_A_PASS]
@@ -121,23 +119,27 @@ class Extractor(BaseExtractor[BertSettings]):
                     results[index] = self._sequence(clips[index], encoding, hidden[row])
         return results
 
-    def _encode(self, clip: Clip) -> Any:
+    def _encode(self, clips: Sequence[Clip]) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Yield the index and the tokenizer's lists of every clip that has a transcript."""
         tokenizer, limit = self._tokenizer
-        encoding = tokenizer(
-            clip.text,
+        spoken = [index for index, clip in enumerate(clips) if clip.text.strip()]
+        if not spoken:
+            return
+        encodings = tokenizer(
+            [clips[index].text for index in spoken],
             return_offsets_mapping=True,
             return_special_tokens_mask=True,
             truncation=True,
             max_length=limit,
         )
-        if (
-            len(encoding["input_ids"]) == limit
-            and len(tokenizer(clip.text, verbose=False)["input_ids"]) > limit
-        ):
-            log.warning('%s: the transcript is cut to %d word pieces ("max_length")', clip.id, limit)
-        return encoding
+        for row, index in enumerate(spoken):
+            clip, encoding = clips[index], {name: lists[row] for name, lists in encodings.items()}
+            full = len(encoding["input_ids"]) == limit
+            if full and len(tokenizer(clip.text, verbose=False)["input_ids"]) > limit:
+                log.warning('%s: the transcript is cut to %d word pieces ("max_length")', clip.id, limit)
+            yield index, encoding
 
-    def _forward(self, encodings: list[Any], padded: int) -> Any:
+    def _forward(self, encodings: list[dict[str, Any]], padded: int) -> Any:
         import torch
 
         tokenizer, _ = self._tokenizer
@@ -154,7 +156,7 @@ class Extractor(BaseExtractor[BertSettings]):
         with torch.inference_mode():
             return self._model(**inputs).last_hidden_state.numpy()
 
-    def _sequence(self, clip: Clip, encoding: Any, hidden: Any) -> FeatureSequence:
+    def _sequence(self, clip: Clip, encoding: dict[str, Any], hidden: Any) -> FeatureSequence:
         kept = [index for index, special in enumerate(encoding["special_tokens_mask"]) if not special]
         ids = [encoding["input_ids"][index] for index in kept]
         spans = [encoding["offset_mapping"][index] for index in kept]

@@ -1,0 +1,354 @@
+"""Extraction's cost: the pipeline's time over the bare library's on the same clips; two processes over one.
+
+    python benchmarks/extract.py [--clips FOLDER] [--assets data/assets] [--count 24] [--repeats 3] [NAME ...]
+
+For each extractor, in milliseconds a second of clip:
+
+- bare: wall time of the bare library, by the shortest straight code: decode the whole file with PyAV, give it
+  to the library, keep the arrays in memory.
+- pipeline: wall time of what a worker does: decode what is used, extract, check, keep the result on the disk.
+- ratio: pipeline over bare, the median over the turns; and the same of processor time, which other work on
+  the machine disturbs less. Aim: 1.1 or less.
+- 1, 2: wall time of whole stages with one and with two worker processes, from when all of them are at work;
+  gain: the first over the second. Aim: 1.7 or more, on two idle cores.
+
+Bare and pipeline run in one process and on one thread, and take turns every few clips, so that a busy machine
+slows both alike. FOLDER holds video files, such as data/raw/demo; without it the six real CREMA-D clips of
+data/assets/cremad are repeated. Every copy gets bytes of its own, so that nothing is taken from kept results.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ |= dict.fromkeys(
+    ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1"
+)
+
+import argparse
+import shutil
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+from pipeline import extract as stage
+from pipeline.extractors import base
+from pipeline.extractors.base import BaseExtractor, Clip
+from pipeline.manifest import Sample, write_manifest
+
+ALL = ("bert", "glove", "opensmile", "librosa", "facelandmarker", "fer")
+MODALITY = {
+    "bert": "text",
+    "glove": "text",
+    "opensmile": "audio",
+    "librosa": "audio",
+    "facelandmarker": "video",
+    "fer": "video",
+}
+WORDS = """
+the film is not very good but its actors are a joy and nothing about this sad little story can save it from
+itself unless you like jackets brothers who lose their farm one after another and music that never stops
+""".split()  # noqa: SIM905
+TRANSCRIPTS = 1024  # for text: single ones are too quick to be measured
+Bare = Callable[[Sequence[Clip]], list[Any]]
+
+
+def main() -> None:
+    """Print a line for each extractor."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"which extractors: {', '.join(ALL)}")
+    parser.add_argument("--clips", type=Path, help="a folder of video files")
+    parser.add_argument("--assets", type=Path, default=Path("data/assets"))
+    parser.add_argument("--count", type=int, default=24, help="how many clips")
+    parser.add_argument("--repeats", type=int, default=3, help="how many turns")
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")
+    with tempfile.TemporaryDirectory() as folder:
+        source = options.clips or options.assets / "cremad"
+        clips, seconds = gather(source, Path(folder) / "clips", options.count)
+        print(f"{len(clips)} clips, {seconds:.0f} s; milliseconds a second of clip")
+        print(f"{'':15} {'bare':>7} {'pipeline':>9} {'ratio of':>13} {'processes':>16}")
+        print(f"{'':32} {'wall':>6} {'cpu':>6} {'1':>8} {'2':>7} {'gain':>5}")
+        for name in options.names or ALL:
+            given = transcripts() if MODALITY[name] == "text" else (clips, seconds)
+            measure(name, *given, options.assets, options.repeats, Path(folder))
+
+
+def gather(source: Path, target: Path, count: int) -> tuple[list[Clip], float]:
+    """Copy video files until there are ``count``, each with bytes of its own; return clips and seconds."""
+    target.mkdir()
+    files = sorted(path for path in source.rglob("*") if path.suffix in (".mp4", ".flv", ".avi", ".mkv"))
+    if not files:
+        raise SystemExit(f"{source}: holds no video files")
+    clips, seconds = [], 0.0
+    for index in range(count):
+        spread = index * len(files) // count if count <= len(files) else index % len(files)
+        original = files[spread]
+        path = target / f"{index:04d}{original.suffix}"
+        shutil.copy(original, path)
+        with path.open("ab") as file:
+            file.write(index.to_bytes(8, "big"))  # players and decoders pass over it
+        with av.open(str(path)) as container:
+            seconds += container.duration / 1e6
+        clips.append(Clip(path.stem, path, path))
+    return clips, seconds
+
+
+def transcripts() -> tuple[list[Clip], float]:
+    """Return transcripts of 4 to 24 words, and their seconds at three words a second."""
+    generator = np.random.default_rng(0)
+    texts = [" ".join(generator.choice(WORDS, generator.integers(4, 25))) for _ in range(TRANSCRIPTS)]
+    clips = [Clip(f"{index:04d}", text=text) for index, text in enumerate(texts)]
+    return clips, sum(len(text.split()) for text in texts) / 3
+
+
+def measure(name: str, clips: list[Clip], seconds: float, assets: Path, repeats: int, folder: Path) -> None:
+    """Measure and print one extractor."""
+    owner = base.find(MODALITY[name], name)
+    settings = owner.Settings(**{"opensmile": {"level": "lld+delta"}}.get(name, {}))
+    extractor = owner(settings, assets / name)
+    bare = BARE[name](assets / name, extractor)
+    job = stage._Job(
+        owner.modality, name, settings.model_dump_json(), assets / name, folder / name, len(extractor.columns)
+    )
+    if owner.batch > 1:
+        clips = sorted(clips, key=lambda clip: len(clip.text))  # as the stage does
+    portion = max(4, owner.batch)
+    bare(clips[:2])  # both sides have loaded their models and compiled their code
+    work(extractor, job, clips[:2], "warm")
+    turns = []
+    for turn in range(repeats):
+        spent = np.zeros(4)  # wall time of bare and pipeline, processor time of bare and pipeline
+        for start in range(0, len(clips), portion):
+            part = clips[start : start + portion]
+            stamps = [(time.perf_counter(), time.process_time())]
+            bare(part)
+            stamps.append((time.perf_counter(), time.process_time()))
+            work(extractor, job, part, str(turn))
+            stamps.append((time.perf_counter(), time.process_time()))
+            spent += np.diff(np.array(stamps), axis=0).T.ravel()
+        turns.append(spent)
+    bare_s, pipeline_s, bare_cpu_s, pipeline_cpu_s = np.array(turns).T
+    extractor.close()
+    one, two = throughput(name, settings, clips, assets, folder, repeats)
+    scale = 1e3 / seconds
+    print(
+        f"{name:15} {bare_s.min() * scale:7.2f} {pipeline_s.min() * scale:9.2f} "
+        f"{np.median(pipeline_s / bare_s):6.2f} {np.median(pipeline_cpu_s / bare_cpu_s):6.2f} "
+        f"{one * scale:8.2f} {two * scale:7.2f} {one / two:5.2f}",
+        flush=True,
+    )
+
+
+def work(extractor: BaseExtractor[Any], job: stage._Job, clips: list[Clip], run: str) -> None:
+    """Do what a worker does with these clips."""
+    batch = type(extractor).batch
+    for start in range(0, len(clips), batch):
+        together = clips[start : start + batch]
+        results = extractor.extract_batch(together)
+        for index, (clip, result) in enumerate(zip(together, results, strict=True)):
+            _, kept, _ = stage._finish(job, index, f"{run}-{clip.id}", result)
+            if not kept:
+                raise SystemExit(f"{job.extractor}, {clip.id}: {result}")
+
+
+def throughput(
+    name: str, settings: Any, clips: list[Clip], assets: Path, folder: Path, repeats: int
+) -> tuple[float, float]:
+    """Return the seconds that one and two worker processes need for all clips, from first to last result."""
+    root = clips[0].video.parent if clips[0].video else folder
+    manifest = folder / f"{name}.csv"
+    rows = []
+    for clip in clips:
+        file = clip.video.name if clip.video else ""
+        rows.append(Sample(id=clip.id, video_path=file, audio_path=file, text=clip.text))
+    write_manifest(manifest, rows)
+    taken: dict[int, list[float]] = {1: [], 2: []}
+    for workers in (1, 2) * repeats:
+        cache = folder / f"cache-{name}-{workers}"
+        stage.extract(
+            dataset="benchmark",
+            modality=MODALITY[name],
+            manifest=manifest,
+            root=root,
+            extractor=name,
+            settings=settings,
+            assets=assets / name,
+            store=folder / f"{name}.h5",
+            cache=cache,
+            workers=workers,
+            progress=False,
+        )
+        first = workers * base.find(MODALITY[name], name).batch
+        taken[workers].append(pace(cache, max(first, 4 * workers)))
+        shutil.rmtree(cache)
+    return min(taken[1]), min(taken[2])
+
+
+def pace(cache: Path, first: int) -> float:
+    """Return how long all clips take at the pace after the ``first`` ones, when every worker has its model.
+
+    Kept results tell by their time of change when each was ready.
+    """
+    times = np.array(sorted(path.stat().st_mtime_ns for path in cache.rglob("*.npz"))) / 1e9
+    skipped = min(first, len(times) // 2)
+    return float((times[-1] - times[skipped - 1]) / (len(times) - skipped) * len(times))
+
+
+# --- the bare libraries: the shortest straight code for the same numbers ---------------
+
+
+def sound(path: Path, rate: int) -> np.ndarray:
+    """Decode a file's sound with PyAV."""
+    with av.open(str(path)) as container:
+        resampler = av.AudioResampler(format="flt", layout="mono", rate=rate)
+        parts = [r.to_ndarray()[0] for f in container.decode(audio=0) for r in resampler.resample(f)]
+        parts += [r.to_ndarray()[0] for r in resampler.resample(None)]
+    return np.concatenate(parts)
+
+
+def pictures(path: Path, rate: float) -> list[np.ndarray]:
+    """Decode a file's pictures with PyAV and keep every n-th one."""
+    with av.open(str(path)) as container:
+        container.streams.video[0].codec_context.thread_count = 1
+        kept, due = [], 0.5 / rate
+        for frame in container.decode(video=0):
+            if frame.time >= due:
+                kept.append(frame.to_ndarray(format="rgb24", threads=1))
+                due += 1 / rate
+    return kept
+
+
+def bare_bert(assets: Path, extractor: Any) -> Bare:
+    """transformers, in batches of 32."""
+    import torch
+    from transformers import AutoModel, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(assets, local_files_only=True)
+    model = AutoModel.from_pretrained(assets, local_files_only=True).eval()
+
+    def run(clips: Sequence[Clip]) -> list[Any]:
+        rows = []
+        for start in range(0, len(clips), 32):
+            inputs = tokenizer([c.text for c in clips[start : start + 32]], padding=True, return_tensors="pt")
+            with torch.inference_mode():
+                rows.append(model(**inputs).last_hidden_state.numpy())
+        return rows
+
+    return run
+
+
+def bare_glove(assets: Path, extractor: Any) -> Bare:
+    """A dict and an array."""
+    rows, vectors = extractor._table
+
+    def run(clips: Sequence[Clip]) -> list[Any]:
+        return [vectors[[rows[w] for w in clip.text.lower().split() if w in rows]] for clip in clips]
+
+    return run
+
+
+def bare_opensmile(assets: Path, extractor: Any) -> Bare:
+    """The package's two passes for descriptors and deltas."""
+    import opensmile
+
+    level = opensmile.FeatureLevel
+    passes = [
+        opensmile.Smile(opensmile.FeatureSet.IS13, kind)
+        for kind in (level.LowLevelDescriptors, level.LowLevelDescriptors_Deltas)
+    ]
+
+    def run(clips: Sequence[Clip]) -> list[Any]:
+        result = []
+        for clip in clips:
+            samples = sound(clip.audio, 16_000)
+            values, deltas = (smile.process_signal(samples, 16_000).to_numpy() for smile in passes)
+            rows = min(len(values), len(deltas))
+            result.append(np.hstack([values[:rows], deltas[:rows]]))
+        return result
+
+    return run
+
+
+def bare_librosa(assets: Path, extractor: Any) -> Bare:
+    """Three calls."""
+    import librosa
+
+    def run(clips: Sequence[Clip]) -> list[Any]:
+        result = []
+        for clip in clips:
+            samples = sound(clip.audio, 22_050)
+            parts = (
+                librosa.feature.zero_crossing_rate(samples),
+                librosa.feature.mfcc(y=samples, sr=22_050),
+                librosa.feature.chroma_cqt(y=samples, sr=22_050),
+            )
+            result.append(np.concatenate(parts).T)
+        return result
+
+    return run
+
+
+def bare_facelandmarker(assets: Path, extractor: Any) -> Bare:
+    """MediaPipe on the same pictures."""
+    import mediapipe
+    from mediapipe.tasks.python import BaseOptions, vision
+
+    options = vision.FaceLandmarkerOptions(
+        base_options=BaseOptions(model_asset_path=str(assets / "face_landmarker.task")),
+        output_face_blendshapes=True,
+        output_facial_transformation_matrixes=True,
+    )
+    landmarker = vision.FaceLandmarker.create_from_options(options)
+
+    def run(clips: Sequence[Clip]) -> list[Any]:
+        return [
+            landmarker.detect(mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=picture))
+            for clip in clips
+            for picture in pictures(clip.video, extractor.settings.frame_rate_hz)
+        ]
+
+    return run
+
+
+def bare_fer(assets: Path, extractor: Any) -> Bare:
+    """OpenCV's cascade and the network on the same pictures."""
+    import cv2
+
+    cv2.setNumThreads(1)
+    cascade = cv2.CascadeClassifier(str(assets / "haarcascade_frontalface_default.xml"))
+
+    def run(clips: Sequence[Clip]) -> list[Any]:
+        result = []
+        for clip in clips:
+            faces = []
+            for picture in pictures(clip.video, extractor.settings.frame_rate_hz):
+                grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+                for x, y, w, h in cascade.detectMultiScale(grey, 1.1, 5, minSize=(50, 50))[:1]:
+                    face = grey[max(0, y - 10) : y + h + 10, max(0, x - 10) : x + w + 10]
+                    faces.append(cv2.resize(face, (64, 64)).astype(np.float32) / 127.5 - 1)
+            result.append(extractor.describe(np.stack(faces)) if faces else None)
+        return result
+
+    return run
+
+
+BARE: dict[str, Callable[[Path, Any], Bare]] = {
+    "bert": bare_bert,
+    "glove": bare_glove,
+    "opensmile": bare_opensmile,
+    "librosa": bare_librosa,
+    "facelandmarker": bare_facelandmarker,
+    "fer": bare_fer,
+}
+
+if __name__ == "__main__":
+    main()
