@@ -5,7 +5,7 @@ Writes data/results/EXPERIMENT/; equal runs give equal bytes (no clock, no timin
 predictions.csv: experiment, fold, run, condition, id, label, predicted, then p_<class> for every class; one
 row for each test sample, condition and (fold, run). Conditions are named by what is *there* and stand in the
 paper's order: a, v, t, av, at, vt, avt (a audio, v video, t text). A mask that draws instead of enumerating
-has one condition, named like the mask.
+has one condition, named like the mask; an experiment trained on one condition alone has that one.
 
 metrics.json, for ``dvc metrics show``: a nested dict of numbers::
 
@@ -19,6 +19,11 @@ the six missing conditions' values; with one condition it is that one's.
 folds.csv: experiment, fold, run, condition, samples, wa, ua, macro_f1, weighted_f1; condition "average"
 stands for the mean over the six missing conditions. This is what the t-test pairs.
 
+embeddings.npz: arrays by name, without pickle, of the first run's test samples (N over all folds), where the
+experiment sets keep_embeddings; else an archive of nothing. ids (N,) and folds (N,); for each modality m of a,
+v, t: true_m (N, E) float32, the frozen encoders' embedding of m alone (MMIN's h with a hat), and imagined_m
+(N, E), what the network imagines from the other two (h').
+
 confusion.csv: experiment, condition, label, predicted, count; all folds and runs together, every pair of
 classes.
 """
@@ -26,26 +31,30 @@ classes.
 from __future__ import annotations
 
 import csv
+import io
 import json
 import logging
+import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from models.base import Network
 from pipeline import metrics
-from pipeline.errors import StoreError
+from pipeline.errors import ParamsError, StoreError
 from pipeline.folds import Fold, make_folds
-from pipeline.loop import choose_device, deterministic
+from pipeline.loop import EVALUATION_BATCH, choose_device, deterministic
 from pipeline.loop import predict as predict_logits
 from pipeline.manifest import read_manifest
 from pipeline.mask import CONDITIONS, FULL_CONDITION, MISSING_CONDITIONS, Masks, read_masks
 from pipeline.params import Compute, Dataset, Experiment, Params
 from pipeline.predict import Predictor, load_run
-from pipeline.samples import SampleSet, read_samples
+from pipeline.samples import DeviceSamples, SampleSet, read_samples
 from pipeline.stage import run_stage
 from pipeline.train import resolve
 
@@ -86,10 +95,13 @@ def evaluate_experiment(
     """
     device = choose_device(compute.device)
     mask = masks.mask(experiment.evaluate_on)
-    rates = resolve(experiment).frame_rate_hz
+    resolved = resolve(experiment)
+    rates = resolved.frame_rate_hz
     enumerates = mask.protocol == "conditions"
     draw = None if enumerates else masks.draw(experiment.evaluate_on)
     patterns = CONDITIONS if enumerates else {experiment.evaluate_on: CONDITIONS[FULL_CONDITION]}
+    if enumerates and resolved.train_on in CONDITIONS:
+        patterns = {resolved.train_on: CONDITIONS[resolved.train_on]}
     samples = read_samples(experiment.dataset, dataset, rates, data, draw)
     folder = data / "runs" / name
     results = []
@@ -118,6 +130,62 @@ def evaluate_experiment(
                 )
             )
     return results
+
+
+def embed_experiment(
+    name: str, experiment: Experiment, dataset: Dataset, compute: Compute, data: Path
+) -> dict[str, NDArray[Any]]:
+    """Return what embeddings.npz holds: true and imagined embeddings of the first run's test samples.
+
+    Raises:
+        ParamsError: the model imagines nothing.
+        StoreError, DataError: as :func:`evaluate_experiment`.
+    """
+    device = choose_device(compute.device)
+    samples = read_samples(experiment.dataset, dataset, resolve(experiment).frame_rate_hz, data)
+    folder = data / "runs" / name
+    found: dict[str, list[NDArray[Any]]] = {}
+    for fold in make_folds(samples.samples, dataset.folds):
+        predictor = load_run(folder / f"{fold.number}-1")
+        _check(predictor, samples, fold, folder)
+        network, prepared = predictor.network.to(device), samples.prepare(predictor.normalisers, device)
+        found.setdefault("ids", []).append(np.array([samples.samples[i].id for i in fold.test]))
+        found.setdefault("folds", []).append(np.full(len(fold.test), fold.number))
+        for modality, given in (("a", "vt"), ("v", "at"), ("t", "av")):
+            for kind, values in _embed(network, prepared, fold.test, CONDITIONS[given]).items():
+                found.setdefault(f"{kind}_{modality}", []).append(values)
+    return {key: np.concatenate(parts) for key, parts in found.items()}
+
+
+def _embed(
+    network: Network, samples: DeviceSamples, indices: NDArray[np.int64], pattern: tuple[bool, bool, bool]
+) -> dict[str, NDArray[np.float32]]:
+    """Return (n, E) true and imagined embeddings of what the pattern lacks."""
+    network.eval()
+    kept: dict[str, list[torch.Tensor]] = {"true": [], "imagined": []}
+    with deterministic(samples.device, 0), torch.no_grad():
+        for begin in range(0, len(indices), EVALUATION_BATCH):
+            part = torch.from_numpy(indices[begin : begin + EVALUATION_BATCH])
+            shown = torch.tensor([pattern]).expand(len(part), -1)
+            hidden = network(samples.collate(part, shown, complement=True)).hidden
+            if not {"target", "imagined"} <= hidden.keys():
+                raise ParamsError(
+                    "keep_embeddings is set, but this model imagines no embeddings (mmin does). Leave it out"
+                )
+            kept["true"].append(hidden["target"].float().cpu())
+            kept["imagined"].append(hidden["imagined"].float().cpu())
+    return {kind: torch.cat(parts).numpy() for kind, parts in kept.items()}
+
+
+def write_embeddings(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write embeddings.npz; equal arrays give equal bytes (numpy's own writer notes the time)."""
+    beside = path.with_name(path.name + ".part")
+    with zipfile.ZipFile(beside, "w", zipfile.ZIP_STORED) as archive:
+        for name, values in arrays.items():
+            content = io.BytesIO()
+            np.lib.format.write_array(content, np.ascontiguousarray(values), allow_pickle=False)
+            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), content.getvalue())
+    beside.replace(path)
 
 
 def _check(predictor: Predictor, samples: SampleSet, fold: Fold, folder: Path) -> None:
@@ -242,9 +310,12 @@ def main(params: Params, name: str) -> None:
     dataset = params.dataset(experiment.dataset)
     data = Path("data")
     manifest = read_manifest(data / "manifests" / f"{experiment.dataset}.csv")
+    keeps = experiment.keep_embeddings
     masks = read_masks(data / "masks" / f"{experiment.dataset}.h5", [sample.id for sample in manifest])
     results = evaluate_experiment(name, experiment, dataset, masks, params.compute, data)
     write_results(data / "results" / name, name, dataset.labels, results)
+    kept = embed_experiment(name, experiment, dataset, params.compute, data) if keeps else {}
+    write_embeddings(data / "results" / name / "embeddings.npz", kept)
     _, table = summarise(results)
     _log.info("%s: average over missing conditions %s", name, table["average"])
 

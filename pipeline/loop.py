@@ -112,7 +112,7 @@ def fit(
 
     The best epoch is the one with the best ``select_by`` on the validation part; where two are equal, the one
     with the lower validation loss, and then the earlier. Validation is under the full condition when
-    ``train_on`` is full, else over all six missing conditions pooled.
+    ``train_on`` is full, under its own where it is one condition, else over all six missing conditions pooled.
 
     Args:
         network: built and on the device of ``samples``.
@@ -369,6 +369,8 @@ def autocast(
 
 def validation_patterns(train_on: str) -> NDArray[np.bool_]:
     """Return (K, 3) bool: the conditions under which a network trained on this is validated."""
+    if train_on in CONDITIONS:
+        return np.array([CONDITIONS[train_on]])
     names = (FULL_CONDITION,) if train_on == "full" else MISSING_CONDITIONS
     return np.array([CONDITIONS[name] for name in names])
 

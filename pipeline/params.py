@@ -188,8 +188,9 @@ class Experiment(Section):
     model: str
     regime: str = "standard"
     # full: complete samples; missing: each under all six missing conditions; augmented: both; sampled: each
-    # under one of the six, drawn anew every epoch.
-    train_on: Literal["full", "missing", "augmented", "sampled"] = "full"
+    # under one of the six, drawn anew every epoch; a, v, t, av, at, vt: with just these modalities, and
+    # evaluated with just these (MMIN Table 7).
+    train_on: Literal["full", "missing", "augmented", "sampled", "a", "v", "t", "av", "at", "vt"] = "full"
     evaluate_on: str = "conditions"
     settings: dict[str, Any] = {}  # the model's
     regime_settings: dict[str, Any] = {}
@@ -208,6 +209,17 @@ class Experiment(Section):
     select_by: str = "ua"
     precision: Literal["float32", "bfloat16"] = "float32"
     compile: bool = False
+    keep_embeddings: bool = False  # of the first run's test samples, true and imagined (MMIN Figure 3)
+
+
+class PublishedRow(Section):
+    """Which row of a published table an experiment reproduces; pipeline/presets/published.csv has them."""
+
+    paper: str = "mmin"
+    table: str
+    dataset: str  # the paper's: iemocap, msp_improv
+    model: str
+    conditions: tuple[str, ...] = ()  # only these; empty: all that both have
 
 
 class Report(Section):
@@ -215,6 +227,7 @@ class Report(Section):
 
     title: str = "Lacuna"
     baseline: str | None = None  # the experiment that the others are tested against
+    published: dict[Name, PublishedRow] = {}  # experiment -> what stands beside it
 
 
 class Params(Section):
@@ -356,6 +369,8 @@ def _check_names(path: Path, params: Params) -> None:
                 problems += _check_settings(f"{key}.{settings_key}", owner, getattr(experiment, settings_key))
     if params.report.baseline is not None and params.experiments:
         check("report.baseline", params.report.baseline, params.experiments)
+    for name in params.report.published:
+        check("report.published", name, params.experiments)
     if problems:
         raise ParamsError("\n".join([f"{path}: {len(problems)} mistake(s)", *(f"  {p}" for p in problems)]))
 

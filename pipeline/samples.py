@@ -30,7 +30,7 @@ from pipeline.store import FeatureInfo, FeatureStore, Status
 
 Floats = NDArray[np.float32]
 Indices = NDArray[np.int64]
-TrainOn = Literal["full", "missing", "augmented", "sampled"]
+TrainOn = Literal["full", "missing", "augmented", "sampled", "a", "v", "t", "av", "at", "vt"]
 
 
 @dataclass(frozen=True)
@@ -413,7 +413,8 @@ def training_pairs(
     Args:
         train_on: full: every sample once, whole; missing: under all six missing conditions (MMIN section
             4.1.1);
-            augmented: both; sampled: once, under one of the six, drawn anew every epoch.
+            augmented: both; sampled: once, under one of the six, drawn anew every epoch; a condition's name
+            (a, vt, ...): once, under this one.
         train: (n,) the samples of the training part.
         present: (N, 3) bool, what all samples have.
         ids: of all N samples.
@@ -430,7 +431,8 @@ def training_pairs(
         chance = uniforms(hash_words(seed, "train/condition", epoch, [ids[i] for i in train], 0), 0)
         indices, patterns = train, six[(chance * len(six)).astype(np.int64)]
     else:
-        table = {"full": full, "missing": six, "augmented": np.concatenate([full, six])}[train_on]
+        table = {"full": full, "missing": six, "augmented": np.concatenate([full, six])}.get(train_on)
+        table = np.array([CONDITIONS[train_on]]) if table is None else table
         indices, patterns = np.repeat(train, len(table)), np.tile(table, (len(train), 1))
     useful = (patterns & present[indices]).any(axis=1)
     return torch.from_numpy(indices[useful].astype(np.int64)), torch.from_numpy(patterns[useful])

@@ -21,8 +21,8 @@ history.csv has the columns epoch (from 1), learning_rate, train_loss (their sum
 of the model (baseline: classification; MMIN: classification, forward, backward; as weighted in the sum),
 valid_loss (mean cross-entropy of the prediction), valid_wa, valid_ua, valid_macro_f1, valid_weighted_f1, best
 (1 where the epoch was the best so far, so that the last 1 is the epoch that was kept). Validation is under
-the full condition when train_on is full, else pooled over the six missing ones. There are no timings in any
-file: two runs with one seed give equal bytes.
+the full condition when train_on is full, under the one that it names, else pooled over the six missing ones.
+There are no timings in any file: two runs with one seed give equal bytes.
 
 run.json::
 
@@ -83,6 +83,7 @@ FORMAT = 1
 COMPUTING = ("pipeline.loop", "pipeline.samples", "pipeline.mask", "pipeline.metrics")
 # glibc keeps what a batch needed for the next one instead of asking the system anew: a tenth of the time.
 ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "1073741824", "MALLOC_TRIM_THRESHOLD_": "1073741824"}
+NO_NUMBERS = {"dataset", "evaluate_on", "runs", "keep_embeddings"}  # what changes nothing of a run
 INHERITED = ("frame_rate_hz", "epochs", "batch_size", "patience", "select_by", "precision", "compile")
 
 _log = logging.getLogger("lacuna")
@@ -173,7 +174,7 @@ class Job:
             "labels": samples.labels.tolist(),
             "classes": samples.classes,
             "fold": [part.tolist() for part in (fold.train, fold.valid)],
-            "experiment": experiment.model_dump(mode="json", exclude={"dataset", "evaluate_on", "runs"}),
+            "experiment": experiment.model_dump(mode="json", exclude=NO_NUMBERS),
             "seed": self.seed,
             "torch": torch.__version__,
             "device": self.device.partition(":")[0],

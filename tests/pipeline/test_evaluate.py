@@ -11,9 +11,19 @@ from typing import Any
 import numpy as np
 import pytest
 import small_world
+import torch
 
-from pipeline.errors import StoreError
-from pipeline.evaluate import Result, evaluate_experiment, main, summarise, write_results
+from pipeline.errors import ParamsError, StoreError
+from pipeline.evaluate import (
+    Result,
+    embed_experiment,
+    evaluate_experiment,
+    main,
+    summarise,
+    write_embeddings,
+    write_results,
+)
+from pipeline.folds import make_folds
 from pipeline.mask import CONDITIONS, MISSING_CONDITIONS, read_masks
 from pipeline.params import Compute, Dataset, Experiment, Params
 from pipeline.predict import load_run, predict
@@ -160,6 +170,71 @@ def test_masks_that_draw_are_one_condition(
         for a, b in zip(masked, whole, strict=True)
     ]
     assert all(changed)
+
+
+def test_what_is_trained_on_one_condition_is_evaluated_under_it(
+    dataset: Dataset, experiment: Experiment, tmp_path: Path
+) -> None:
+    small_world.write(tmp_path, 40)
+    folds = dataset.model_copy(update={"folds": dataset.folds.model_copy(update={"count": 1})})
+    matched = experiment.model_copy(update={"train_on": "at", "epochs": 2})
+    samples = read_samples("small", folds, matched.frame_rate_hz, tmp_path)
+    train_experiment("aug", matched, samples, folds.folds, 0, CPU, tmp_path)
+    results = evaluate(matched, folds, tmp_path)
+    assert [list(result.probabilities) for result in results] == [["at"]]
+    _, table = summarise(results)
+    assert table["average"] == table["conditions"]["at"]  # type: ignore[index]
+
+
+@pytest.fixture(scope="module")
+def imagined(tmp_path_factory: pytest.TempPathFactory, dataset: Dataset) -> tuple[Path, Dataset, Experiment]:
+    """Two trained folds of MMIN."""
+    folder = tmp_path_factory.mktemp("mmin") / "data"
+    made = small_world.write(folder, 40)
+    two = dataset.model_copy(update={"folds": dataset.folds.model_copy(update={"count": 2})})
+    experiment = Experiment(dataset="small", model="mmin", epochs=1, batch_size=32, keep_embeddings=True)
+    samples = read_samples("small", two, {}, folder)
+    assert len(samples) == len(made)
+    train_experiment("aug", experiment, samples, two.folds, 0, CPU, folder)
+    return folder, two, experiment
+
+
+def test_embeddings_are_those_of_the_network(imagined: tuple[Path, Dataset, Experiment]) -> None:
+    folder, two, experiment = imagined
+    kept = embed_experiment("aug", experiment, two, CPU, folder)
+    samples = read_samples("small", two, {}, folder)
+    tested = [i for fold in make_folds(samples.samples, two.folds) for i in fold.test]
+    assert kept["ids"].tolist() == [samples.samples[i].id for i in tested]
+    assert set(kept["folds"].tolist()) == {1, 2}
+    assert list(kept) == ["ids", "folds", *(f"{k}_{m}" for m in "avt" for k in ("true", "imagined"))]
+    predictor = load_run(folder / "runs" / "aug" / "1-1")
+    prepared = samples.prepare(predictor.normalisers, torch.device("cpu"))
+    with torch.no_grad():
+        alone = prepared.collate(torch.tensor(tested[:1]), torch.tensor([[False, True, False]]))
+        others = prepared.collate(torch.tensor(tested[:1]), torch.tensor([[True, False, True]]))
+        true, hidden = predictor.network.teacher(alone), predictor.network(others).hidden
+    np.testing.assert_allclose(kept["true_a"][0], true[0], atol=1e-5)
+    np.testing.assert_allclose(kept["imagined_a"][0], hidden["imagined"][0], atol=1e-5)
+
+
+def test_embeddings_are_written_without_pickle_and_with_equal_bytes(tmp_path: Path) -> None:
+    arrays = {"ids": np.array(["x", "yy"]), "true_a": np.arange(4, dtype=np.float32).reshape(2, 2)}
+    for name in ("one", "two"):
+        write_embeddings(tmp_path / name, arrays)
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+    with np.load(tmp_path / "one", allow_pickle=False) as found:
+        assert found["ids"].tolist() == ["x", "yy"]
+        np.testing.assert_array_equal(found["true_a"], arrays["true_a"])
+    write_embeddings(tmp_path / "none", {})
+    with np.load(tmp_path / "none", allow_pickle=False) as found:
+        assert list(found) == []
+
+
+def test_embeddings_of_a_model_that_imagines_nothing(
+    data: Path, dataset: Dataset, experiment: Experiment
+) -> None:
+    with pytest.raises(ParamsError, match="imagines no embeddings"):
+        embed_experiment("aug", experiment, dataset, CPU, data)
 
 
 def sequences(data: Path, index: int) -> dict[str, FeatureSequence | None]:

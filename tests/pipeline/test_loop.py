@@ -189,6 +189,7 @@ def test_full_training_is_validated_whole_the_rest_under_six_conditions() -> Non
     for train_on in ("missing", "augmented", "sampled"):
         shown = {tuple(row) for row in validation_patterns(train_on).tolist()}
         assert shown == set(CONDITIONS.values()) - {(True, True, True)}
+    assert validation_patterns("at").tolist() == [[True, True, False]]
 
 
 def test_a_loss_that_is_no_number_stops_the_run(world: World) -> None:

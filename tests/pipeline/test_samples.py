@@ -256,6 +256,9 @@ def test_training_sets() -> None:
     indices, patterns = pairs("augmented")
     assert [indices.count(i) for i in range(3)] == [7, 6, 4]
     assert patterns.count([True] * 3) == 3
+    # One condition alone: sample 1 has no video, sample 2 only audio.
+    assert pairs("v") == ([0], [[False, False, True]])
+    assert pairs("at") == ([0, 1, 2], [[True, True, False]] * 3)
 
 
 def test_sampled_training_shows_each_sample_once_and_anew_every_epoch() -> None:
