@@ -89,8 +89,10 @@ def encode_present(
     if len(rows) == len(present):
         return encoder(values, lengths)
     nothing = encoder(values.new_zeros(1, 1, values.shape[2]), lengths.new_ones(1))
-    missing = nothing.expand(len(present), -1)
-    return missing.index_copy(0, rows, encoder(values[rows], lengths[rows])) if len(rows) else missing
+    if not len(rows):
+        return nothing.expand(len(present), -1)
+    encoded = torch.cat([nothing, encoder(values[rows], lengths[rows])])
+    return encoded[torch.cumsum(present, dim=0) * present]  # 0, the missing one, or the sample's own
 
 
 def mlp(sizes: Sequence[int], dropout: float = 0.0) -> nn.Sequential:
