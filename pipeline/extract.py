@@ -58,7 +58,7 @@ STRIKES = 2  # a clip that so many workers died of has failed
 DEATHS = 6  # so many deaths without one result between them are no clip's fault
 NAMED_FAILURES = 10
 
-_ONE_THREAD = dict.fromkeys(
+_WORKERS_ENVIRONMENT = dict.fromkeys(
     (
         "OMP_NUM_THREADS",
         "MKL_NUM_THREADS",
@@ -68,7 +68,12 @@ _ONE_THREAD = dict.fromkeys(
         "OPENCV_FOR_THREADS_NUM",
     ),
     "1",
-) | {"TOKENIZERS_PARALLELISM": "false"}
+) | {
+    "TOKENIZERS_PARALLELISM": "false",
+    # Workers have no business on the network, but MediaPipe reports its use to Google: this address answers
+    # nobody
+    "https_proxy": "http://127.0.0.1:9",
+}
 
 log = logging.getLogger("lacuna")
 
@@ -589,7 +594,7 @@ class _Worker:
         self.connection, theirs = context.Pipe()
         self.doing: list[int] = []
         self.process = context.Process(target=_work, args=(theirs, job), daemon=True)
-        with _environment(_ONE_THREAD):
+        with _environment(_WORKERS_ENVIRONMENT):
             self.process.start()
         theirs.close()
 

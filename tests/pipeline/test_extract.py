@@ -76,6 +76,8 @@ class Extractor(BaseExtractor[ProbeSettings]):
         kind = clip.id.split("-")[0]
         if kind == "missing":
             raise StreamMissing("nothing to hear")
+        if kind == "environment":
+            raise MediaError(f"{os.environ['OMP_NUM_THREADS']} thread, proxy {os.environ['https_proxy']}")
         if kind == "broken":
             raise MediaError("cannot be read")
         if kind == "odd":
@@ -230,6 +232,12 @@ def test_every_end_of_a_clip_has_its_status(project: Project) -> None:
     assert project.calls().total() == 6
     project.run()  # what may be another time is tried again; what is the file's own is kept
     assert set(project.calls()) == {"odd-1", "nan-1", "ok-2"}
+
+
+def test_workers_have_one_thread_and_no_network(project: Project) -> None:
+    project.samples("environment-1")
+    project.run()
+    assert project.statuses()["environment-1"][1] == "1 thread, proxy http://127.0.0.1:9"
 
 
 def test_the_store_says_what_it_was_made_of(project: Project) -> None:

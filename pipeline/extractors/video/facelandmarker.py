@@ -3,6 +3,10 @@
 The stand-in for OpenFace that pip can install. The 52 blendshapes are ARKit's, close to FACS action units.
 Every frame is looked at alone: tracking from frame to frame would let one clip's result depend on the clip
 before it.
+
+MediaPipe reports to Google that it is used (no pictures; its issue 6291) where the network lets it, and has
+no switch for that. Extraction's workers are kept from the network; a program that uses this class otherwise
+is not.
 """
 
 from __future__ import annotations
