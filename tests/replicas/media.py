@@ -22,7 +22,7 @@ def write_clip(
 ) -> Path:
     """Write an mp4, avi, flv or (sound alone) mp3: left half dark, right half bright, a tone of 440 Hz."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(_clip(path.suffix[1:], seconds, audio, video, width))
+    path.write_bytes(encoded(path.suffix[1:], seconds, audio, video, width))
     return path
 
 
@@ -49,27 +49,37 @@ def write_wav(
     return path
 
 
+def picture(number: int, width: int) -> np.ndarray:
+    """Return frame ``number``, (48, width, 3) uint8; a test that needs faces puts another in its place, and
+    clears :func:`encoded` before and after.
+    """
+    pixels = np.full((48, width, 3), 40 + number, np.uint8)
+    pixels[:, width // 2 :] = 200
+    return pixels
+
+
 @functools.cache
-def _clip(kind: str, seconds: float, audio: bool, video: bool, width: int) -> bytes:
+def encoded(kind: str, seconds: float, audio: bool, video: bool, width: int) -> bytes:
+    """Return a file's bytes."""
     buffer = io.BytesIO()
     with av.open(buffer, "w", format=kind) as container:
         if video:
             pictures = container.add_stream(VIDEO_CODECS[kind], rate=FRAMES_A_SECOND)
-            pictures.width, pictures.height, pictures.pix_fmt = width, 48, "yuv420p"
+            height, wide, _ = picture(0, width).shape
+            pictures.width, pictures.height, pictures.pix_fmt = wide, height, "yuv420p"
         if audio:
             sound = container.add_stream(AUDIO_CODECS[kind], rate=RATE_HZ, layout="mono")
         if video:
             for number in range(round(seconds * FRAMES_A_SECOND)):
-                pixels = np.full((48, width, 3), 40 + number, np.uint8)
-                pixels[:, width // 2 :] = 200
-                container.mux(pictures.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+                frame = av.VideoFrame.from_ndarray(picture(number, width), format="rgb24")
+                container.mux(pictures.encode(frame))
             container.mux(pictures.encode(None))
         if audio:
             tone = 0.3 * np.sin(2 * np.pi * 440 * np.arange(round(seconds * RATE_HZ)) / RATE_HZ)
             for start in range(0, len(tone), 1024):
                 part = (tone[start : start + 1024] * 32767).astype(np.int16)[None]
-                frame = av.AudioFrame.from_ndarray(part, format="s16", layout="mono")
-                frame.sample_rate, frame.pts, frame.time_base = RATE_HZ, start, Fraction(1, RATE_HZ)
-                container.mux(sound.encode(frame))
+                heard = av.AudioFrame.from_ndarray(part, format="s16", layout="mono")
+                heard.sample_rate, heard.pts, heard.time_base = RATE_HZ, start, Fraction(1, RATE_HZ)
+                container.mux(sound.encode(heard))
             container.mux(sound.encode(None))
     return buffer.getvalue()
