@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -139,6 +140,12 @@ def make_parser() -> argparse.ArgumentParser:
     )
     predict.add_argument(
         "--text", default="", metavar="WORDS", help="what is said; without it, text is missing"
+    )
+    predict.add_argument(
+        "--words",
+        type=Path,
+        metavar="FILE",
+        help='JSON, [["word", start, end], ...] in seconds: for networks trained with align: words',
     )
     predict.add_argument(
         "--without",
@@ -448,10 +455,11 @@ def run_predict(options: argparse.Namespace) -> int:
     if options.clip is not None and not options.clip.is_file():
         raise LacunaError(f"{options.clip}: there is no such file")
     predictors = [predict.load_run(folder) for folder in _runs(name, options.fold)]
+    words = () if options.words is None else _read_words(options.words)
     features, states = {}, {}
     for modality in MODALITIES:
         features[modality], states[modality] = _extract(
-            params, experiment.dataset, modality, options, predictors[0]
+            params, experiment.dataset, modality, options, words, predictors[0]
         )
     available = [m for m in MODALITIES if states[m]["state"] == "available"]
     if not available:
@@ -511,8 +519,32 @@ def _runs(experiment: str, fold: int | None) -> list[Path]:
     return chosen
 
 
+def _read_words(path: Path) -> tuple[Any, ...]:
+    """Read the words of a clip, and when each is spoken."""
+    from pipeline.manifest import Word
+
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8-sig"))
+        words = tuple(Word(str(text), float(start), float(end)) for text, start, end in rows)
+    except (OSError, ValueError, TypeError) as error:
+        raise LacunaError(
+            f'{path}: {error}; expected JSON, [["word", start, end], ...] in seconds'
+        ) from error
+    for word in words:
+        if not 0 <= word.start_s <= word.end_s < math.inf:
+            raise LacunaError(
+                f'{path}: found "{word.text}" from {word.start_s} to {word.end_s} s; expected 0 <= start <= end'
+            )
+    return words
+
+
 def _extract(
-    params: Any, dataset: str, modality: Any, options: argparse.Namespace, predictor: Any
+    params: Any,
+    dataset: str,
+    modality: Any,
+    options: argparse.Namespace,
+    words: tuple[Any, ...],
+    predictor: Any,
 ) -> tuple[Any, dict[str, str]]:
     """Return one modality's features of the clip, or None, and what became of it."""
     from pipeline.errors import MediaError, StreamMissing
@@ -525,9 +557,11 @@ def _extract(
         return None, {"state": "missing", "detail": "no --text given"}
     if modality != "text" and options.clip is None:
         return None, {"state": "missing", "detail": "no clip given"}
-    name = params.dataset(dataset).extraction(modality).extractor
+    chosen = params.dataset(dataset).extraction(modality)
+    name = chosen.extractor
     settings = params.extractor_settings(dataset, modality)
-    _check_same(predictor.facts, modality, name, settings.model_dump(mode="json"))
+    align = {} if chosen.align == "none" else {"align": chosen.align}
+    _check_same(predictor.facts, modality, name, settings.model_dump(mode="json") | align)
     extractor = base.find(modality, name)(settings, Path("data/assets") / name)
     try:
         if list(extractor.columns) != list(predictor.facts["features"][modality]["columns"]):
@@ -535,9 +569,8 @@ def _extract(
                 f"{name} gives other columns than {predictor.facts['experiment']} was trained with. "
                 "Run: dvc repro"
             )
-        sequence = extractor.extract(
-            base.Clip(id="given", video=options.clip, audio=options.clip, text=options.text)
-        )
+        clip = base.Clip(id="given", video=options.clip, audio=options.clip, text=options.text, words=words)
+        sequence = predictor.align(modality, extractor.extract(clip), words)
     except StreamMissing as error:
         return None, {"state": "missing", "detail": str(error)}
     except MediaError as error:
@@ -546,7 +579,10 @@ def _extract(
         extractor.close()
     if sequence.status is not Status.OK:
         return None, {"state": sequence.status.name.lower(), "detail": sequence.reason}
-    frames = f"{len(sequence.times)} {'tokens' if modality == 'text' else 'frames'}"
+    unit = "tokens" if modality == "text" else "frames"
+    if align:
+        unit = "words" if chosen.align == "words" else "rows"
+    frames = f"{len(sequence.times)} {unit}"
     observed = int(sequence.flags.sum())
     part = "" if observed == len(sequence.times) else f", {observed} of them show something"
     return sequence, {"state": "available", "detail": f"{frames} by {name}{part}"}

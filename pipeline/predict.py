@@ -16,9 +16,10 @@ import numpy as np
 import torch
 
 from models.base import Network
+from pipeline.align import Align, aligned
 from pipeline.errors import StoreError
 from pipeline.loop import deterministic
-from pipeline.manifest import MODALITIES, Sample
+from pipeline.manifest import MODALITIES, Sample, Word
 from pipeline.params import Experiment
 from pipeline.samples import Normaliser, SampleSet, Sequences, pool_frames
 from pipeline.store import FeatureInfo, FeatureSequence, Status
@@ -44,15 +45,26 @@ class Predictor:
         """The names of the classes."""
         return tuple(self.facts["classes"])
 
+    def align(self, modality: str, sequence: FeatureSequence, words: Sequence[Word] = ()) -> FeatureSequence:
+        """Return what an extractor made, averaged over words or resampled as the run's features were.
+
+        Args:
+            modality: text, audio or video.
+            sequence: as extracted.
+            words: with times from the sample's start; needed where the run's features are aligned with words:
+                without them the modality is missing.
+        """
+        return aligned(sequence, words, self._align(modality))
+
     def predict(self, features: Mapping[str, FeatureSequence | None]) -> dict[str, float]:
         """Return class -> probability for one sample.
 
         Args:
-            features: modality -> what the run's own extractor made of it. A modality that is not named, is
-                None, or whose status is not ok, is missing.
+            features: modality -> what the run's own extractor made of it, through :meth:`align`. A modality
+                that is not named, is None, or whose status is not ok, is missing.
 
         Raises:
-            StoreError: features have another number of columns than the run was trained with.
+            StoreError: features have another number of columns, or of rows, than the run was trained with.
         """
         modalities = {m: self._sequences(m, features.get(m)) for m in MODALITIES}
         samples = SampleSet((Sample(id="given"),), self.classes, np.zeros(1, np.int64), modalities, {}, {})
@@ -62,6 +74,10 @@ class Predictor:
         with deterministic(torch.device("cpu"), 0), torch.no_grad():
             chances = torch.softmax(self.network(batch).prediction.double(), dim=1)[0]
         return dict(zip(self.classes, chances.tolist(), strict=True))
+
+    def _align(self, modality: str) -> Align:
+        found: Align = self.facts["features"][modality]["settings"].get("align", "none")
+        return found
 
     def _sequences(self, modality: str, given: FeatureSequence | None) -> Sequences:
         about = self.facts["features"][modality]
@@ -80,6 +96,12 @@ class Predictor:
         given.check(
             dims, f"the {modality} features given to {self.facts['experiment']} ({about['extractor']})"
         )
+        align = self._align(modality)
+        if isinstance(align, int) and given.status is Status.OK and len(given.times) != align:
+            raise StoreError(
+                f"{self.facts['experiment']} was trained on {align} rows of {modality} a sample, found "
+                f"{len(given.times)}. Align what the extractor made with Predictor.align"
+            )
         length = np.array([len(given.times)])
         observed = given.flags > 0
         values = np.where(observed[:, None], given.values, np.float32(0))

@@ -27,6 +27,7 @@ from pipeline.train import build
 REPOSITORY = Path(__file__).parents[2]
 Command = Callable[..., tuple[int, str, str]]  # the words -> exit status, stdout, stderr
 CLASSES = ("happy", "neutral", "sad", "angry")
+SOUND = "data/assets/cremad/1002_DFA_SAD_XX.mp3"
 
 
 @pytest.fixture
@@ -456,6 +457,56 @@ class TestPredict:
         status, _, err = lacuna("predict", "--text", "An instant classic.")
         assert status == 1
         assert '"max_length": 16' in err
+
+    def aligned(self, trained: Path, align: str | int) -> None:
+        """Let the networks be those of a dataset whose sound is aligned."""
+        path = Path("params.yaml")
+        given = f"extractor: opensmile\n      align: {align}\n"
+        path.write_text(path.read_text().replace("extractor: opensmile\n", given))
+        for file in Path("data/runs/mmin").glob("*/run.json"):
+            facts = json.loads(file.read_text())
+            facts["features"]["audio"]["settings"]["align"] = align
+            file.write_text(json.dumps(facts))
+
+    def test_resampled_as_the_dataset_is(self, lacuna: Command, trained: Path) -> None:
+        self.aligned(trained, 3)
+        status, out, err = lacuna("predict", SOUND, "--json")
+        assert (status, err) == (0, "")
+        assert json.loads(out)["modalities"]["audio"]["detail"].startswith("3 rows by opensmile")
+
+    def test_another_alignment_than_the_networks_is_refused(self, lacuna: Command, trained: Path) -> None:
+        self.aligned(trained, 3)
+        path = Path("params.yaml")
+        path.write_text(path.read_text().replace("align: 3", "align: 4"))
+        status, _, err = lacuna("predict", SOUND)
+        assert status == 1
+        assert '"align": 4' in err
+        assert '"align": 3' in err
+
+    def test_aligned_with_words(self, lacuna: Command, trained: Path) -> None:
+        self.aligned(trained, "words")
+        status, out, _ = lacuna("predict", SOUND, "--text", "Don't forget", "--json")
+        without = json.loads(out)
+        assert status == 0
+        assert without["modalities"]["audio"] == {
+            "state": "missing",
+            "detail": "no times of words to align with",
+        }
+        Path("words.json").write_text('[["don\'t", 0.3, 0.5], ["forget", 0.5, 0.9]]')
+        status, out, _ = lacuna("predict", SOUND, "--text", "Don't forget", "--words", "words.json", "--json")
+        assert status == 0
+        assert json.loads(out)["modalities"]["audio"]["detail"] == "2 words by opensmile"
+        assert json.loads(out)["probabilities"] != without["probabilities"]
+
+    @pytest.mark.parametrize(
+        "content", ["", "{}x", "[1]", '[["a", 2, 1]]', '[["a", 0, Infinity]]', '[["a", 0]]']
+    )
+    def test_words_that_are_none(self, lacuna: Command, trained: Path, content: str) -> None:
+        Path("words.json").write_text(content)
+        status, _, err = lacuna("predict", "--text", "a", "--words", "words.json")
+        assert status == 1
+        assert "words.json" in err
+        assert "start" in err
 
 
 class TestPredictWithoutWork:
