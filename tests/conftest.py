@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -15,6 +16,11 @@ from pipeline.assets import fetch, is_current
 from pipeline.params import Asset
 
 REPOSITORY = Path(__file__).parents[1]
+
+# One thread a process (torch is not imported yet): tests run in several processes, and threads that wait for
+# each other cost more than they give.
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
 
 
 @pytest.fixture(scope="session")
