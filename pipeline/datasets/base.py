@@ -14,8 +14,9 @@ from __future__ import annotations
 import csv
 import importlib
 import io
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Generic, TypeVar
@@ -33,6 +34,7 @@ class LoaderSettings(BaseModel):
 
 
 S = TypeVar("S", bound=LoaderSettings)
+_ESCAPED = re.compile("[\udc80-\udcff]")  # a byte that is not UTF-8, as surrogateescape keeps it
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ class BaseLoader(ABC, Generic[S]):
     ) -> Iterator[tuple[int, dict[str, str]]]:
         """Yield (line, {column: value}) of a csv file in UTF-8 with a header; values stay text.
 
-        A row with another number of fields is skipped, and named.
+        A row with another number of fields, or with a line that is not UTF-8, is skipped, and named.
 
         Args:
             file: relative to the root.
@@ -129,15 +131,17 @@ class BaseLoader(ABC, Generic[S]):
             delimiter: between two fields.
 
         Raises:
-            DataError: the file cannot be read, is not UTF-8 or not csv, or lacks a column.
+            DataError: the file cannot be read, its header is not UTF-8, it is not csv, or lacks a column.
         """
-        try:
-            text = self._read(file).decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise DataError(f"{self.root / file}: not UTF-8 ({error}); save it as UTF-8") from error
-        rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+        text = self._read(file).decode("utf-8-sig", errors="surrogateescape")
+        foreign: dict[int, int] = {}  # line -> its first byte that is not UTF-8, both from 1
+        rows = csv.reader(_watched(io.StringIO(text, newline=""), foreign), delimiter=delimiter)
         try:
             header = next(rows, [])
+            for line, byte in foreign.items():
+                raise DataError(
+                    f"{self.root / file}, line {line}: not UTF-8 (byte {byte} of the line); save it as UTF-8"
+                )
             if lacking := [name for name in columns if name not in header]:
                 raise DataError(
                     f"{self.root / file}, line 1: lacks the columns {', '.join(lacking)}; "
@@ -147,6 +151,12 @@ class BaseLoader(ABC, Generic[S]):
             for row in rows:
                 line, start = start, rows.line_num + 1
                 if not row:
+                    continue
+                if foreign:
+                    for number, byte in foreign.items():
+                        reason = f"not UTF-8 (byte {byte} of the line); save the file as UTF-8"
+                        self.skip(file, reason, line=number)
+                    foreign.clear()
                     continue
                 if len(row) != len(header):
                     self.skip(file, f"found {len(row)} fields, expected {len(header)}", line=line)
@@ -169,10 +179,18 @@ class BaseLoader(ABC, Generic[S]):
         return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else path.as_posix()
 
 
+def _watched(lines: Iterable[str], foreign: dict[int, int]) -> Iterator[str]:
+    """Pass lines on, and keep in ``foreign`` the number of each that was not UTF-8, and its first such byte."""
+    for number, line in enumerate(lines, start=1):
+        if not line.isascii() and (escaped := _ESCAPED.search(line)):
+            foreign[number] = len(line[: escaped.start()].encode()) + 1
+        yield line
+
+
 def names() -> list[str]:
     """Return the names of the loaders that there are."""
     files = Path(__file__).parent.glob("*.py")
-    return sorted(path.stem for path in files if path.stem not in ("__init__", "base"))
+    return sorted(path.stem for path in files if path.stem != "base" and not path.stem.startswith("_"))
 
 
 def find(name: str) -> type[BaseLoader[LoaderSettings]]:

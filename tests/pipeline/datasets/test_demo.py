@@ -80,7 +80,7 @@ def test_names_in_any_script_and_with_spaces(tmp_path: Path) -> None:
         (None, "cannot be read"),
         (b"", "lacks the columns id, file"),
         (b"id,file\n", "lacks the columns text"),
-        (HEADER.encode() + b"\n\xff\xfe\n", "not UTF-8"),
+        (b"\xff\xfei\x00d\x00\n\x00", "line 1: not UTF-8"),
     ],
 )
 def test_a_file_that_is_no_table_of_labels(tmp_path: Path, content: bytes | None, message: str) -> None:
