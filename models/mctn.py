@@ -1,0 +1,212 @@
+"""MCTN, the Multimodal Cyclic Translation Network: one network for each missing condition.
+
+Paper: Pham, Liang, Manzini, Morency, Poczos, "Found in Translation: Learning Robust Joint Representations by
+Cyclic Translations Between Modalities", AAAI 2019. A sequence-to-sequence network with attention translates
+the *source* into the first target and back (the cycle); the encoder's states on the way are the joint
+representation. It is translated on into the second target, without a cycle, and the second encoder's states are
+what the label is read from. Only the source is needed at test. The table of MMIN (Table 5) has one such network
+for each of its six conditions.
+
+Encoders: bidirectional LSTM of 32. Decoders: LSTM with additive attention, from their own last output on.
+20 steps. Loss: task + 0.1 * each translation's mean squared error. Adam 1e-4, batches of 32, patience 20.
+
+The losses of the translations need the targets: they come from the batch's complement, or from the batch itself
+where it shows more than the source.
+
+Deviations:
+- Every sequence is averaged down (or repeated) to 20 steps, where the paper cuts and pads word-aligned ones:
+  here modalities have rates of their own. So padding has no place in the network.
+- A decoder is fed its own outputs in training as at test: what it meets is the same, and no target is needed.
+  (One public port feeds it the targets at test as well.)
+- Two source modalities, which the paper does not have but MMIN's table needs, stand side by side in each
+  of the 20 steps. There is one target then, and no second translation.
+- The reference code (hainow/MCTN) splits by sorted ids, and the forget gate of its LSTM reuses another gate's
+  sum: neither is here.
+- Classification by cross-entropy beside the paper's regression (L1); both read the last state of an LSTM of
+  32 over the joint representation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from models.base import MODALITIES, Batch, ModelSettings, Network, Output
+from models.layers import task_loss
+
+LETTERS = {"t": "text", "a": "audio", "v": "video"}
+Weight = Annotated[float, Field(ge=0)]
+
+
+class MCTNSettings(ModelSettings):
+    """Choices of MCTN.
+
+    Attributes:
+        source: the modalities that are there at test: a audio, v video, t text.
+        targets: what it is translated into, the first one with a cycle; empty: the others, in the order text,
+            audio, video.
+        steps: into how many every sequence is averaged.
+        hidden: of the LSTMs, a direction.
+        forward_weight, backward_weight, second_weight: of the translations' losses.
+    """
+
+    source: Literal["a", "v", "t", "av", "at", "vt"] = "t"
+    targets: tuple[Literal["text", "audio", "video"], ...] = ()
+    steps: Annotated[int, Field(ge=1)] = 20
+    hidden: Annotated[int, Field(ge=1)] = 32
+    forward_weight: Weight = 0.1
+    backward_weight: Weight = 0.1
+    second_weight: Weight = 0.1
+
+    @model_validator(mode="after")
+    def _targets_are_others(self) -> MCTNSettings:
+        given = {LETTERS[letter] for letter in self.source}
+        if len(set(self.targets)) < len(self.targets) or given & set(self.targets):
+            raise ValueError(
+                f"found the targets {list(self.targets)}, expected different ones that are not the source "
+                f"({self.source})"
+            )
+        return self
+
+
+class Encoder(nn.Module):
+    """A sequence to its states."""
+
+    def __init__(self, columns: int, hidden: int) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(columns, hidden, batch_first=True, bidirectional=True)
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Return (B, S, 2 H) of (B, S, D)."""
+        states, _ = self.lstm(values)
+        return states
+
+
+class Decoder(nn.Module):
+    """States to another modality's sequence, attending to them at every step."""
+
+    def __init__(self, columns: int, hidden: int) -> None:
+        super().__init__()
+        self.keys = nn.Linear(2 * hidden, hidden)
+        self.query = nn.Linear(hidden, hidden, bias=False)
+        self.score = nn.Linear(hidden, 1, bias=False)
+        self.cell = nn.LSTMCell(columns + 2 * hidden, hidden)
+        self.start = nn.Linear(2 * hidden, hidden)
+        self.output = nn.Linear(3 * hidden, columns)
+
+    def forward(self, states: Tensor) -> Tensor:
+        """Return (B, S, D) of the states (B, S, 2 H), fed with nothing but its own outputs."""
+        keys = self.keys(states)
+        hidden = torch.tanh(self.start(states[:, -1]))
+        cell = torch.zeros_like(hidden)
+        value = states.new_zeros(len(states), self.output.out_features)
+        outputs = []
+        for _ in range(states.shape[1]):
+            weights = torch.softmax(self.score(torch.tanh(keys + self.query(hidden)[:, None])), dim=1)
+            context = (weights * states).sum(dim=1)
+            hidden, cell = self.cell(torch.cat([value, context], dim=1), (hidden, cell))
+            value = self.output(torch.cat([hidden, context], dim=1))
+            outputs.append(value)
+        return torch.stack(outputs, dim=1)
+
+
+class Model(Network):
+    """Source -> target 1 -> source, then the joint representation -> target 2; the label from the last states."""
+
+    Settings = MCTNSettings
+    needs_complement = True
+
+    def __init__(self, settings: MCTNSettings, dims: Mapping[str, int], outputs: int) -> None:
+        super().__init__(settings, dims, outputs)
+        given = {LETTERS[letter] for letter in settings.source}
+        self.source = tuple(m for m in MODALITIES if m in given)
+        self.targets: tuple[str, ...] = settings.targets
+        if not self.targets:
+            self.targets = tuple(m for m in MODALITIES if m not in given)
+        self.steps = settings.steps
+        self.weights = (settings.forward_weight, settings.backward_weight, settings.second_weight)
+        hidden, columns = settings.hidden, sum(dims[m] for m in self.source)
+        first = dims[self.targets[0]]
+        self.encoder, self.decoder = Encoder(columns, hidden), Decoder(first, hidden)
+        self.back_encoder, self.back_decoder = Encoder(first, hidden), Decoder(columns, hidden)
+        self.second_encoder: Encoder | None = None
+        self.second_decoder: Decoder | None = None
+        if len(self.targets) > 1:
+            self.second_encoder = Encoder(2 * hidden, hidden)
+            self.second_decoder = Decoder(dims[self.targets[1]], hidden)
+        self.reader = nn.LSTM(2 * hidden, hidden, batch_first=True)
+        self.head = nn.Linear(hidden, outputs)
+
+    @classmethod
+    def recipe(cls, settings: MCTNSettings) -> dict[str, Any]:
+        """Return the paper's training, on the one condition that the source is."""
+        return {"train_on": settings.source, "learning_rate": 1e-4, "batch_size": 32, "patience": 20}
+
+    def forward(self, batch: Batch) -> Output:
+        """Return the prediction, from the source alone, and the losses as far as the targets are there."""
+        source = torch.cat([resample(batch, m, self.steps) for m in self.source], dim=2)
+        joint = self.encoder(source)
+        first = joint
+        if self.second_encoder is not None:
+            joint = self.second_encoder(joint)
+        states, _ = self.reader(joint)
+        prediction = self.head(states[:, -1])
+        losses = task_loss(prediction, batch)
+        if losses and (self.training or batch.complement is not None):
+            losses |= self._translations(batch, source, first, joint)
+        return Output(prediction, losses, {"joint": states[:, -1]})
+
+    def _translations(self, batch: Batch, source: Tensor, first: Tensor, joint: Tensor) -> dict[str, Tensor]:
+        there = self._shown(batch, *self.source)
+        imagined = self.decoder(first)
+        target, known = self._target(batch, self.targets[0])
+        again = self.back_decoder(self.back_encoder(imagined))
+        losses = {
+            "forward": self.weights[0] * _error(imagined, target, there & known),
+            "backward": self.weights[1] * _error(again, source, there),
+        }
+        if self.second_decoder is not None:
+            target, known = self._target(batch, self.targets[1])
+            losses["second"] = self.weights[2] * _error(self.second_decoder(joint), target, there & known)
+        return losses
+
+    @staticmethod
+    def _shown(batch: Batch, *modalities: str) -> Tensor:
+        """Return (B,) bool: which samples have all of these modalities."""
+        return batch.present[:, [MODALITIES.index(m) for m in modalities]].all(dim=1)
+
+    def _target(self, batch: Batch, modality: str) -> tuple[Tensor, Tensor]:
+        """Return a target (B, S, D), and (B,) bool where it is known."""
+        target, known = resample(batch, modality, self.steps), self._shown(batch, modality)
+        if batch.complement is not None:
+            other = self._shown(batch.complement, modality)
+            hidden = resample(batch.complement, modality, self.steps)
+            target = torch.where((other & ~known)[:, None, None], hidden, target)
+            known = known | other
+        return target, known
+
+
+def _error(found: Tensor, target: Tensor, counts: Tensor) -> Tensor:
+    """Return the mean squared error over the samples that count (B,) bool; 0 where none does."""
+    errors = (found.float() - target.float()).square().mean(dim=(1, 2))
+    return (errors * counts).sum() / counts.sum().clamp(min=1)
+
+
+def resample(batch: Batch, modality: str, steps: int) -> Tensor:
+    """Return (B, S, D): step s is the mean of the frames floor(s T / S) to ceil((s + 1) T / S).
+
+    A sequence longer than S is averaged, a shorter one repeated; every frame counts, and padding never.
+    """
+    values, lengths = batch.features[modality], batch.lengths[modality]
+    index = torch.arange(steps, device=values.device)
+    begins = (index * lengths[:, None]) // steps
+    ends = -(-((index + 1) * lengths[:, None]) // steps)
+    frames = torch.arange(values.shape[1], device=values.device)
+    inside = (frames >= begins[:, :, None]) & (frames < ends[:, :, None])
+    padding = frames >= lengths[:, None]
+    clean = values.masked_fill(padding[:, :, None], 0)
+    return torch.bmm(inside.to(values.dtype), clean) / inside.sum(dim=2, keepdim=True)
