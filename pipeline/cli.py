@@ -23,6 +23,7 @@ examples:
   dvc repro                              the whole way, from raw media to data/report/index.html
   lacuna doctor                          what is here, what is lacking, and what brings it
   lacuna params check                    check params.yaml alone
+  lacuna preset mmin-table5              the experiments of a paper's table
   lacuna dataset check iemocap           look at a corpus before any work is done
   lacuna predict clip.mp4 --text "..."   class probabilities of one clip
   lacuna features show data/features/demo/audio.h5
@@ -56,6 +57,15 @@ PARAMS_EPILOG = """\
 examples:
   lacuna params check
   lacuna params check other/params.yaml
+"""
+PRESET_EPILOG = """\
+Without a name: the presets there are. --write replaces the sections experiments and report of params.yaml, adds
+the dataset when it is not there yet, and leaves the rest as it is.
+
+examples:
+  lacuna preset
+  lacuna preset mmin-table5
+  lacuna preset mmin-table5 --dataset iemocap --write
 """
 EXPORT_EPILOG = """\
 examples:
@@ -184,6 +194,14 @@ def make_parser() -> argparse.ArgumentParser:
     check.add_argument("file", nargs="?", type=Path, default=Path("params.yaml"), metavar="FILE")
     check.set_defaults(run=run_params)
 
+    preset = _parser(
+        commands.add_parser, "preset", "The experiments of a paper's table or figure.", PRESET_EPILOG, common
+    )
+    preset.add_argument("name", nargs="?", metavar="NAME", help="of the preset; none: list them")
+    preset.add_argument("--dataset", default="demo", metavar="DATASET", help="default: demo")
+    preset.add_argument("--write", action="store_true", help="put it into params.yaml")
+    preset.set_defaults(run=run_preset)
+
     group = _parser(commands.add_parser, "dataset", "Look at a dataset's own tree.", DATASET_EPILOG)
     inner = group.add_subparsers(title="commands", metavar="COMMAND", required=True)
     tree = _parser(
@@ -294,6 +312,33 @@ def run_params(options: argparse.Namespace) -> int:
     from pipeline.params import load_params
 
     say(f"{options.file}: {_counted(load_params(options.file))}")
+    return 0
+
+
+def run_preset(options: argparse.Namespace) -> int:
+    """List the presets, print one, or put it into params.yaml."""
+    from pipeline.params import PARAMS_FILE, load_params
+    from pipeline.preset import load_preset, make_blocks, preset_names, render, write_blocks
+
+    if options.name is None:
+        _rows([(name, load_preset(name).what) for name in preset_names()])
+        return 0
+    params = load_params()
+    blocks = make_blocks(load_preset(options.name), options.dataset, params)
+    if not options.write:
+        print(clean(render(blocks)), end="")
+        return 0
+    write_blocks(blocks)
+    gone = [name for name in params.experiments if name not in blocks.experiments]
+    say(f"{PARAMS_FILE}: now has the experiments {', '.join(blocks.experiments)}")
+    if gone:
+        say(f"{PARAMS_FILE}: replaced the experiments {', '.join(gone)}")
+    for name in blocks.dataset:
+        say(
+            f"{PARAMS_FILE}: now has the dataset {name}; give its root, then run: lacuna dataset check {name}"
+        )
+    for note in blocks.notes:
+        say(f"note: {note}")
     return 0
 
 

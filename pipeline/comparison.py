@@ -61,6 +61,7 @@ class Comparison:
         augmented: the baseline's model trained on the augmented set (MMIN section 4.4), tested against as
             well.
         metric: the one in the headline.
+        loader: the dataset's.
     """
 
     dataset: DatasetFacts
@@ -69,6 +70,7 @@ class Comparison:
     baseline: ExperimentFacts | None
     augmented: ExperimentFacts | None
     metric: str
+    loader: str
 
     @property
     def conditions(self) -> tuple[str, ...]:
@@ -122,7 +124,8 @@ def compare(
     computed = [metric for one in evaluated for metric in one.scores.metrics]
     asked = params.experiments[own[0].name].select_by
     metric = asked if asked in computed else next(iter(computed), asked)
-    return Comparison(dataset, own, evaluated, baseline, augmented, metric)
+    loader = params.datasets[dataset.name].loader
+    return Comparison(dataset, own, evaluated, baseline, augmented, metric, loader)
 
 
 def verdicts(comparison: Comparison) -> list[Verdict]:

@@ -44,6 +44,7 @@ from pipeline.comparison import (
 )
 from pipeline.facts import DatasetFacts, ExperimentFacts, gather, mask_table, modality_table, skipped_table
 from pipeline.params import Params
+from pipeline.published import published_table
 from pipeline.scores import AVERAGE, CONDITIONS, FULL, Number, condition_words, paired_test
 from pipeline.stage import run_stage
 from pipeline.store import Status
@@ -82,6 +83,7 @@ def write(
     """Write the page, its tables and its figures into ``folder``, which is emptied first."""
     comparisons = [one for one in (compare(params, dataset, experiments) for dataset in datasets) if one]
     tables = [table for one in comparisons if one.evaluated for table in (result_table(one), test_table(one))]
+    tables += [published_table(params, one) for one in comparisons]
     tables += [confusion_table(one) for one in comparisons if any(e.confusion for e in one.evaluated)]
     for dataset in datasets:
         tables += [modality_table(dataset), skipped_table(dataset), mask_table(dataset)]
@@ -175,7 +177,7 @@ def render(
     )
     return environment.get_template("report.html.j2").render(
         title=params.report.title,
-        sections=[_section(one, drawn) for one in comparisons],
+        sections=[_section(params, one, drawn) for one in comparisons],
         datasets=[_dataset_part(dataset) for dataset in datasets],
         experiments=[_experiment_part(params, one) for one in experiments],
         constructed=[dataset.name for dataset in datasets if dataset.constructed],
@@ -222,7 +224,7 @@ def _headlines(comparison: Comparison) -> list[Headline]:
     return found
 
 
-def _section(comparison: Comparison, drawn: dict[str, str]) -> dict[str, Any]:
+def _section(params: Params, comparison: Comparison, drawn: dict[str, str]) -> dict[str, Any]:
     """Return what the template shows of one dataset's experiments."""
     return {
         "comparison": comparison,
@@ -243,6 +245,7 @@ def _section(comparison: Comparison, drawn: dict[str, str]) -> dict[str, Any]:
         "table": result_table(comparison),
         "metric_words": [(metric_name(m), METRIC_WORDS[m]) for m in comparison.metrics if m in METRIC_WORDS],
         "tests": test_table(comparison),
+        "published": published_table(params, comparison),
         "by_condition": _result_figure(comparison, drawn) if comparison.evaluated else None,
         "curves": [part for one in comparison.experiments if (part := _curves_part(comparison, one, drawn))],
         "confusions": [(one, _confusions(one, comparison)) for one in comparison.evaluated if one.confusion],

@@ -66,7 +66,7 @@ class TestHelp:
     @pytest.mark.parametrize(
         "words",
         [(), ("doctor",), ("predict",), ("features",), ("features", "show"), ("masks",), ("masks", "show"),
-         ("params",), ("params", "check")],
+         ("params",), ("params", "check"), ("preset",)],
         ids=" ".join,
     )  # fmt: skip
     def test_every_help_has_an_example(self, lacuna: Command, words: tuple[str, ...]) -> None:
