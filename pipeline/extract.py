@@ -84,7 +84,7 @@ class Summary:
 
     Attributes:
         ok, missing, failed: samples by status.
-        computed: results that were computed now; the others were kept from before.
+        computed: results that were computed now; the others were kept from before, or equal one of these.
         rows: rows of the store; unobserved: those among them that stand for nothing (no face, an unknown
             word).
         seconds: of wall time that computing took.
@@ -107,7 +107,7 @@ class Summary:
         )
         return (
             f"{self.ok} ok, {self.missing} missing, {self.failed} failed; {self.computed} computed{rate}, "
-            f"{max(0, total - self.computed)} kept from before{unobserved}"
+            f"{max(0, total - self.computed)} kept{unobserved}"
         )
 
 
@@ -439,6 +439,15 @@ def _read_entry(path: Path, dims: int) -> FeatureSequence | None:
     return result
 
 
+def _sweep(cache: Path, processes: set[int | None]) -> None:
+    """Remove what these ended processes, or others long ago, had begun to write."""
+    for part in cache.glob("*/.*.part"):
+        process = part.name.split(".")[-2]
+        with suppress(OSError):
+            if process in map(str, processes) or part.stat().st_mtime < time.time() - 86_400:
+                part.unlink()
+
+
 def _damaged(job: _Job, keys: Sequence[str | None], fresh: set[int]) -> list[int]:
     """Return the indices whose results were kept before, and cannot be read now."""
     kept = [None if index in fresh else key for index, key in enumerate(keys)]
@@ -516,6 +525,7 @@ class _Pool:
         self._unkept: dict[int, FeatureSequence] = {}
         self._strikes: Counter[int] = Counter()
         self._deaths = 0
+        self._started: set[int | None] = set()
 
     def run(self) -> dict[int, FeatureSequence]:
         """Work the queue off, and leave no process behind, whatever happens."""
@@ -523,6 +533,7 @@ class _Pool:
             while self._queue or any(worker.doing for worker in self._workers):
                 while len(self._workers) < self._count and self._queue:
                     self._workers.append(_Worker(self._job))
+                    self._started.add(self._workers[-1].process.pid)
                 self._feed()
                 waiting = [worker.connection for worker in self._workers if worker.doing]
                 for connection in wait([*waiting, *(w.process.sentinel for w in self._workers)]):
@@ -533,6 +544,7 @@ class _Pool:
         finally:
             for worker in self._workers:
                 worker.stop()
+            _sweep(self._job.cache, self._started)
 
     def _feed(self) -> None:
         for worker in self._workers:

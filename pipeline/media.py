@@ -28,9 +28,23 @@ SLACK_S = 0.25  # less than this may lack in any case: lengths in file headers a
 PREROLL_S = 0.5  # audio decoding starts this much earlier: codecs and the resampler need a run-up
 LONGEST_PAUSE_S = 3600.0  # a longer jump between two pictures is a damaged time stamp
 
-# ffmpeg's names of formats that are nothing but frames one after another: their length is guessed from the
-# bit rate, and their seeking as well.
-_BARE = {"mp3", "aac", "ac3", "eac3", "amr", "dts", "h264", "hevc", "m4v", "mpegvideo", "mjpeg"}
+# ffmpeg's names of formats that are one frame after another without an index: it guesses their length from
+# the bit rate or the last time stamps, and their seeking as well.
+_BARE = {
+    "mp3",
+    "aac",
+    "ac3",
+    "eac3",
+    "amr",
+    "dts",
+    "h264",
+    "hevc",
+    "m4v",
+    "mpegvideo",
+    "mjpeg",
+    "mpeg",
+    "mpegts",
+}
 
 
 def read_audio(clip: Clip, sample_rate_hz: int) -> NDArray[np.float32]:
@@ -169,17 +183,20 @@ class _Part:
                     other.discard = Discard.all
         begin_s = self.begin_s - preroll_s
         if begin_s > 0 and not self._bare:
+            found = False
             try:
                 self._seek(begin_s)
-                for number, (time_s, frame) in enumerate(self._decode()):
-                    if number == 0 and time_s > 0:
-                        break  # the seek went too far: begin again from the file's beginning
+                for time_s, frame in self._decode():
+                    if not found and time_s > 0:
+                        break  # the seek went too far
+                    found = True
                     yield time_s, frame
                 else:
                     return
-            except _ffmpeg_error():
-                pass  # this format cannot seek
-            self._seek(0.0)
+            except (_ffmpeg_error(), MediaError):
+                if found:
+                    raise
+            self._seek(0.0)  # this file cannot seek: begin again at its beginning
         yield from self._decode()
 
     def _seek(self, to_s: float) -> None:

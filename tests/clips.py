@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 WIDTH, HEIGHT = 64, 48
+FORMATS = {"mkv": "matroska", "ts": "mpegts"}
 
 
 def level(number: int) -> int:
@@ -45,7 +46,7 @@ def write_clip(
     """Write a clip of numbered pictures and a tone of amplitude 0.3; the name's ending says which container.
 
     Args:
-        path: where; .mp4 and .mov (H.264, AAC), .mkv (H.264, PCM), .wav or .mp3 (sound alone).
+        path: where; .mp4, .mov and .ts (H.264, AAC), .mkv (H.264, PCM), .wav or .mp3 (sound alone).
         seconds: how long.
         rate: pictures a second.
         picture, sound: whether there is such a stream.
@@ -60,7 +61,7 @@ def write_clip(
     """
     options = {"movflags": "faststart"} if index_first else {}
     kind = path.suffix[1:]
-    with av.open(str(path), "w", format={"mkv": "matroska"}.get(kind, kind), options=options) as container:
+    with av.open(str(path), "w", format=FORMATS.get(kind, kind), options=options) as container:
         picture_stream = sound_stream = None
         if picture and kind not in ("wav", "mp3"):
             picture_stream = container.add_stream("libx264", rate=rate, options={"qp": "10", "bf": "2"})
