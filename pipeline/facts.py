@@ -15,8 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from numpy.typing import NDArray
+
 from pipeline import mask
 from pipeline.datasets import base as loaders
+from pipeline.embeddings import read_embeddings
 from pipeline.errors import DataError
 from pipeline.manifest import MODALITIES, Sample, read_manifest
 from pipeline.params import Mask, Params
@@ -117,6 +120,7 @@ class ExperimentFacts:
         confusion: condition -> (label, predicted) -> count over all folds and runs.
         summary: what training says of it; empty when it is not trained yet.
         runs: (fold, run) -> what training says of that network.
+        embeddings: what evaluate kept of them; empty unless the experiment asked for it.
     """
 
     name: str
@@ -131,6 +135,7 @@ class ExperimentFacts:
     confusion: Mapping[str, Mapping[tuple[str, str], int]]
     summary: Mapping[str, Any]
     runs: Mapping[Key, Mapping[str, Any]]
+    embeddings: Mapping[str, NDArray[Any]]
 
     @property
     def state(self) -> str:
@@ -247,6 +252,7 @@ def _read_experiment(params: Params, name: str, place: int, data: Path) -> Exper
         confusion=confusion,
         summary=summary,
         runs=dict(sorted(runs.items())),
+        embeddings=read_embeddings(results / "embeddings.npz") if chosen.keep_embeddings else {},
     )
 
 

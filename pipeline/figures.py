@@ -148,6 +148,49 @@ def curves(
     return _svg(figure)
 
 
+def embeddings(
+    panels: Sequence[tuple[str, Mapping[str, tuple[Sequence[float], Sequence[float], bool]]]],
+    width_px: int,
+    height_px: int = 380,
+) -> str:
+    """Return points in the plane, a panel for each speaker, side by side (MMIN Figure 3).
+
+    Args:
+        panels: (title, {label: (x, y, imagined)}); a label and the same with imagined share a colour, in the
+            order in which the true ones come: filled where true, hollow where imagined.
+        width_px: the width the page shows it at.
+        height_px: its height.
+    """
+    figure, axes = _axes(width_px, height_px, columns=len(panels))
+    for place, (title, groups) in zip([axes] if len(panels) == 1 else list(axes), panels, strict=True):
+        seen: dict[bool, int] = {True: 0, False: 0}
+        for label, (x, y, imagined) in groups.items():
+            index = seen[imagined]
+            seen[imagined] += 1
+            colour = _DRAWN[f"s{(index + 1) % len(SERIES)}"]
+            face = "none" if imagined else colour
+            place.plot(
+                x,
+                y,
+                MARKERS[index % len(MARKERS)],
+                mfc=face,
+                mec=colour,
+                mew=1,
+                ms=5,
+                alpha=0.75,
+                label=label,
+            )
+        place.set_title(title, loc="left", fontsize=11, color=_DRAWN["muted"], pad=4)
+        place.set_xticks([])
+        place.set_yticks([])
+    handles, labels = place.get_legend_handles_labels()
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=len(labels) if width_px > 500 else 2, frameon=False,
+        fontsize=11, labelcolor=_DRAWN["ink"], handletextpad=0.2,
+    )  # fmt: skip
+    return _svg(figure)
+
+
 def inline(svg: str, prefix: str, title: str, description: str) -> str:
     """Return the SVG as an element for a page: its colours are the page's, its ids are its own, it is
     described.
@@ -195,14 +238,14 @@ def _mean(values: Sequence[float]) -> float:
     return math.fsum(finite) / len(finite) if finite else math.nan
 
 
-def _axes(width_px: int, height_px: int, rows: int = 1) -> tuple[Any, Any]:
+def _axes(width_px: int, height_px: int, rows: int = 1, columns: int = 1) -> tuple[Any, Any]:
     """Return a figure without pyplot's global state; 72 dots an inch, so that a point is a pixel of the
     page."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width_px / 72, height_px / 72), dpi=72, layout="constrained")
-    axes = figure.subplots(rows, 1, sharex=True)
-    for place in [axes] if rows == 1 else axes:
+    axes = figure.subplots(rows, columns, sharex=columns == 1)
+    for place in [axes] if rows == columns == 1 else axes:
         for side in ("top", "right", "left"):
             place.spines[side].set_visible(False)
         place.spines["bottom"].set_color(_DRAWN["grid"])

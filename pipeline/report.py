@@ -42,6 +42,7 @@ from pipeline.comparison import (
     test_table,
     verdicts,
 )
+from pipeline.embeddings import choose_speakers, distances, plane
 from pipeline.facts import DatasetFacts, ExperimentFacts, gather, mask_table, modality_table, skipped_table
 from pipeline.params import Params
 from pipeline.published import published_table
@@ -247,6 +248,9 @@ def _section(params: Params, comparison: Comparison, drawn: dict[str, str]) -> d
         "tests": test_table(comparison),
         "published": published_table(params, comparison),
         "by_condition": _result_figure(comparison, drawn) if comparison.evaluated else None,
+        "embeddings": [
+            part for one in comparison.evaluated if (part := _embeddings_part(comparison, one, drawn))
+        ],
         "curves": [part for one in comparison.experiments if (part := _curves_part(comparison, one, drawn))],
         "confusions": [(one, _confusions(one, comparison)) for one in comparison.evaluated if one.confusion],
         "pending": [(one.name, one.state) for one in comparison.experiments if not one.scores.values],
@@ -287,6 +291,42 @@ def _result_figure(comparison: Comparison, drawn: dict[str, str]) -> dict[str, A
         if kind == "wide":
             drawn[name] = svg
     return {**parts, "series": comparison.evaluated}
+
+
+def _embeddings_part(
+    comparison: Comparison, one: ExperimentFacts, drawn: dict[str, str]
+) -> dict[str, Any] | None:
+    """Draw true and imagined embeddings; None when none were kept or no speaker has a known gender."""
+    from markupsafe import Markup
+
+    if not one.embeddings:
+        return None
+    speakers = choose_speakers(comparison.dataset.samples or (), one.embeddings["ids"].tolist())
+    if not speakers:
+        return {
+            "experiment": one,
+            "wide": "",
+            "narrow": "",
+            "words": "No speaker's gender is known: there is no figure.",
+        }
+    panels = [(title, plane(one.embeddings, rows)) for title, rows in speakers]
+    words = []
+    for title, rows in speakers:
+        parts = (f"{m} {value:.2f}" for m, value in distances(one.embeddings, rows).items())
+        words.append(f"{title} ({len(rows)} samples): {', '.join(parts)}")
+    said = (
+        "Error of the imagined embeddings over that of guessing the speaker's mean embedding, so that 1 is no "
+        f"better than the mean: {'; '.join(words)}."
+    )
+    name = f"{one.name}-embeddings"
+    title = f"t-SNE of true and imagined embeddings of {one.name}"
+    shown = {}
+    for kind, width in (("wide", 820), ("narrow", 330)):
+        svg = figures.embeddings(panels, width, 380 if kind == "wide" else 300)
+        shown[kind] = Markup(figures.inline(svg, f"{name}-{kind}", title, said))  # noqa: S704
+        if kind == "wide":
+            drawn[name] = svg
+    return {"experiment": one, "words": said, **shown}
 
 
 def _curves_part(
