@@ -57,8 +57,8 @@ from models.layers import mlp, task_loss
 AUTOENCODER = (baseline.JOINT, 256, 128, 64)  # and back: 384-256-128-64-128-256-384 (Table 3)
 BLOCKS = 5
 LATENT = AUTOENCODER[-1]
-# MMIN-AE: the sizes of one plain autoencoder with the parameters of five of the above (1,397,440; these:
-# 1,397,504), whose latent vector is as long as their five together.
+# MMIN-AE: the sizes of one plain autoencoder with the parameters of five of the above (1,398,720; these:
+# 1,397,036), whose latent vector is as long as their five together.
 WIDE_AUTOENCODER = (baseline.JOINT, 756, 378, BLOCKS * LATENT)
 
 Weight = Annotated[float, Field(ge=0)]
