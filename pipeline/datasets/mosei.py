@@ -27,7 +27,7 @@ from typing import Literal
 
 from pipeline.datasets._official_splits import PARTS, read_split
 from pipeline.datasets._score_classes import finite, mosi_class
-from pipeline.datasets._timed_words import spoken
+from pipeline.datasets._timed_words import TimedWords
 from pipeline.datasets.base import BaseLoader, Expected, LoaderSettings
 from pipeline.errors import DataError, StoreError
 from pipeline.importers.csd import Sequences
@@ -89,7 +89,7 @@ class Loader(BaseLoader[Settings]):
                 "no official split: set split_file to the SDK's cmu_mosei_std_folds.py, or to a csv with "
                 "video and split",
             )
-        words = Sequences(self.root / WORDS_FILE) if (self.root / WORDS_FILE).is_file() else None
+        words = TimedWords(self.root / WORDS_FILE) if (self.root / WORDS_FILE).is_file() else None
         for file in files:
             yield from self._video(file, ratings.get(file.stem, []), split, words)
         if words:
@@ -173,7 +173,7 @@ class Loader(BaseLoader[Settings]):
         return ratings
 
     def _video(
-        self, file: Path, ratings: list[_Rating], split: dict[str, str] | None, words: Sequences | None
+        self, file: Path, ratings: list[_Rating], split: dict[str, str] | None, words: TimedWords | None
     ) -> Iterator[Sample]:
         video = file.stem
         turns: Counter[str] = Counter()
@@ -212,7 +212,7 @@ class Loader(BaseLoader[Settings]):
                 audio_start_s=start,
                 audio_end_s=end,
                 text=fields[4].strip(),
-                words=spoken(words, video, start, end) if words else (),
+                words=words.between(video, start, end) if words else (),
                 dialogue=video,
                 turn=turns[video],
                 split=rating.split if split is None else split.get(video, ""),

@@ -21,10 +21,9 @@ from typing import Literal
 
 from pipeline.datasets._official_splits import read_split
 from pipeline.datasets._score_classes import finite, mosi_class
-from pipeline.datasets._timed_words import spoken
+from pipeline.datasets._timed_words import TimedWords
 from pipeline.datasets.base import BaseLoader, Expected, LoaderSettings
 from pipeline.errors import DataError
-from pipeline.importers.csd import Sequences
 from pipeline.manifest import Sample, resolve_media
 
 LABEL_FILES = ("Labels/OpinionLevelSentiment.csv", "Meta_data/boundaries_sentimentint_avg.csv")
@@ -171,7 +170,7 @@ class Loader(BaseLoader[Settings]):
         self._note_unlabelled({f"{video}_{segment}" for _, video, segment, *_ in rows})
         texts: dict[str, dict[str, str]] = {}
         turns: Counter[str] = Counter()
-        words = Sequences(self.root / WORDS_FILE) if (self.root / WORDS_FILE).is_file() else None
+        words = TimedWords(self.root / WORDS_FILE) if (self.root / WORDS_FILE).is_file() else None
         for line, video, segment, start, end, score in rows:
             name = f"{video}_{segment}"
             if video not in texts:
@@ -191,7 +190,7 @@ class Loader(BaseLoader[Settings]):
                 audio_start_s=None if sound_cut else start,
                 audio_end_s=None if sound_cut else end,
                 text=texts[video].get(segment, ""),
-                words=spoken(words, video, start, end) if words else (),
+                words=words.between(video, start, end) if words else (),
                 speaker=video,  # one reviewer a video; who made several is not published
                 dialogue=video,
                 turn=turns[video],
