@@ -7,7 +7,6 @@ A csv file (UTF-8, comma, header) whose columns are the fields of :class:`Sample
 from __future__ import annotations
 
 import csv
-import dataclasses
 import hashlib
 import json
 import math
@@ -171,7 +170,7 @@ def _to_text(name: str, value: object) -> str:
         return ""
     if name == "words":
         words: tuple[Word, ...] = value  # type: ignore[assignment]
-        return json.dumps([dataclasses.astuple(w) for w in words], ensure_ascii=False) if words else ""
+        return json.dumps([(w.text, w.start_s, w.end_s) for w in words], ensure_ascii=False) if words else ""
     return repr(value) if isinstance(value, float) else str(value)
 
 

@@ -23,6 +23,11 @@ from pipeline.stage import run_stage
 
 MANIFESTS = Path("data/manifests")
 COUNTED = ("label", "split", "speaker", "gender", "session")
+COUNTABLE = tuple(  # fields that a loader may expect a count of
+    field.name
+    for field in dataclasses.fields(Sample)
+    if field.name not in ("id", "text", "words", "video_path", "audio_path") and not field.name.endswith("_s")
+)
 NONE = "(none)"  # counts the samples that do not say
 
 log = logging.getLogger("lacuna")
@@ -87,7 +92,7 @@ class _Counts:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._values: dict[str, Counter[str]] = {}
+        self._values: dict[str, Counter[str]] = {name: Counter() for name in COUNTABLE}
         self._patterns: Counter[str] = Counter()
         self._there: dict[str, bool] = {}
         self.samples = 0
@@ -96,11 +101,9 @@ class _Counts:
     def watch(self, samples: Iterator[Sample]) -> Iterator[Sample]:
         for sample in samples:
             self.samples += 1
-            for field in dataclasses.fields(Sample):
-                if field.name not in ("id", "text", "words", "start_s", "end_s"):
-                    value = getattr(sample, field.name)
-                    values = self._values.setdefault(field.name, Counter())
-                    values[NONE if value in ("", None) else str(value)] += 1
+            for name in COUNTABLE:
+                value = getattr(sample, name)
+                self._values[name][NONE if value in ("", None) else str(value)] += 1
             given = {"text": sample.text.strip(), "audio": sample.audio_path, "video": sample.video_path}
             self._patterns["+".join(m for m, value in given.items() if value) or NONE] += 1
             for modality in ("audio", "video"):
