@@ -1,0 +1,258 @@
+"""Training's cost: our loop beside a bare PyTorch loop, and one network at a time beside all folds together.
+
+    python benchmarks/train.py [--data data] [--model mmin] [--epochs 5] [--together]
+
+- ours: pipeline/loop.py's training part of an epoch: the epoch's pairs, their order, batches cut from the data,
+  losses, step. Validation is left out on both sides.
+- bare: zero_grad, forward, sum of the losses, backward, Adam's step, over the very batches, made beforehand. So
+  all that the loop and the making of batches cost counts against ours. Aim: 1.1 or less of its time.
+- --together: the full-modality baseline of all folds, one after the other, and as one batched computation
+  (torch.func.stack_module_state and vmap, with an LSTM written out in steps, since vmap knows no fused one).
+  Batches are the same, padded to one length; also said is how far the weights lie apart after the epoch.
+
+Both sides compute in one process and one thread, and take turns by epoch, so that a busy machine slows both
+alike. Times are of the wall and of the processor, the median over epochs. The data are the demo corpus' features.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.func import functional_call, grad, stack_module_state, vmap
+from torch.nn import functional
+
+from models.base import MODALITIES, Batch
+from models.baseline import BaselineSettings
+from models.baseline import Model as Baseline
+from models.layers import KERNELS
+from pipeline.folds import Fold, make_folds
+from pipeline.loop import _Run, deterministic
+from pipeline.params import Experiment, Folds, load_params
+from pipeline.regimes.standard import Regime
+from pipeline.samples import DeviceSamples, SampleSet, derive_seed, read_samples, training_pairs
+from pipeline.train import build, resolve
+
+CPU = torch.device("cpu")
+
+
+def timed(work: Callable[[], object]) -> tuple[float, float]:
+    """Return seconds of the wall and of the processor."""
+    wall, processor = time.perf_counter(), time.process_time()
+    work()
+    return time.perf_counter() - wall, time.process_time() - processor
+
+
+def epoch_batches(
+    experiment: Experiment, samples: DeviceSamples, fold: Fold, epoch: int, run: _Run
+) -> list[Batch]:
+    """Return the batches that our loop trains on in one epoch."""
+    indices, patterns = training_pairs(
+        experiment.train_on, fold.train, samples.present.numpy(), samples.ids, 0, epoch
+    )
+    order = run._order(len(indices), "all", 0)
+    parts = [order[i : i + experiment.batch_size] for i in range(0, len(indices), experiment.batch_size)]
+    return [samples.collate(indices[p], patterns[p], run.network.needs_complement) for p in parts]
+
+
+def compare_loops(data: SampleSet, folds: Folds, model: str, epochs: int) -> None:
+    """Print our loop beside the bare one."""
+    train_on = "missing" if model == "mmin" else "augmented"
+    experiment = resolve(Experiment(dataset="demo", model=model, train_on=train_on))
+    fold = make_folds(data.samples, folds)[0]
+    samples = data.prepare(data.fit_normalisers(fold.train), CPU)
+    with deterministic(CPU, 0):
+        network = build(experiment, data.dims, len(data.classes))
+    twin = copy.deepcopy(network)
+    run = _Run(network, Regime(Regime.Settings()), samples, fold, experiment, 0, len(data.classes))
+    groups = twin.parameter_groups()
+    parameters = [parameter for group in groups.values() for parameter in group]
+    optimizer = torch.optim.Adam(parameters, 1e-3, foreach=True)
+    times: dict[str, list[tuple[float, float]]] = {"ours": [], "bare": []}
+    count = 0
+    for epoch in range(1, epochs + 2):
+        run.epoch = epoch
+        batches = epoch_batches(experiment, samples, fold, epoch, run)
+        count = sum(len(batch) for batch in batches)
+
+        def bare(batches: list[Batch] = batches) -> None:
+            for batch in batches:
+                optimizer.zero_grad(set_to_none=True)
+                torch.stack(list(twin(batch).losses.values())).sum().backward()
+                optimizer.step()
+
+        with deterministic(CPU, derive_seed(0, "epoch", epoch)):
+            network.train()
+            twin.train()
+            sides: list[tuple[str, Callable[[], object]]] = [
+                ("ours", lambda: run._train_stage("all")),
+                ("bare", bare),
+            ]
+            for name, work in sides if epoch % 2 else sides[::-1]:
+                spent = timed(work)
+                if epoch > 1:  # the first one warms up
+                    times[name].append(spent)
+    apart = max(
+        float((a - b).detach().abs().max())
+        for a, b in zip(network.parameters(), twin.parameters(), strict=True)
+    )
+    for kind, place in (("wall", 0), ("processor", 1)):
+        ours, bare_time = (statistics.median(t[place] for t in times[name]) for name in ("ours", "bare"))
+        ratio = statistics.median(
+            o[place] / b[place] for o, b in zip(times["ours"], times["bare"], strict=True)
+        )
+        print(
+            f"{model} {kind}: ours {count / ours:.0f} samples/s, bare {count / bare_time:.0f} samples/s, "
+            f"time of ours over bare {ratio:.3f}"
+        )
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"{model}: {count} samples an epoch; weights apart {apart:.1e}; peak memory {peak:.0f} MiB")
+
+
+def lstm(weights: dict[str, Tensor], prefix: str, values: Tensor, lengths: Tensor) -> Tensor:
+    """Return (B, H), the maximum over time of an LSTM in steps, with the weights of models/layers.py's."""
+    names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
+    w_in, w_hidden, b_in, b_hidden = (weights[f"{prefix}.lstm.{name}"] for name in names)
+    given = functional.linear(values, w_in, b_in + b_hidden)
+    hidden = values.new_zeros(values.shape[0], w_hidden.shape[1])
+    cell, best = hidden, torch.full_like(hidden, float("-inf"))
+    for step in range(values.shape[1]):
+        gates = given[:, step] + functional.linear(hidden, w_hidden)
+        i, f, g, o = gates.chunk(4, dim=1)
+        cell = torch.sigmoid(f) * cell + torch.sigmoid(i) * torch.tanh(g)
+        hidden = torch.sigmoid(o) * torch.tanh(cell)
+        best = torch.where((step < lengths)[:, None], torch.maximum(best, hidden), best)
+    return best
+
+
+def functional_loss(
+    weights: dict[str, Tensor], network: Baseline, features: dict[str, Tensor], lengths: dict[str, Tensor],
+    labels: Tensor,
+) -> Tensor:  # fmt: skip
+    """Return the baseline's loss on complete samples, in operations that vmap knows."""
+    text = {
+        name.removeprefix("encoders.text."): w
+        for name, w in weights.items()
+        if name.startswith("encoders.text.")
+    }
+    values = features["text"].transpose(1, 2)
+    pooled = []
+    for place, size in enumerate(KERNELS):
+        found = functional.conv1d(
+            values, text[f"convolutions.{place}.weight"], text[f"convolutions.{place}.bias"]
+        )
+        beyond = torch.arange(found.shape[2]) >= (lengths["text"] - size + 1).clamp(min=1)[:, None]
+        pooled.append(torch.where(beyond[:, None], float("-inf"), found).amax(dim=2))
+    hidden = torch.relu(torch.cat(pooled, dim=1))
+    embeddings = [torch.relu(functional.linear(hidden, text["output.0.weight"], text["output.0.bias"]))]
+    for m in MODALITIES[1:]:
+        embeddings.append(lstm(weights, f"encoders.{m}", features[m], lengths[m]))
+    own = {n.removeprefix("classifier."): w for n, w in weights.items() if n.startswith("classifier.")}
+    logits = functional_call(network.classifier, own, (torch.cat(embeddings, dim=1),))
+    return functional.cross_entropy(logits, labels)
+
+
+def compare_together(data: SampleSet, folds: Folds, epochs: int) -> None:
+    """Print all folds one after the other beside all folds together."""
+    experiment = Experiment(dataset="demo", model="baseline", train_on="full", batch_size=32)
+    splits = make_folds(data.samples, folds)
+    size = min(len(fold.train) for fold in splits)
+    splits = [replace(fold, train=fold.train[:size]) for fold in splits]
+    alone, batches = [], []
+    for fold in splits:
+        samples = data.prepare(data.fit_normalisers(fold.train), CPU)
+        with deterministic(CPU, fold.number):
+            network = Baseline(BaselineSettings(), data.dims, len(data.classes))
+        run = _Run(network, Regime(Regime.Settings()), samples, fold, experiment, 0, len(data.classes))
+        alone.append(network)
+        batches.append(epoch_batches(experiment, samples, fold, 1, run))
+    longest = {
+        m: max(b.features[m].shape[1] for own in batches for b in own) + (max(KERNELS) if m == "text" else 0)
+        for m in MODALITIES
+    }
+
+    def padded(values: Tensor, m: str) -> Tensor:
+        return functional.pad(values, (0, 0, 0, longest[m] - values.shape[1]))
+
+    stacked = [
+        (
+            {m: torch.stack([padded(b.features[m], m) for b in step]) for m in MODALITIES},
+            {m: torch.stack([b.lengths[m] for b in step]) for m in MODALITIES},
+            torch.stack([b.labels for b in step if b.labels is not None]),
+        )
+        for step in zip(*batches, strict=True)
+    ]
+    weights, _ = stack_module_state(alone)  # type: ignore[arg-type]
+    together = {name: value.detach().clone().requires_grad_() for name, value in weights.items()}
+    optimizers = [torch.optim.Adam(network.parameters(), 1e-3, foreach=True) for network in alone]
+    optimizer = torch.optim.Adam(together.values(), 1e-3, foreach=True)
+    gradients = vmap(grad(lambda w, f, n, y: functional_loss(w, alone[0], f, n, y)), in_dims=(0, 0, 0, 0))
+
+    def one_by_one() -> None:
+        for network, own, stepper in zip(alone, batches, optimizers, strict=True):
+            for batch in own:
+                stepper.zero_grad(set_to_none=True)
+                torch.stack(list(network(batch).losses.values())).sum().backward()
+                stepper.step()
+
+    def at_once() -> None:
+        for features, lengths, labels in stacked:
+            found = gradients({n: w.detach() for n, w in together.items()}, features, lengths, labels)
+            for name, value in together.items():
+                value.grad = found[name]
+            optimizer.step()
+
+    first_step = gradients({n: w.detach() for n, w in together.items()}, *stacked[0])
+    off = 0.0
+    for place, (network, own) in enumerate(zip(alone, batches, strict=True)):
+        network.zero_grad(set_to_none=True)
+        torch.stack(list(network(own[0]).losses.values())).sum().backward()
+        for name, parameter in network.named_parameters():
+            if parameter.grad is not None:
+                off = max(off, float((parameter.grad - first_step[name][place]).abs().max()))
+    times: dict[str, list[tuple[float, float]]] = {"one by one": [], "together": []}
+    apart = 0.0
+    with deterministic(CPU, 0):
+        for epoch in range(epochs + 1):
+            spent = {"one by one": timed(one_by_one), "together": timed(at_once)}
+            if epoch == 0:
+                state, _ = stack_module_state(alone)  # type: ignore[arg-type]
+                apart = max(float((state[n] - together[n]).detach().abs().max()) for n in together)
+            else:
+                for name, value in spent.items():
+                    times[name].append(value)
+    for kind, place in (("wall", 0), ("processor", 1)):
+        first, second = (statistics.median(t[place] for t in times[name]) for name in times)
+        print(
+            f"{len(splits)} folds, {kind}: one by one {first:.3f} s an epoch, together {second:.3f} s "
+            f"({second / first:.2f} of the time)"
+        )
+    print(f"gradients of the first batch lie at most {off:.1e} apart, weights after one epoch {apart:.1e}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, default=Path("data"))
+    parser.add_argument("--model", default="mmin")
+    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--together", action="store_true")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    settings = load_params().dataset("demo")
+    data = read_samples("demo", settings, {"audio": 10.0}, options.data)
+    if options.together:
+        compare_together(data, settings.folds, options.epochs)
+    else:
+        compare_loops(data, settings.folds, options.model, options.epochs)
+
+
+if __name__ == "__main__":
+    main()
