@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -68,6 +72,39 @@ class TestMainJob:
         assert result.returncode == 1
         assert 'Did you mean "opensmile"?' in result.stderr
         assert "Traceback" not in result.stderr
+
+    @pytest.mark.parametrize(
+        ("stage", "outputs"),
+        [
+            ("assets sentences", "data/assets/sentences/*"),
+            ("corpus", "data/raw/demo/**/*"),
+            ("prepare demo", "data/manifests/demo.*"),
+            ("extract demo text", "data/features/demo/text.h5"),
+            ("extract demo audio", "data/features/demo/audio.h5"),
+            ("extract demo video", "data/features/demo/video.h5"),
+            ("mask demo", "data/masks/demo.h5"),
+            ("train mmin", "data/runs/mmin/**/*"),
+            ("evaluate mmin", "data/results/mmin/*"),
+            ("report", "data/report/**/*"),
+        ],
+    )
+    def test_a_kill_loses_nothing(self, project: Path, stage: str, outputs: str) -> None:
+        before = digests(project, outputs)
+        command = [sys.executable, "-m", f"pipeline.{stage.split()[0]}", *stage.split()[1:]]
+        for seconds in (0.3, 1.0, 2.5):
+            shutil.rmtree(project / "data" / "cache", ignore_errors=True)
+            process = subprocess.Popen(
+                command,
+                cwd=project,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+            time.sleep(seconds)
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait(60)
+        run(project, *command)
+        assert digests(project, outputs) == before
 
     def test_dvc_shows_metrics(self, project: Path) -> None:
         assert "data/results/mmin/metrics.json" in run(project, "dvc", "metrics", "show", "--json")
