@@ -12,6 +12,9 @@
 * ``video-disjoint``: the same, but whole dialogues (videos) are drawn: what ``random`` should have been.
 * ``none``: the dataset is not for training.
 
+Not built: the split of IEMOCAP into 2717, 798 and 938 turns (UMDF, four tasks of one class against the rest).
+Its counts alone do not say which turns; who has the list gives it as a ``folder`` with a split column.
+
 Every fold is checked: no dialogue and no speaker stands in training and in validation or test. Validation and
 test share their dialogues under ``speaker-partner``, which is the paper's protocol; under ``official`` the
 owner decided on the speakers, and the two schemes by chance do not look at them, so that there a speaker on
