@@ -49,5 +49,7 @@ class SystemLibraryError(LacunaError):
 def nearest(name: str, allowed: Iterable[str]) -> str:
     """Return ``' Did you mean "x"?'`` for the allowed name closest to ``name``, or an empty string."""
     names = list(allowed)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5) or [n for n in names if n.startswith(name)]
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5) or [
+        n for n in names if n.startswith(name)
+    ]
     return f' Did you mean "{close[0]}"?' if close else ""
