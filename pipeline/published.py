@@ -133,8 +133,8 @@ def differences(comparison: Comparison, rows: Iterable[Row]) -> list[str]:
     """Say in words on what else than the papers our numbers were computed, and what does not add up there."""
     found = []
     rows = list(rows)
-    for row in dict.fromkeys(Row(r.paper, r.table, r.dataset, "", "") for r in rows):
-        found += _data_differences(comparison, row.paper, row.dataset, row.table)
+    for paper, dataset in dict.fromkeys((row.paper, row.dataset) for row in rows):
+        found += _data_differences(comparison, paper, dataset)
     for row in rows:
         printed = read_published()[row]
         if {AVERAGE, *MISSING_CONDITIONS} <= printed.keys():
@@ -147,9 +147,9 @@ def differences(comparison: Comparison, rows: Iterable[Row]) -> list[str]:
     return found
 
 
-def _data_differences(comparison: Comparison, paper: str, dataset: str, table: str) -> list[str]:
+def _data_differences(comparison: Comparison, paper: str, dataset: str) -> list[str]:
     facts, about = comparison.dataset, read_papers().get(paper, {}).get(dataset)
-    source = f"{paper.upper()}'s table {table}"
+    source = f"{paper.upper()}'s table"
     found = []
     if facts.constructed:
         found.append(

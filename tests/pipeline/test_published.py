@@ -102,9 +102,11 @@ def test_a_row_shared_by_one_model_a_condition_gets_its_average(data: Path) -> N
 
 
 def test_what_differs_is_said(data: Path) -> None:
-    found = table(with_rows(mmin={"table": "5", "model": "MMIN"}), data)
+    rows = {"mmin": {"table": "5", "model": "MMIN"}, "augmented": {"table": "7", "model": "Augmented"}}
+    found = table(with_rows(**rows), data)
     assert found is not None
     words = " ".join(found.notes)
+    assert len(set(found.notes)) == len(found.notes)
     assert "demo is a constructed corpus, not iemocap" in words
     assert "ours are facelandmarker with 5 columns, the paper's Denseface with 342" in words
     assert "over 10 folds × 3 runs; ours is over 5 folds" in words
