@@ -91,7 +91,7 @@ def test_the_command(
         main(["dataset", "check", "mine"])
     assert ended.value.code == 1
     printed = capsys.readouterr().out
-    assert "samples            4" in printed
+    assert "samples            6" in printed
     assert '  samples.csv, line 7: found the start_s "soon", expected a number [six]' in printed
     with pytest.raises(SystemExit) as ended:
         main(["dataset", "check", "mine", "--json"])
