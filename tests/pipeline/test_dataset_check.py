@@ -95,4 +95,4 @@ def test_the_command(
     assert '  samples.csv, line 7: found the start_s "soon", expected a number [six]' in printed
     with pytest.raises(SystemExit) as ended:
         main(["dataset", "check", "mine", "--json"])
-    assert json.loads(capsys.readouterr().out)["samples"] == 4
+    assert json.loads(capsys.readouterr().out)["samples"] == 6
