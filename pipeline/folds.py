@@ -3,6 +3,8 @@
 * ``official``: the owner's own split; one fold. Samples without a split are left out.
 * ``session``: one fold a session: fold k tests session k, validates on the next one (after the last comes
   the first), trains on the rest; ``count`` runs only the first so many folds.
+* ``speaker``: ``count`` folds (5) of whole speakers, dealt in the order of their names: fold k tests the k-th part,
+  validates on the next (RAVDESS, CREMA-D and other corpora without an official split).
 * ``speaker-partner``: one fold a speaker: the speaker tests, the partner of the same session validates, the
   other sessions train (MMIN section 4.5: 10 folds on IEMOCAP, 12 on MSP-IMPROV). With ``count: 1`` it is
   M3S's split of IEMOCAP: 4446 samples train, 557 validate and 528 test, each of these six times.
@@ -35,6 +37,7 @@ from pipeline.manifest import Sample
 from pipeline.params import Folds
 
 Indices = NDArray[np.int64]
+SPEAKER_FOLDS = 5
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,8 @@ def make_folds(samples: Sequence[Sample], folds: Folds) -> list[Fold]:
         made = _official(samples)
     elif folds.scheme == "session":
         made = _by_session(samples)
+    elif folds.scheme == "speaker":
+        made = _by_speaker(samples, folds.count or SPEAKER_FOLDS)
     elif folds.scheme == "speaker-partner":
         made = _by_partner(samples)
     elif folds.scheme == "random":
@@ -153,6 +158,26 @@ def _by_session(samples: Sequence[Sample]) -> list[Fold]:
         others = [name for name in sessions if name not in (tested, held)]
         words = f"test {tested}; validate {held}; train {', '.join(others)}"
         parts = (_where(values, set(others)), _where(values, {held}), _where(values, {tested}))
+        made.append(Fold(index + 1, words, *parts))
+    return made
+
+
+def _by_speaker(samples: Sequence[Sample], count: int) -> list[Fold]:
+    values = _need(samples, "speaker", "speaker")
+    speakers = sorted(set(values))
+    if count < 3 or len(speakers) < count:
+        raise DataError(
+            f"folds.scheme speaker needs a count of at least 3 and as many speakers; "
+            f"found count {count} and {len(speakers)} speakers"
+        )
+    dealt = [set(speakers[part::count]) for part in range(count)]
+    made = []
+    for index, tested in enumerate(dealt):
+        held = dealt[(index + 1) % count]
+        words = (
+            f"test {', '.join(sorted(tested))}; validate {', '.join(sorted(held))}; train the other speakers"
+        )
+        parts = (_where(values, set(speakers) - tested - held), _where(values, held), _where(values, tested))
         made.append(Fold(index + 1, words, *parts))
     return made
 

@@ -100,7 +100,9 @@ class Extraction(Section):
 class Folds(Section):
     """How samples are split; pipeline/folds.py says what each scheme does."""
 
-    scheme: Literal["none", "official", "session", "speaker-partner", "random", "video-disjoint"] = "official"
+    scheme: Literal[
+        "none", "official", "session", "speaker", "speaker-partner", "random", "video-disjoint"
+    ] = "official"
     count: Annotated[int, Field(ge=1)] | None = None
     shares: tuple[Share, Share, Share] = (0.8, 0.1, 0.1)  # train, validate, test of a split by chance
     seed: Annotated[int, Field(ge=0)] = 0  # of a split by chance

@@ -111,3 +111,16 @@ def test_check_fold_finds_the_same_sample_twice() -> None:
     same = Fold(1, "by hand", np.array([0, 1]), np.array([2]), np.array([1]))
     with pytest.raises(DataError, match="stands in train and in test"):
         check_fold(SAMPLES, same, "session")
+
+
+def test_whole_speakers_are_dealt_into_parts() -> None:
+    samples = [Sample(id=f"{name}-{turn}", speaker=name) for name in "abcdef" for turn in range(2)]
+    folds = make_folds(samples, Folds(scheme="speaker", count=3))
+
+    def speakers(indices: np.ndarray) -> str:
+        return "".join(sorted({samples[index].speaker for index in indices}))
+
+    parts = [tuple(map(speakers, (fold.train, fold.valid, fold.test))) for fold in folds]
+    assert parts == [("cf", "be", "ad"), ("ad", "cf", "be"), ("be", "ad", "cf")]
+    with pytest.raises(DataError, match="count 7 and 6 speakers"):
+        make_folds(samples, Folds(scheme="speaker", count=7))

@@ -21,6 +21,7 @@ from replicas import cremad, folder, iemocap, media, meld, mosei, mosi, msp_impr
 from replicas.text import write_lines
 
 from pipeline import evaluate, extract, mask, prepare, report, train
+from pipeline.export import export_dataset
 from pipeline.manifest import MODALITIES, read_manifest
 from pipeline.mask import CONDITIONS, read_masks
 from pipeline.params import load_params
@@ -251,3 +252,48 @@ def test_a_replica_goes_through_all_stages(
     assert f"The replica of {name}" in page
     for finding in json.loads(Path(f"data/manifests/{name}.json").read_text(encoding="utf-8"))["skipped"]:
         assert html.escape(finding["file"]) in page
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("faces")
+def test_imported_features_go_through_all_stages(
+    assets: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = CASES["mmsa-layout"]
+    monkeypatch.chdir(tmp_path)
+    Path("data/assets/import").mkdir(parents=True)
+    for asset in (case.text, "librosa", "fer"):
+        Path("data/assets", asset).symlink_to(assets(asset))
+    write_params(case, "own", case.build(tmp_path / "owner"))
+    raw = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
+    exported = Path("data/assets/import/own.pkl")
+    imported: dict[str, Any] = {
+        "extractor": "import",
+        "settings": {"file": exported.name, "absent": "missing"},
+    }
+    raw["datasets"]["theirs"] = {**raw["datasets"]["own"], **dict.fromkeys(MODALITIES, imported)}
+    for modality in MODALITIES:
+        raw["extractors"][modality]["import"] = {}
+    raw["experiments"]["mmin"]["dataset"] = "theirs"
+    Path("params.yaml").write_text(yaml.safe_dump(raw, allow_unicode=True), encoding="utf-8")
+    params = load_params()
+    for name in ("own", "theirs"):
+        prepare.main(params, name)
+        for modality in MODALITIES:
+            extract.main(params, name, modality)
+        if name == "own":
+            export_dataset(params, "own", exported, "mmsa")
+    compared = 0
+    for modality in MODALITIES:
+        paths = [Path(f"data/features/{name}/{modality}.h5") for name in ("own", "theirs")]
+        with FeatureStore(paths[0]) as own, FeatureStore(paths[1]) as theirs:
+            for sample, back in zip(own, theirs, strict=True):
+                if sample.status is Status.OK and back.status is Status.OK:
+                    np.testing.assert_array_equal(back.values, sample.values)
+                    compared += 1
+    assert compared >= 9
+    mask.main(params, "theirs")
+    train.main(params, "mmin")
+    evaluate.main(params, "mmin")
+    report.main(params)
+    assert "import" in Path("data/report/index.html").read_text(encoding="utf-8")
