@@ -29,7 +29,6 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.xdist_group("end to end")
 class TestMainJob:
     """In this order: later tests change params.yaml and change it back."""
 

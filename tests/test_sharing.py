@@ -18,7 +18,7 @@ import pytest
 from tests.project import GIT, change, copy_project, repro, run
 
 STAGES = ("extract-text@demo", "extract-audio@demo", "extract-video@demo")
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200), pytest.mark.xdist_group("sharing")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
 @pytest.fixture(scope="module")
