@@ -132,7 +132,7 @@ def test_a_colleague_extracts_nothing(
     add_remote: Remote = request.getfixturevalue(kind)
     (origin / ".dvc" / "config.local").unlink(missing_ok=True)
     add_remote(origin)
-    run(origin, "dvc", "push", "--run-cache", *STAGES)
+    run(origin, "dvc", "push", "--run-cache", "--with-deps", *STAGES)
 
     clone = tmp_path / "colleague"
     run(tmp_path, "git", "clone", "-q", str(origin), str(clone))
