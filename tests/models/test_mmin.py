@@ -137,7 +137,13 @@ def test_without_a_complement_there_is_only_the_tasks_loss() -> None:
 
 
 def test_every_trainable_parameter_is_in_a_group_and_gets_a_gradient() -> None:
-    for settings in ({}, {"variant": "code"}, {"imagination": "ae"}, {"cycle": False}):
+    for settings in (
+        {},
+        {"variant": "code"},
+        {"imagination": "ae"},
+        {"cycle": False},
+        {"share_imagination": True},
+    ):
         network = make(**settings)
         grouped = [parameter for group in network.parameter_groups().values() for parameter in group]
         trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
@@ -200,6 +206,22 @@ def test_without_the_cycle_there_is_no_backward_network() -> None:
     losses = network(hide(make_batch(3, 4), [True, False, True], complement=True)).losses
     assert list(losses) == ["classification", "forward"]
     assert network.imagine_backward is None
+
+
+def test_shared_weights_imagine_both_ways() -> None:
+    shared, two = make(share_imagination=True), make()
+    two.load_state_dict({**two.state_dict(), **shared.state_dict()})
+    two.imagine_backward.load_state_dict(two.imagine_forward.state_dict())
+    assert shared.imagine_backward is None
+    batch = hide(make_batch(3, 4), [True, False, True], complement=True)
+    found, expected = shared(batch).losses, two(batch).losses
+    assert list(found) == ["classification", "forward", "backward"]
+    torch.testing.assert_close(found, expected)
+    found["backward"].backward()
+    expected["backward"].backward()
+    first, twice = next(shared.imagine_forward.parameters()), next(two.imagine_backward.parameters())
+    other = next(two.imagine_forward.parameters())
+    torch.testing.assert_close(first.grad, twice.grad + other.grad)
 
 
 def test_the_joint_representation_is_read_from_the_forward_latents() -> None:

@@ -1,0 +1,89 @@
+"""What holds on a CUDA device: the numbers of the CPU, bfloat16 within its precision, training that learns."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import small_world
+import torch
+
+from pipeline.folds import make_folds
+from pipeline.loop import autocast, deterministic, fit
+from pipeline.mask import CONDITIONS
+from pipeline.params import Experiment
+from pipeline.regimes.standard import Regime, StandardSettings
+from pipeline.samples import read_samples
+from pipeline.train import build, resolve
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device"),
+]
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+MODELS = ("baseline", "mmin", "misa", "mmim", "self_mm")
+
+
+def experiment(model: str, **settings: object) -> Experiment:
+    given = {"dataset": "small", "model": model, "epochs": 8, "batch_size": 16, "train_on": "missing"}
+    return resolve(Experiment.model_validate({**given, **settings}))
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_forward_on_the_gpu_is_that_of_the_cpu(model: str, tmp_path: Path) -> None:
+    small_world.write(tmp_path, 40)
+    data = read_samples("small", small_world.dataset(), {"audio": 10}, tmp_path)
+    fold = make_folds(data.samples, small_world.dataset().folds)[0]
+    normalisers = data.fit_normalisers(fold.train)
+    with deterministic(CPU, 0):
+        network = build(experiment(model), data.dims, len(data.classes)).eval()
+    found = {}
+    for device in (CPU, CUDA):
+        samples = data.prepare(normalisers, device)
+        network.to(device)
+        patterns = torch.tensor([CONDITIONS["at"]]).repeat(16, 1)
+        with torch.no_grad():
+            found[device.type] = network(samples.collate(torch.arange(16), patterns)).prediction.cpu()
+    torch.testing.assert_close(found["cuda"], found["cpu"], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_bfloat16_agrees_within_its_precision(model: str, tmp_path: Path) -> None:
+    small_world.write(tmp_path, 40)
+    data = read_samples("small", small_world.dataset(), {"audio": 10}, tmp_path)
+    fold = make_folds(data.samples, small_world.dataset().folds)[0]
+    samples = data.prepare(data.fit_normalisers(fold.train), CUDA)
+    chosen = experiment(model, precision="bfloat16")
+    with deterministic(CUDA, 0):
+        network = build(chosen, data.dims, len(data.classes)).to(CUDA).eval()
+    patterns = torch.tensor([CONDITIONS["avt"]]).repeat(16, 1)
+    batch = samples.collate(torch.arange(16), patterns)
+    with torch.no_grad():
+        exact = network(batch).prediction.float()
+        rough = autocast(network, chosen, CUDA)(batch).prediction.float()
+    assert not torch.equal(exact, rough), "bfloat16 was not used"
+    torch.testing.assert_close(rough, exact, rtol=0.05, atol=0.05)
+
+
+def test_one_seed_gives_one_result_and_learns(tmp_path: Path) -> None:
+    small_world.write(tmp_path, 60)
+    data = read_samples("small", small_world.dataset(), {"audio": 10}, tmp_path)
+    fold = make_folds(data.samples, small_world.dataset().folds)[0]
+    samples = data.prepare(data.fit_normalisers(fold.train), CUDA)
+    histories = []
+    for _ in range(2):
+        with deterministic(CUDA, 0):
+            network = build(experiment("mmin"), data.dims, len(data.classes)).to(CUDA)
+        result = fit(
+            network,
+            Regime(StandardSettings()),
+            samples,
+            fold,
+            experiment("mmin"),
+            0,
+            len(data.classes),
+        )
+        histories.append(result.history)
+    assert histories[0] == histories[1]
+    assert histories[0][-1]["train_loss"] < histories[0][0]["train_loss"]
