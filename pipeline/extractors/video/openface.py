@@ -12,22 +12,27 @@ the most certain face of a picture is taken.
 
 from __future__ import annotations
 
+import csv
+import io
 import os
+import re
 import shutil
 import signal
 import subprocess
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from pipeline.errors import AssetError, MediaError, StreamMissing
+from pipeline.errors import AssetError, MediaError, StoreError, StreamMissing
 from pipeline.extractors.base import BaseExtractor, Clip, ExtractorSettings
+from pipeline.importers.base import plain_file
 from pipeline.media import read_frames
 from pipeline.store import FeatureSequence, Status
 
@@ -63,6 +68,11 @@ COLUMNS = (
     *(f"AU{unit}_r" for unit in _REGRESSED),  # action units: intensity 17, presence 18
     *(f"AU{unit}_c" for unit in _CLASSIFIED),
 )
+HEADS = ("frame", "face_id", "timestamp", "confidence", "success")  # the first five
+NEEDED = ("frame", "confidence", "success", *COLUMNS)
+LIMIT_BYTES = 2 * 2**30  # one csv file's; five kB a picture
+# How OpenFace's builds write what is no number: nan, -nan, -nan(ind), -1.#IND, inf.
+_NO_NUMBER = re.compile(r"[-+]?(nan(\(\w+\))?|inf(inity)?|1\.#\w+)", re.IGNORECASE)
 
 
 class OpenfaceSettings(ExtractorSettings):
@@ -73,12 +83,15 @@ class OpenfaceSettings(ExtractorSettings):
         csv_folder: a folder with its csv files instead: ``<sample id>.csv`` of the sample alone, or ``<video
             file's name>.csv`` of the whole file, of which the sample's part is taken.
         frame_rate_hz: pictures a second; null: every picture of the file, as published features have it.
+        non_finite: NaN and infinity in a csv of yours, where OpenFace claims success: "refuse" fails the sample
+            and names the place; "zero" makes the picture unobserved, as it is always when the program is run.
         timeout_s: for one clip; the program is stopped after it, and the clip has failed.
     """
 
     executable: Path | None = None
     csv_folder: Path | None = None
     frame_rate_hz: float | None = Field(8.0, gt=0, le=240)
+    non_finite: Literal["refuse", "zero"] = "refuse"
     timeout_s: float = Field(1800.0, gt=0)
 
     @model_validator(mode="after")
@@ -91,13 +104,19 @@ class OpenfaceSettings(ExtractorSettings):
 class Extractor(BaseExtractor[OpenfaceSettings]):
     """The D = 709 columns, named as OpenFace names them.
 
-    A picture in which OpenFace has no success, no confidence or no finite numbers is zeros with flag 0; a
-    clip without any other is *missing*.
+    A picture in which OpenFace has no success or no confidence is zeros with flag 0; a clip without any
+    other is *missing*.
     """
 
     modality = "video"
     Settings = OpenfaceSettings
     libraries: ClassVar[tuple[str, ...]] = ("opencv-contrib-python", "pandas", "numpy")
+    parts: ClassVar[tuple[str, ...]] = ("pipeline.importers.base",)
+
+    def __init__(self, settings: OpenfaceSettings, assets: Path) -> None:
+        """Keep the settings; nothing is read yet."""
+        super().__init__(settings, assets)
+        self._latest: tuple[Path, Table] | None = None
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -145,7 +164,7 @@ class Extractor(BaseExtractor[OpenfaceSettings]):
             command = [str(program), "-fdir", str(pictures), "-out_dir", str(results), "-of", "clip"]
             command += ["-2Dfp", "-3Dfp", "-pdmparams", "-pose", "-aus", "-gaze"]
             _call(command, results, self.settings.timeout_s, clip.id)
-            table = read_csv(results / "clip.csv")
+            table = read_csv(results / "clip.csv", clip.id, "zero")
         values = np.zeros((len(times), len(COLUMNS)), np.float32)
         flags = np.zeros(len(times), np.uint8)
         frame = table.frames - 1  # OpenFace counts from 1
@@ -156,10 +175,12 @@ class Extractor(BaseExtractor[OpenfaceSettings]):
     def _read(self, clip: Clip) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint8]]:
         """Take the clip's rows out of its own csv file or out of that of the whole video file."""
         path, start_s, end_s = self._csv_of(clip)
-        table = read_csv(path)
+        if self._latest is None or self._latest[0] != path:  # the clips of one video come one after another
+            self._latest = path, read_csv(path, clip.id, self.settings.non_finite)
+        table = self._latest[1]
         within = (table.times >= start_s - 1e-6) & (table.times < end_s)
         if not within.any():
-            raise MediaError(f"{path}: has no row from {start_s} s to {end_s} s")
+            raise MediaError(f'{path}, id "{clip.id}": has no row from {start_s} s to {end_s} s')
         rate = self.settings.frame_rate_hz
         if rate is None:
             chosen = np.flatnonzero(within)
@@ -216,42 +237,121 @@ class Table:
         self.frames, self.times, self.values, self.flags = frames, times, values, flags
 
 
-def read_csv(path: Path) -> Table:
+def read_csv(path: Path, sample_id: str, non_finite: Literal["refuse", "zero"] = "refuse") -> Table:
     """Read an OpenFace 2 csv file; of several faces in a picture the one with the highest confidence.
 
+    Args:
+        path: the file.
+        sample_id: for whom, in messages.
+        non_finite: what becomes of a row with success whose numbers are not all finite.
+
     Raises:
-        MediaError: the file is absent, damaged, or was written without some of the columns.
+        MediaError: the file is absent, too large or cut, has other columns than OpenFace writes, or holds
+            something that is no number; the message names file, line, column and id.
     """
     import pandas as pd
 
+    where = f'{path}, id "{sample_id}"'
+    header, lines, rows = _lines(path, where)
     try:
-        read = pd.read_csv(path, skipinitialspace=True)
-    except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
-        raise MediaError(f"{path}: not a csv file of OpenFace ({error})") from error
-    read.columns = read.columns.str.strip()
-    needed = ("frame", "confidence", "success", *COLUMNS)
-    if lacking := [name for name in needed if name not in read.columns]:
-        raise MediaError(
-            f"{path}: {len(lacking)} of OpenFace's columns are lacking, such as {', '.join(lacking[:3])}; "
-            "let FeatureExtraction write them with: -2Dfp -3Dfp -pdmparams -pose -aus -gaze"
+        read = pd.read_csv(
+            io.BytesIO(b"\n".join(rows)),
+            names=header,
+            header=None,
+            index_col=False,
+            skipinitialspace=True,
+            quoting=csv.QUOTE_NONE,
+            low_memory=False,
         )
-    timestamp = ["timestamp"] if "timestamp" in read.columns else []
-    # OpenFace writes -nan(ind) and the like, which are no numbers to pandas.
-    numbers = read[[*needed, *timestamp]].apply(pd.to_numeric, errors="coerce")
-    heads: NDArray[Any] = numbers[["frame", "confidence", "success", *timestamp]].to_numpy(np.float64)
-    if not np.isfinite(heads[:, 0]).all() or not np.isfinite(heads[:, 3:]).all():
-        raise MediaError(f"{path}: holds a row without a frame's number or time; was the file cut short?")
+    except ValueError as error:  # pandas' own errors are ValueErrors
+        raise MediaError(f"{where}: not a csv file of OpenFace ({error})") from error
+    for name in header:
+        if read[name].dtype.kind not in "iuf":
+            read[name] = _numbers(read[name].astype(str), lines, name, where)
+    heads: NDArray[Any] = read[["frame", "confidence", "success"]].to_numpy(np.float64)
+    times = read["timestamp"].to_numpy(np.float64) if "timestamp" in header else (heads[:, 0] - 1) / 30.0
+    for name, found in (("frame", heads[:, 0]), ("timestamp", times)):
+        cannot_be = ~np.isfinite(found) | (found < 0) | (found >= 2**31)
+        if cannot_be.any():
+            first_bad = int(np.flatnonzero(cannot_be)[0])
+            raise MediaError(
+                f"{where}, line {lines[first_bad]}, column {name}: found {found[first_bad]}; expected a number from 0. "
+                "Was the file cut?"
+            )
     best = np.lexsort((-np.nan_to_num(heads[:, 1]), heads[:, 0]))
     first = np.ones(len(best), bool)
     first[1:] = heads[best[1:], 0] != heads[best[:-1], 0]
-    rows = best[first]
-    values = numbers[list(COLUMNS)].to_numpy(np.float64)[rows].astype(np.float32)
-    heads = heads[rows]
-    seen = (heads[:, 1] > 0) & (heads[:, 2] > 0) & np.isfinite(values).all(axis=1)
+    rows_of = best[first]
+    with np.errstate(over="ignore"):  # found just below
+        values = read[list(COLUMNS)].to_numpy(np.float64)[rows_of].astype(np.float32)
+    heads, times = heads[rows_of], times[rows_of]
+    seen = (heads[:, 1] > 0) & (heads[:, 2] > 0)
+    bad = ~np.isfinite(values)
+    wrong = bad & seen[:, None]
+    if wrong.any() and non_finite == "refuse":
+        row, column = (int(n) for n in np.argwhere(wrong)[0])
+        raise MediaError(
+            f"{where}, line {lines[int(rows_of[row])]}, column {COLUMNS[column]}: found "
+            f"{values[row, column]} though success is 1; expected a number (or set non_finite: zero)"
+        )
+    seen &= ~bad.any(axis=1)
     values[~seen] = 0.0
-    frames = heads[:, 0].astype(np.int64)
-    times = np.maximum.accumulate(heads[:, 3]) if timestamp else (frames - 1) / 30.0  # OpenFace's own guess
-    return Table(frames, times, values, seen.astype(np.uint8))
+    # Without timestamps by OpenFace's own guess of 30 pictures a second.
+    return Table(heads[:, 0].astype(np.int64), np.maximum.accumulate(times), values, seen.astype(np.uint8))
+
+
+def _lines(path: Path, where: str) -> tuple[list[str], list[int], list[bytes]]:
+    """Return a csv file's column names, and the number and the bytes of each line below them.
+
+    Raises:
+        MediaError: the file is absent or too large, its columns are not OpenFace's, or a line has more or
+            fewer fields than the first.
+    """
+    try:
+        content = plain_file(path, LIMIT_BYTES).read_bytes()
+    except (StoreError, OSError) as error:
+        raise MediaError(f"{error} ({where.rpartition(', ')[2]})") from error
+    raw = content.removeprefix(b"\xef\xbb\xbf").splitlines()
+    header = [name.strip() for name in (raw[0] if raw else b"").decode("utf-8", "replace").split(",")]
+    if lacking := [name for name in NEEDED if name not in header]:
+        raise MediaError(
+            f"{where}: {len(lacking)} of OpenFace's columns are lacking, such as {', '.join(lacking[:3])}; "
+            "let FeatureExtraction write them with: -2Dfp -3Dfp -pdmparams -pose -aus -gaze"
+        )
+    known = {*HEADS, *COLUMNS}
+    if others := [name for name, times in Counter(header).items() if name not in known or times > 1]:
+        raise MediaError(
+            f"{where}: found {len(header)} columns; OpenFace does not write, or not twice, "
+            f"{', '.join(others[:3])}"
+        )
+    numbered = [(number, line) for number, line in enumerate(raw[1:], start=2) if line.strip()]
+    for number, line in numbered:
+        if (fields := line.count(b",") + 1) != len(header):
+            raise MediaError(
+                f"{where}, line {number}: found {fields} fields, expected {len(header)}. Was the file cut?"
+            )
+    if not numbered:
+        raise MediaError(f"{where}: has no row below its header. Was the file cut?")
+    return header, [number for number, _ in numbered], [line for _, line in numbered]
+
+
+def _numbers(column: Any, lines: list[int], name: str, where: str) -> NDArray[np.float64]:
+    """Turn a column of text into (N,) numbers; what OpenFace writes for none becomes NaN.
+
+    Raises:
+        MediaError: a field is something else.
+    """
+    values = np.empty(len(column), np.float64)
+    for row, text in enumerate(column):
+        try:
+            values[row] = float(text)
+        except ValueError:
+            if not _NO_NUMBER.fullmatch(text.strip()):
+                raise MediaError(
+                    f'{where}, line {lines[row]}, column {name}: found "{text[:40]}", expected a number'
+                ) from None
+            values[row] = np.nan
+    return values
 
 
 def find_program(executable: Path | None = None) -> Path:

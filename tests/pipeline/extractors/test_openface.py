@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -124,39 +125,126 @@ def test_the_most_certain_of_several_faces(tmp_path: Path) -> None:
     second["confidence"] = [0.99, 0.1, 0.99, 0.1, 0.99, 0.1, 0.99, 0.1]
     both = pd.concat([table, second]).sort_values(["frame", "face_id"])
     both.to_csv(tmp_path / "a.csv", index=False)
-    found = openface.read_csv(tmp_path / "a.csv")
+    found = openface.read_csv(tmp_path / "a.csv", "a")
     expected = np.where(np.arange(8)[:, None] % 2 == 0, second[list(COLUMNS)], table[list(COLUMNS)])
     np.testing.assert_array_equal(found.values, expected.astype(np.float32))
     assert found.frames.tolist() == list(range(1, 9))
 
 
-def test_numbers_that_are_none_are_no_face(tmp_path: Path) -> None:
-    write_csv(tmp_path / "a.csv", rows=4)
-    lines = (tmp_path / "a.csv").read_text().splitlines()
-    fields = lines[2].split(", ")
-    fields[40] = "-nan(ind)"
-    lines[2] = ", ".join(fields)
-    (tmp_path / "a.csv").write_text("\n".join(lines))
-    found = openface.read_csv(tmp_path / "a.csv")
-    assert found.flags.tolist() == [1, 0, 1, 1]
-    assert not found.values[1].any()
+def change_field(path: Path, line: int, column: str, text: str) -> None:
+    """Put a text into one field of a csv; ``line`` counts from 1, the header's."""
+    lines = path.read_text().splitlines()
+    names, fields = ([part.strip() for part in one.split(",")] for one in (lines[0], lines[line - 1]))
+    fields[names.index(column)] = text
+    lines[line - 1] = ", ".join(fields)
+    path.write_text("\n".join(lines) + "\n")
 
 
-def test_bad_csv_files_say_what_is_wrong(tmp_path: Path) -> None:
+@pytest.mark.parametrize("text", ["-nan(ind)", "nan", "-1.#IND", "inf", "", "1e300"])
+def test_numbers_that_are_none(tmp_path: Path, text: str) -> None:
     path = tmp_path / "a.csv"
+    write_csv(path, rows=4)
+    change_field(path, 3, "eye_lmk_x_27", text)
+    with pytest.raises(MediaError, match=r'a\.csv, id "x", line 3, column eye_lmk_x_27: found (nan|inf)'):
+        openface.read_csv(path, "x")
     clip = Clip("a", video=tmp_path / "a.mp4")
+    sequence = build(tmp_path, csv_folder=tmp_path, frame_rate_hz=None, non_finite="zero").extract(clip)
+    assert sequence.flags.tolist() == [1, 0, 1, 1]
+    assert not sequence.values[1].any()
+    change_field(path, 3, "success", "0")  # OpenFace itself says that this row is nothing
+    assert openface.read_csv(path, "x").flags.tolist() == [1, 0, 1, 1]
+
+
+@pytest.mark.parametrize("non_finite", ["refuse", "zero"])
+@pytest.mark.parametrize(
+    ("line", "column", "text", "message"),
+    [
+        (4, "AU12_r", "smile", r'line 4, column AU12_r: found "smile", expected a number'),
+        (5, "success", "True", r'line 5, column success: found "True", expected a number'),
+        (2, "frame", "nan", r"line 2, column frame: found nan"),
+        (3, "frame", "1e30", r"line 3, column frame: found 1e\+30"),
+        (3, "timestamp", "-1", r"line 3, column timestamp: found -1\.0"),
+    ],
+)
+def test_what_is_no_number_names_file_line_column_and_id(
+    tmp_path: Path, line: int, column: str, text: str, message: str, non_finite: str
+) -> None:
+    write_csv(tmp_path / "a.csv", rows=4)
+    change_field(tmp_path / "a.csv", line, column, text)
+    extractor = build(tmp_path, csv_folder=tmp_path, non_finite=non_finite)
+    with pytest.raises(MediaError, match=rf'a\.csv, id "a", {message}'):
+        extractor.extract(Clip("a", video=tmp_path / "a.mp4"))
+
+
+def test_a_csv_that_was_cut_or_is_wider_than_its_header(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    write_csv(path, rows=6)
+    whole = path.read_bytes()
+    for share in (0.2, 0.5, 0.9):
+        path.write_bytes(whole[: int(len(whole) * share)])
+        with pytest.raises(MediaError, match=r'a\.csv, id "a".*(Was the file cut|are lacking)'):
+            openface.read_csv(path, "a")
+    path.write_bytes(whole.splitlines()[0])
+    with pytest.raises(MediaError, match="no row below its header"):
+        openface.read_csv(path, "a")
+    lines = whole.decode().splitlines()
+    path.write_text("\n".join([*lines[:3], lines[3] + ", 1", *lines[4:]]))
+    with pytest.raises(MediaError, match="line 4: found 715 fields, expected 714"):
+        openface.read_csv(path, "a")
+
+
+def test_a_csv_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_csv(tmp_path / "a.csv", rows=4)
+    monkeypatch.setattr(openface, "LIMIT_BYTES", 1000)
+    with pytest.raises(MediaError, match=r'a\.csv: found \d+ bytes, at most 1000 are read \(id "a"\)'):
+        openface.read_csv(tmp_path / "a.csv", "a")
+
+
+def test_other_columns_than_openfaces(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    table = write_csv(path, rows=4)
     extractor = build(tmp_path, csv_folder=tmp_path)
-    table = write_csv(path)
+    clip = Clip("a", video=tmp_path / "a.mp4")
     table.drop(columns="AU01_r").to_csv(path, index=False)
-    with pytest.raises(MediaError, match="such as AU01_r"):
+    with pytest.raises(MediaError, match=r'a\.csv, id "a": 1 of .* such as AU01_r'):
+        extractor.extract(clip)
+    table.assign(mood=1).to_csv(path, index=False)
+    with pytest.raises(MediaError, match=r'a\.csv, id "a": found 715 columns.* mood'):
+        extractor.extract(clip)
+    table.rename(columns={"face_id": "gaze_0_x"}).to_csv(path, index=False)
+    with pytest.raises(MediaError, match=r"found 714 columns.*not twice, gaze_0_x"):
         extractor.extract(clip)
     for content in (b"", b"\xff\xfe\x00", b'a,"b\n1,2,3\n4,5,6,7'):
         path.write_bytes(content)
-        with pytest.raises(MediaError):
+        with pytest.raises(MediaError, match=r'a\.csv, id "a"'):
             extractor.extract(clip)
-    write_csv(path)
-    with pytest.raises(MediaError, match=r"no row from 9\.0 s"):
-        extractor.extract(Clip("b", video=tmp_path / "a.mp4", start_s=9.0, end_s=10.0))
+
+
+def test_a_part_that_the_csv_does_not_reach(tmp_path: Path) -> None:
+    write_csv(tmp_path / "a.csv")
+    with pytest.raises(MediaError, match=r'a\.csv, id "b": has no row from 9\.0 s'):
+        build(tmp_path, csv_folder=tmp_path).extract(
+            Clip("b", video=tmp_path / "a.mp4", start_s=9.0, end_s=10.0)
+        )
+
+
+def test_the_parts_of_one_video_read_its_csv_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_csv(tmp_path / "a.csv")
+    read: list[str] = []
+    real = openface.read_csv
+
+    def counted(
+        path: Path, sample_id: str, non_finite: Literal["refuse", "zero"] = "refuse"
+    ) -> openface.Table:
+        read.append(sample_id)
+        return real(path, sample_id, non_finite)
+
+    monkeypatch.setattr(openface, "read_csv", counted)
+    extractor = build(tmp_path, csv_folder=tmp_path)
+    for number in range(3):
+        start = number * 0.5
+        extractor.extract(Clip(f"a_{number}", video=tmp_path / "a.mp4", start_s=start, end_s=start + 0.4))
+    assert read == ["a_0"]
 
 
 def test_no_face_at_all_is_missing(tmp_path: Path) -> None:
