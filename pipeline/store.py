@@ -591,6 +591,30 @@ class ForeignArrays:
         except (KeyError, OSError, RuntimeError, ValueError) as error:
             raise StoreError(f'{self.path}, "{name}": cannot be read ({error})') from error
 
+    def read_cell(self, name: str) -> tuple[str, ...]:
+        """Return the texts of a MATLAB cell array: references to arrays of UTF-16 characters.
+
+        Raises:
+            StoreError: it is something else, or its bytes are damaged; the message names it.
+        """
+        try:
+            node = self._file[name]
+            if (
+                not isinstance(node, h5py.Dataset)
+                or h5py.check_ref_dtype(node.dtype) is not h5py.Reference
+                or node.size > 10_000
+            ):
+                raise StoreError(f'{self.path}, "{name}": expected a cell array of texts')
+            texts = []
+            for reference in node[...].ravel():
+                characters = self.read(self._file[reference].name)
+                if characters.dtype.kind != "u" or characters.dtype.itemsize > 2:
+                    raise StoreError(f'{self.path}, "{name}": expected a cell array of texts')
+                texts.append(characters.astype("<u2").ravel().tobytes().decode("utf-16-le"))
+            return tuple(texts)
+        except (KeyError, OSError, RuntimeError, ValueError) as error:
+            raise StoreError(f'{self.path}, "{name}": cannot be read ({error})') from error
+
 
 def write_utterances(path: Path, arrays: Iterable[tuple[str, NDArray[np.float32]]]) -> int:
     """Write one array an utterance id, at the root of an HDF5 file (MMIN's layout); return how many.

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import StoreError
 from pipeline.extractors.base import Clip
+from pipeline.importers import base
 from pipeline.importers.base import Reader as Base
 from pipeline.importers.base import Request, plain_file
 from pipeline.store import FeatureSequence, Status
@@ -29,6 +30,12 @@ class Reader(Base):
         path = plain_file(request.file)
         try:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+                for entry in archive.zip.infolist():
+                    if entry.file_size > base.LIMIT_BYTES:  # unpacked: zeros pack into next to nothing
+                        raise StoreError(
+                            f"{path}, {entry.filename}: found {entry.file_size} bytes, at most "
+                            f"{base.LIMIT_BYTES} are read"
+                        )
                 self._arrays: dict[str, NDArray[Any]] = {k: archive[k] for k in ALLOWED if k in archive.files}
         except (
             OSError,

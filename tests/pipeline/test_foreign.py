@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 import threading
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,13 @@ import h5py
 import numpy as np
 import pytest
 from replicas.mosei import write_csd
-from scipy.io import savemat
+from scipy.io import loadmat, savemat
 
 from pipeline.errors import LacunaError, MediaError, StoreError, StreamMissing
 from pipeline.extractors import base
 from pipeline.extractors.base import Clip
 from pipeline.importers import base as importers
+from pipeline.importers import covarep
 from pipeline.store import FeatureSequence, Status
 
 VALUES = np.arange(12, dtype=np.float32).reshape(4, 3)
@@ -92,6 +94,16 @@ def test_a_damaged_npz_names_file_and_field(tmp_path: Path, changes: dict[str, A
     path = npz(tmp_path / "f.npz", **changes)
     with pytest.raises(StoreError, match=rf"f\.npz.*{message}"):
         _ = importer(path).columns
+
+
+def test_an_npz_that_unpacks_to_too_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "f.npz"
+    arrays = {"ids": np.array(["a"]), "offsets": np.array([0, 100_000]), "values": np.zeros((100_000, 3))}
+    np.savez_compressed(path, allow_pickle=False, **arrays)
+    assert path.stat().st_size < 20_000
+    monkeypatch.setattr(importers, "LIMIT_BYTES", 20_000)
+    with pytest.raises(StoreError, match=r"f\.npz, values\.npy: found 2400128 bytes, at most 20000 are read"):
+        read(path, "a")
 
 
 def test_nan_names_file_field_and_id_or_becomes_unobserved(tmp_path: Path) -> None:
@@ -303,31 +315,115 @@ def test_a_malicious_pickle_fails_the_stage_and_does_nothing(tmp_path: Path) -> 
 # --- COVAREP ----------------------------------------------------------------------------------------------
 
 
-def test_covarep(tmp_path: Path) -> None:
-    folder = mat(tmp_path / "x")
+def mat73(path: Path, values: Any = VALUES, names: tuple[str, ...] = ("F0", "VUV", "Größe")) -> Path:
+    """Write a.mat as MATLAB's -v7.3 does: HDF5 behind 512 bytes, arrays transposed, a cell array of names."""
+    folder = path.parent / "mats"
+    folder.mkdir(exist_ok=True)
+    with h5py.File(folder / "a.mat", "w", userblock_size=512) as file:
+        array = file.create_dataset("features", data=np.asarray(values).T)
+        array.attrs["MATLAB_class"] = np.bytes_("single")
+        cell = file.create_dataset("names", (len(names), 1), h5py.ref_dtype)
+        for number, name in enumerate(names):
+            units = np.frombuffer(name.encode("utf-16-le"), "<u2")[:, None]
+            text = file.create_dataset(f"#refs#/{chr(97 + number)}", data=units)
+            text.attrs["MATLAB_class"] = np.bytes_("char")
+            cell[number, 0] = text.ref
+        cell.attrs["MATLAB_class"] = np.bytes_("cell")
+    head = b"MATLAB 7.3 MAT-file, Platform: GLNXA64, Created on: Mon Jan 01 00:00:00 2024 HDF5 schema 1.00 ."
+    with (folder / "a.mat").open("r+b") as raw:
+        raw.write(head.ljust(116) + bytes(8) + b"\x00\x02IM")
+    return folder
+
+
+MATS = {"older": mat, "newer": mat73}
+
+
+@pytest.mark.parametrize(("kind", "last"), [("older", "NAQ"), ("newer", "Größe")])
+def test_covarep(tmp_path: Path, kind: str, last: str) -> None:
+    folder = MATS[kind](tmp_path / "x")
     made = importer(folder)
-    assert made.columns == ("F0", "VUV", "NAQ")
+    assert made.columns == ("F0", "VUV", last)
     assert made.frame_period_s == pytest.approx(0.01)
     assert read(folder, "a").values.tolist() == VALUES.tolist()
     assert read(folder, "a").times.tolist() == pytest.approx([0.005, 0.015, 0.025, 0.035])
     part = made.extract(Clip("a_9", audio=Path("x/a.wav"), start_s=0.01, end_s=0.03))
     assert part.values.tolist() == VALUES[1:3].tolist()
+    with pytest.raises(MediaError, match='has nothing under the id "nobody"'):
+        read(folder, "nobody")
 
 
-def test_a_wrong_mat_names_file_field_and_id(tmp_path: Path) -> None:
+def test_scipy_cannot_read_the_newer_kind(tmp_path: Path) -> None:
+    """What the tests write is what MATLAB's -v7.3 is to others."""
+    with pytest.raises(NotImplementedError, match="HDF reader"):
+        loadmat(mat73(tmp_path / "x") / "a.mat")
+
+
+@pytest.mark.parametrize("kind", MATS)
+def test_a_wrong_mat_names_file_field_and_id(tmp_path: Path, kind: str) -> None:
     values = VALUES.astype(float)
-    values[2, 0] = -np.inf
-    folder = mat(tmp_path / "x", values)
-    with pytest.raises(MediaError, match=r'a\.mat, features, id "a": row 2, column 0 \("F0"\) is -inf'):
-        read(folder, "a")
-    savemat(folder / "b.mat", {"features": np.zeros((2, 5))})
+    folder = MATS[kind](tmp_path / "x", values)
+
+    def put(name: str, content: Any) -> None:
+        MATS[kind](tmp_path / "x", content)
+        (folder / "a.mat").rename(folder / f"{name}.mat")
+        MATS[kind](tmp_path / "x", VALUES)
+
+    for bad in (-np.inf, np.nan):
+        values[2, 0] = bad
+        put("n", values)
+        with pytest.raises(MediaError, match=rf'n\.mat, features, id "n": row 2, column 0 \("F0"\) is {bad}'):
+            read(folder, "n")
+    assert read(folder, "n", non_finite="zero").flags.tolist() == [1, 1, 0, 1]
+    put("b", np.zeros((2, 5)))
     with pytest.raises(MediaError, match=r'b\.mat, features, id "b": found float64 \(2, 5\)'):
         read(folder, "b")
-    savemat(folder / "c.mat", {"other": np.zeros((2, 3))})
-    with pytest.raises(MediaError, match=r'c\.mat: has no features \(id "c"\)'):
-        read(folder, "c")
-    whole = (folder / "b.mat").read_bytes()
-    for size in (0, 60, 140, len(whole) - 20):
-        (folder / "d.mat").write_bytes(whole[:size])
-        with pytest.raises(MediaError, match=r"d\.mat"):
-            read(folder, "d")
+    put("d", np.zeros((2, 3, 2)))
+    with pytest.raises(
+        MediaError, match=r'd\.mat, features: found float64 .*2\), expected numbers .* \(id "d"\)'
+    ):
+        read(folder, "d")
+    with pytest.raises(StoreError, match=r"a\.mat: has no other"):
+        read(folder, "a", field="other")
+
+
+@pytest.mark.parametrize("kind", MATS)
+def test_a_mat_that_was_cut(tmp_path: Path, kind: str) -> None:
+    folder = MATS[kind](tmp_path / "x")
+    whole = (folder / "a.mat").read_bytes()
+    for size in (0, 60, 140, len(whole) // 2, len(whole) - 20):
+        (folder / "b.mat").write_bytes(whole[:size])
+        with pytest.raises(MediaError, match=r'b\.mat.* \(id "b"\)'):
+            read(folder, "b")
+
+
+@pytest.mark.parametrize("kind", MATS)
+def test_a_mat_that_is_too_large_is_not_read(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = MATS[kind](tmp_path / "x")
+    shutil.copy(folder / "a.mat", folder / "b.mat")
+    made = importer(folder)
+    assert made.columns
+    monkeypatch.setattr(covarep, "LIMIT_VALUES", 11)
+    with pytest.raises(MediaError, match=r'b\.mat, "?features"?: found 12 values.* \(id "b"\)'):
+        made.extract(Clip("b"))
+    monkeypatch.setattr(covarep, "LIMIT_BYTES", 100)
+    with pytest.raises(MediaError, match=r'b\.mat: found \d+ bytes, at most 100 are read \(id "b"\)'):
+        made.extract(Clip("b"))
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        np.zeros(3),
+        np.array([h5py.Reference()] * 3, dtype=h5py.ref_dtype),  # they lead nowhere
+        np.array(["F0", "VUV", "NAQ"], dtype=h5py.string_dtype()),
+    ],
+)
+def test_a_newer_mat_whose_names_are_none(tmp_path: Path, names: Any) -> None:
+    folder = mat73(tmp_path / "x")
+    with h5py.File(folder / "a.mat", "a") as file:
+        del file["names"]
+        file["names"] = names
+    with pytest.raises(StoreError, match=r'a\.mat, "names"'):
+        read(folder, "a")
