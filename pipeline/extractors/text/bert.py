@@ -18,6 +18,7 @@ import numpy as np
 from pydantic import Field
 
 from pipeline.errors import AssetError, StreamMissing
+from pipeline.extractors._encoder import load_encoder
 from pipeline.extractors.base import BaseExtractor, Clip, ExtractorSettings, token_times
 from pipeline.store import FeatureSequence
 
@@ -48,6 +49,7 @@ class Extractor(BaseExtractor[BertSettings]):
     modality = "text"
     Settings = BertSettings
     libraries: ClassVar[tuple[str, ...]] = ("torch", "transformers", "tokenizers")
+    parts: ClassVar[tuple[str, ...]] = ("pipeline.extractors._encoder",)
     batch: ClassVar[int] = 256
 
     @cached_property
@@ -186,34 +188,4 @@ class Extractor(BaseExtractor[BertSettings]):
 
     @cached_property
     def _model(self) -> Any:
-        import torch
-        from transformers import AutoModel
-        from transformers.utils import logging as notes
-
-        from pipeline.assets import load_checked, read_record
-
-        if self.settings.model is None:
-            for file in read_record(self.assets)["files"]:
-                load_checked(self.assets, file)
-        level = notes.get_verbosity()
-        notes.set_verbosity_error()
-        notes.disable_progress_bar()
-        try:
-            model, found = AutoModel.from_pretrained(
-                self.folder,
-                local_files_only=True,
-                trust_remote_code=False,
-                use_safetensors=True,
-                dtype=torch.float32,
-                output_loading_info=True,
-            )
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
-            raise AssetError(
-                f"{self.folder}: no encoder can be loaded from its safetensors: {error}"
-            ) from error
-        finally:
-            notes.set_verbosity(level)
-        lacking = [name for name in found["missing_keys"] if not name.startswith("pooler.")]
-        if lacking:
-            raise AssetError(f"{self.folder}: weights are lacking: {', '.join(sorted(lacking)[:5])}")
-        return model.eval()
+        return load_encoder(self.folder, self.assets if self.settings.model is None else None, ("pooler.",))
