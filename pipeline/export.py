@@ -69,7 +69,16 @@ def export_mmsa(
         found = {part: len(indices) for part, indices in parts.items()}
         raise DataError(f"found {found} samples; MMSA needs train, valid and test")
     names = list(classes) or sorted({sample.label for sample in samples} - {""})
-    content = {part: _part(samples, stores, parts[part], names) for part in ("train", "valid", "test")}
+    # MMSA's networks take the length that they are made for from train: it must hold for all three.
+    every = np.concatenate([parts[part] for part in ("train", "valid", "test")])
+    longest = {modality: max(1, int(store.lengths[every].max())) for modality, store in stores.items()}
+    content = {
+        part: _part(samples, stores, parts[part], names, longest) for part in ("train", "valid", "test")
+    }
+    texts = [fields["lacuna"]["text"] for fields in content.values() if "text" in stores]
+    if any((own["token_ids"] >= 0).any() for own in texts):  # in all parts, though one may have no text
+        for fields, own in zip(content.values(), texts, strict=True):
+            fields["text_bert"] = _bert(own["token_ids"], own["lengths"])
     beside = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -102,6 +111,7 @@ def _part(
     stores: Mapping[str, FeatureStore],
     indices: NDArray[np.int64],
     names: list[str],
+    longest: Mapping[str, int],
 ) -> dict[str, Any]:
     chosen = [samples[i] for i in indices]
     fields: dict[str, Any] = {
@@ -126,18 +136,21 @@ def _part(
     own: dict[str, Any] = {"columns": {}}
     for modality, store in stores.items():
         own["columns"][modality] = list(store.info.columns)
-        own[modality] = _modality(fields, modality, store, indices)
+        own[modality] = _modality(fields, modality, store, indices, longest[modality])
     fields["lacuna"] = own
     return fields
 
 
 def _modality(
-    fields: dict[str, Any], modality: str, store: FeatureStore, indices: NDArray[np.int64]
+    fields: dict[str, Any],
+    modality: str,
+    store: FeatureStore,
+    indices: NDArray[np.int64],
+    longest: int,
 ) -> dict[str, Any]:
     """Add one modality's arrays to MMSA's fields; return what MMSA has no place for."""
     sequences = [store.read(int(index)) for index in indices]
     lengths = [len(sequence.times) for sequence in sequences]
-    longest = max(1, *lengths)
     values = np.zeros((len(sequences), longest, len(store.info.columns)), np.float32)
     times, flags = np.zeros(values.shape[:2], np.float32), np.zeros(values.shape[:2], np.uint8)
     token_ids = np.full(values.shape[:2], -1, np.int64)
@@ -161,12 +174,10 @@ def _modality(
     if modality == "text":
         own["tokens"] = [list(map(str, sequence.tokens)) for sequence in sequences]
         own["token_ids"] = token_ids
-        if (token_ids >= 0).any():
-            fields["text_bert"] = _bert(token_ids, lengths)
     return own
 
 
-def _bert(token_ids: NDArray[np.int64], lengths: Sequence[int]) -> NDArray[np.float32]:
+def _bert(token_ids: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.float32]:
     """Return (N, 3, L + 2): token ids between [CLS] and [SEP], their mask, segments (all 0)."""
     count, longest = token_ids.shape
     bert = np.zeros((count, 3, longest + 2), np.float32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pickle
 from pathlib import Path
 from typing import Any
@@ -113,15 +114,16 @@ def test_what_mmsa_sees(stores: dict[str, FeatureStore], tmp_path: Path) -> None
     assert train["id"] == ["v1$_$1", "v1$_$2"]
     assert content["test"]["id"] == ["odd"]
     assert train["raw_text"] == ["so good", "so so"]
-    assert train["text"].shape == (2, 3, 5)
-    assert train["audio"].shape == (2, 3, 3)
-    assert train["vision"].shape == (2, 3, 4)
+    for part, count in (("train", 2), ("valid", 1), ("test", 1)):  # as long as the longest of all three
+        assert content[part]["text"].shape == (count, 4, 5)
+        assert content[part]["audio"].shape == (count, 5, 3)
+        assert content[part]["vision"].shape == (count, 4, 4)
     assert train["audio_lengths"] == [2, 3]
     assert content["test"]["vision_lengths"] == [1]  # missing, but no length of 0
     assert train["regression_labels"].tolist() == [2.0, 0.0]
     assert train["classification_labels"].tolist() == [2.0, 1.0]
-    assert train["text_bert"][0].tolist() == [[101, 2000, 2001, 102, 0], [1, 1, 1, 1, 0], [0] * 5]
-    assert not train["audio"][0, 2].any()  # padding
+    assert train["text_bert"][0].tolist() == [[101, 2000, 2001, 102, 0, 0], [1, 1, 1, 1, 0, 0], [0] * 6]
+    assert not train["audio"][0, 2:].any()  # padding
     assert path.read_bytes()[:2] == b"\x80\x04"
 
 
@@ -159,30 +161,61 @@ def test_ids() -> None:
 
 
 @pytest.mark.filterwarnings("ignore")  # that package's own
-def test_mmsas_own_loader_reads_it(stores: dict[str, FeatureStore], tmp_path: Path) -> None:
-    """Optional: the package MMSA comes with the extra "peers" alone."""
-    loading = pytest.importorskip("MMSA.data_loader")
-    export_mmsa(SAMPLES, stores, parts(), tmp_path / "x.pkl")
-    arguments = {
-        "dataset_name": "mosi",
-        "custom_feature": str(tmp_path / "x.pkl"),
-        "use_bert": True,
-        "feature_dims": [0, 0, 0],
-        "feature_T": "",
-        "feature_A": "",
-        "feature_V": "",
-        "need_data_aligned": False,
-        "need_normalized": False,
-        "train_mode": "regression",
-        "seq_lens": [0, 0, 0],
-    }
-    dataset = loading.MMDataset(arguments, mode="train")
-    assert len(dataset) == 2
-    assert arguments["feature_dims"] == [768, 3, 4]
-    first = dataset[0]
-    assert first["id"] == "v1$_$1"
-    assert first["labels"]["M"].tolist() == [2.0]
-    assert tuple(first["audio"].shape) == (3, 3)
+@pytest.mark.parametrize("dataset", ["mosi", "sims"])
+@pytest.mark.parametrize("missing", [False, True])
+def test_mmsas_own_loader_reads_it(
+    stores: dict[str, FeatureStore], tmp_path: Path, dataset: str, missing: bool
+) -> None:
+    """The package MMSA takes what was exported through its own MMDataLoader, as it takes its own files.
+
+    The package comes with the extra "peers" alone; without it this is skipped. To run it::
+
+        pip install -e ".[dev,peers]"
+        pytest tests/pipeline/test_export.py -k mmsas_own
+    """
+    pytest.importorskip("MMSA")
+    from easydict import EasyDict
+    from MMSA.data_loader import MMDataLoader
+
+    scored = [dataclasses.replace(s, score_text=s.score, score_audio=-1.0, score_video=0.5) for s in SAMPLES]
+    export_mmsa(scored if dataset == "sims" else SAMPLES, stores, parts(), tmp_path / "x.pkl")
+    arguments = EasyDict(
+        dataset_name=dataset,
+        custom_feature=str(tmp_path / "x.pkl"),
+        use_bert=True,
+        feature_dims=[0, 0, 0],
+        feature_T="",
+        feature_A="",
+        feature_V="",
+        need_data_aligned=False,
+        need_normalized=False,
+        train_mode="regression",
+        seq_lens=[0, 0, 0],
+        batch_size=2,
+        data_missing=missing,
+        missing_rate=[0.5, 0.5, 0.5],
+        missing_seed=[1, 1, 1],
+    )
+    loaders = MMDataLoader(arguments, num_workers=0)
+    assert arguments.feature_dims == [768, 3, 4]
+    assert arguments.seq_lens == (6, 5, 4)
+    content = plain_pickle.load(tmp_path / "x.pkl")
+    for part, count in (("train", 2), ("valid", 1), ("test", 1)):
+        (batch,) = loaders[part]
+        assert set(batch["id"]) == set(content[part]["id"])
+        for row, name in enumerate(batch["id"]):
+            index = content[part]["id"].index(name)
+            for modality, field in (("audio", "audio"), ("video", "vision")):
+                sequence = stores[modality].read(list(stores[modality].ids).index(name.replace("$_$", "_")))
+                length = len(sequence.values)
+                assert batch[f"{field}_lengths"][row] == max(1, length)
+                assert batch[field][row, :length].numpy().tobytes() == sequence.values.tobytes()
+                assert not batch[field][row, length:].any()
+            assert batch["text"][row].tolist() == content[part]["text_bert"][index].tolist()
+            assert batch["labels"]["M"][row].tolist() == [content[part]["regression_labels"][index]]
+        assert sorted(batch["labels"]) == (["A", "M", "T", "V"] if dataset == "sims" else ["M"])
+        assert ("audio_m" in batch) is missing
+        assert len(batch["raw_text"]) == count
 
 
 def test_the_command(
