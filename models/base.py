@@ -37,6 +37,8 @@ class Batch:
             padding, or None: for models that fine-tune the encoder.
         rows: (B,) int64, each sample's number among all samples of the dataset: for models that keep a state
             a sample.
+        sizes: the lengths once more, on the CPU, or None where nobody knows: who has them need not ask the
+            device for the longest sequence.
         complement: the same samples with just the *other* modalities available (MMIN Eq. 1), when the model
             asked for it by ``needs_complement`` and is being trained; else None.
     """
@@ -50,6 +52,7 @@ class Batch:
     ids: tuple[str, ...] = ()
     token_ids: Tensor | None = None
     rows: Tensor | None = None
+    sizes: Mapping[str, Tensor] | None = None
     complement: Batch | None = None
 
     def __len__(self) -> int:
@@ -125,6 +128,9 @@ class Network(nn.Module, ABC):
     def load_pretrained(self, network: nn.Module) -> None:
         """Take over the trained network that :attr:`pretrained` names."""
 
+    def samples_known(self, count: int) -> None:
+        """Make room for a state a sample, before the first epoch: :attr:`Batch.rows` are below ``count``."""
+
     def epoch_start(self, epoch: int) -> None:
         """Prepare for epoch 1, 2, ... (for the few models that keep state over epochs)."""
 
@@ -132,7 +138,7 @@ class Network(nn.Module, ABC):
         """Prepare for one of :attr:`stages`: the losses of the following batches are that stage's."""
 
 
-def drop_modalities(batch: Batch, present: Tensor) -> Batch:
+def drop_modalities(batch: Batch, present: Tensor, sizes: Mapping[str, Tensor] | None = None) -> Batch:
     """Make modalities missing: the one place where they become zeros.
 
     A missing modality is one all-zero frame, so that neither its content nor its length tells anything; the
@@ -141,6 +147,7 @@ def drop_modalities(batch: Batch, present: Tensor) -> Batch:
     Args:
         batch: samples with all that was recorded.
         present: (B, 3) bool, what to leave. What was not there in the first place stays missing.
+        sizes: modality -> (B,) int64 on the CPU, the lengths of what is left, where the caller knows them.
 
     Returns:
         A batch that shares nothing with what was dropped; sequences are cut to the longest that is left.
@@ -150,7 +157,7 @@ def drop_modalities(batch: Batch, present: Tensor) -> Batch:
     for index, modality in enumerate(MODALITIES):
         keep = present[:, index]
         length = torch.where(keep, batch.lengths[modality], torch.ones_like(batch.lengths[modality]))
-        longest = int(length.max()) if len(batch) else 0
+        longest = int((length if sizes is None else sizes[modality]).max()) if len(batch) else 0
         values = batch.features[modality][:, :longest]
         features[modality] = torch.where(keep[:, None, None], values, torch.zeros_like(values))
         observed[modality] = batch.observed[modality][:, :longest] & keep[:, None]
@@ -162,7 +169,13 @@ def drop_modalities(batch: Batch, present: Tensor) -> Batch:
         unknown[:, :1] = UNKNOWN_TOKEN
         tokens = torch.where(present[:, :1], tokens, unknown)
     return replace(
-        batch, features=features, lengths=lengths, observed=observed, present=present, token_ids=tokens
+        batch,
+        features=features,
+        lengths=lengths,
+        observed=observed,
+        present=present,
+        token_ids=tokens,
+        sizes=sizes,
     )
 
 

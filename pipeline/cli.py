@@ -480,7 +480,7 @@ def run_masks(options: argparse.Namespace) -> int:
 
 
 def run_predict(options: argparse.Namespace) -> int:
-    """Print class probabilities of one clip."""
+    """Print class probabilities of one clip, or its score."""
     from pipeline import predict
     from pipeline.datasets import base as loaders
     from pipeline.manifest import MODALITIES
@@ -514,12 +514,14 @@ def run_predict(options: argparse.Namespace) -> int:
     constructed = loaders.find(params.dataset(experiment.dataset).loader).constructed
     folds = sorted({(int(one.facts["fold"]), int(one.facts["run"])) for one in predictors})
     networks = [f"{fold}-{run}" for fold, run in folds]
+    said: dict[str, object] = {"scores": chances}
+    if not predictors[0].regression:
+        said = {"probabilities": chances, "prediction": max(chances, key=lambda label: chances[label])}
     found = {
         "clip": None if options.clip is None else str(options.clip),
         "text": options.text or None,
         "modalities": states,
-        "probabilities": chances,
-        "prediction": max(chances, key=lambda label: chances[label]),
+        **said,
         "experiment": name,
         "model": experiment.model,
         "dataset": experiment.dataset,
@@ -534,6 +536,10 @@ def run_predict(options: argparse.Namespace) -> int:
     block = "█" if (sys.stdout.encoding or "").lower().startswith("utf") else "#"
     width = max(len(label) for label in chances)
     for label, chance in sorted(chances.items(), key=lambda item: -item[1]):
+        if predictors[0].regression:
+            limit = float(predictors[0].facts["score_limit"])
+            say(f"{label:<{width}}  {chance:+.3f}  on a scale from {-limit:g} to {limit:g}")
+            continue
         say(f"{label:<{width}}  {chance:5.1%}  {block * round(chance * 40)}".rstrip())
     say()
     many = (

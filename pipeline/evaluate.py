@@ -5,18 +5,21 @@ Writes data/results/EXPERIMENT/; equal runs give equal bytes (no clock, no timin
 predictions.csv: experiment, fold, run, condition, id, label, predicted, then p_<class> for every class; one
 row for each test sample, condition and (fold, run). Conditions are named by what is *there* and stand in the
 paper's order: a, v, t, av, at, vt, avt (a audio, v video, t text). A mask that draws instead of enumerating
-has one condition, named like the mask; an experiment trained on one condition alone has that one.
+has one condition, named like the mask; with ``evaluate_conditions`` it lies over all seven, which keep their
+names. An experiment trained on one condition alone has that one. Of a regression the columns are experiment,
+fold, run, condition, id, score, predicted.
 
 metrics.json, for ``dvc metrics show``: a nested dict of numbers::
 
     {"average": {metric: {"mean", "std", "pooled"}},             over the six missing conditions
      "conditions": {condition: {metric: {"mean", "std", "pooled"}}}}
 
-metric is wa, ua, macro_f1 or weighted_f1, in [0, 1]. mean and std (n - 1) are over (fold, run); pooled is
-computed once a run from the predictions of all its folds (then the mean over runs). "average" is the mean of
-the six missing conditions' values; with one condition it is that one's.
+metric is wa, ua, macro_f1 or weighted_f1, in [0, 1]; of a regression those of its scale
+(``score_metrics`` of pipeline/metrics.py: mae, r, the accuracies and F1). mean and std (n - 1) are over
+(fold, run); pooled is computed once a run from the predictions of all its folds (then the mean over runs).
+"average" is the mean of the six missing conditions' values; with one condition it is that one's.
 
-folds.csv: experiment, fold, run, condition, samples, wa, ua, macro_f1, weighted_f1; condition "average"
+folds.csv: experiment, fold, run, condition, samples, then the metrics; condition "average"
 stands for the mean over the six missing conditions. This is what the t-test pairs.
 
 embeddings.npz: arrays by name, without pickle, of the first run's test samples (N over all folds), where the
@@ -25,7 +28,7 @@ v, t: true_m (N, E) float32, the frozen encoders' embedding of m alone (MMIN's h
 (N, E), what the network imagines from the other two (h').
 
 confusion.csv: experiment, condition, label, predicted, count; all folds and runs together, every pair of
-classes.
+classes; no rows of a regression.
 """
 
 from __future__ import annotations
@@ -56,7 +59,7 @@ from pipeline.params import Compute, Dataset, Experiment, Params
 from pipeline.predict import Predictor, load_run
 from pipeline.samples import DeviceSamples, SampleSet, read_samples
 from pipeline.stage import run_stage
-from pipeline.train import resolve
+from pipeline.train import resolve, target_of
 
 _log = logging.getLogger("lacuna")
 
@@ -83,10 +86,55 @@ class Result:
         chances = self.probabilities[condition]
         return metrics.confusion_matrix(self.labels, chances.argmax(axis=1), chances.shape[1])
 
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """What it was evaluated under."""
+        return tuple(self.probabilities)
+
+    @classmethod
+    def measure(cls, results: Sequence[Result], condition: str) -> dict[str, float]:
+        """Return the metrics of several folds' predictions together."""
+        return metrics.of_classes(np.sum([result.confusion(condition) for result in results], axis=0))
+
+
+@dataclass(frozen=True)
+class ScoreResult:
+    """What one (fold, run) of a regression said.
+
+    Attributes:
+        fold, run: from 1.
+        ids: of the n test samples.
+        scores: (n,) float64, the truth.
+        predicted: condition -> (n,) float64.
+        limit: the largest score there can be.
+    """
+
+    fold: int
+    run: int
+    ids: tuple[str, ...]
+    scores: NDArray[np.float64]
+    predicted: Mapping[str, NDArray[np.float64]]
+    limit: float
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """What it was evaluated under."""
+        return tuple(self.predicted)
+
+    @classmethod
+    def measure(cls, results: Sequence[ScoreResult], condition: str) -> dict[str, float]:
+        """Return the metrics of several folds' predictions together."""
+        truth = np.concatenate([result.scores for result in results])
+        found = np.concatenate([result.predicted[condition] for result in results])
+        return metrics.of_scores(truth, found, metrics.score_metrics(results[0].limit))
+
+
+Results = Sequence[Result] | Sequence[ScoreResult]
+
 
 def evaluate_experiment(
     name: str, experiment: Experiment, dataset: Dataset, masks: Masks, compute: Compute, data: Path
-) -> list[Result]:
+) -> list[Result] | list[ScoreResult]:
     """Run the best weights of every (fold, run) over its test samples.
 
     Raises:
@@ -99,12 +147,14 @@ def evaluate_experiment(
     rates = resolved.frame_rate_hz
     enumerates = mask.protocol == "conditions"
     draw = None if enumerates else masks.draw(experiment.evaluate_on)
-    patterns = CONDITIONS if enumerates else {experiment.evaluate_on: CONDITIONS[FULL_CONDITION]}
-    if enumerates and resolved.train_on in CONDITIONS:
+    every = enumerates or experiment.evaluate_conditions
+    patterns = CONDITIONS if every else {experiment.evaluate_on: CONDITIONS[FULL_CONDITION]}
+    if every and resolved.train_on in CONDITIONS:
         patterns = {resolved.train_on: CONDITIONS[resolved.train_on]}
-    samples = read_samples(experiment.dataset, dataset, rates, data, draw)
+    samples = read_samples(experiment.dataset, dataset, rates, data, draw, target_of(experiment))
     folder = data / "runs" / name
-    results = []
+    results: list[Result] = []
+    regressions: list[ScoreResult] = []
     folds = make_folds(samples.samples, dataset.folds)
     for run in range(1, experiment.runs + 1):
         for fold in folds:
@@ -119,17 +169,24 @@ def evaluate_experiment(
                     fold.test,
                     np.array(list(patterns.values())),
                 )
+            ids = tuple(samples.samples[index].id for index in fold.test)
+            if samples.scores is not None:
+                found = logits.double().numpy()
+                shown = {condition: found[:, index, 0] for index, condition in enumerate(patterns)}
+                truth = samples.scores[fold.test].astype(np.float64)
+                regressions.append(ScoreResult(fold.number, run, ids, truth, shown, samples.score_limit))
+                continue
             chances = torch.softmax(logits.double(), dim=2).numpy()
             results.append(
                 Result(
                     fold.number,
                     run,
-                    tuple(samples.samples[index].id for index in fold.test),
+                    ids,
                     samples.labels[fold.test],
                     {condition: chances[:, index] for index, condition in enumerate(patterns)},
                 )
             )
-    return results
+    return regressions or results
 
 
 def embed_experiment(
@@ -142,7 +199,8 @@ def embed_experiment(
         StoreError, DataError: as :func:`evaluate_experiment`.
     """
     device = choose_device(compute.device)
-    samples = read_samples(experiment.dataset, dataset, resolve(experiment).frame_rate_hz, data)
+    rates, target = resolve(experiment).frame_rate_hz, target_of(experiment)
+    samples = read_samples(experiment.dataset, dataset, rates, data, target=target)
     folder = data / "runs" / name
     found: dict[str, list[NDArray[Any]]] = {}
     for fold in make_folds(samples.samples, dataset.folds):
@@ -195,6 +253,7 @@ def _check(predictor: Predictor, samples: SampleSet, fold: Fold, folder: Path) -
     for what, found, expected in (
         ("features", {name: about["values_sha256"] for name, about in facts["features"].items()}, features),
         ("classes", facts["classes"], list(samples.classes)),
+        ("task", predictor.regression, samples.scores is not None),
         ("fold", (facts["description"], facts["samples"]), (fold.description, parts)),
     ):
         if found != expected:
@@ -204,14 +263,14 @@ def _check(predictor: Predictor, samples: SampleSet, fold: Fold, folder: Path) -
             )
 
 
-def summarise(results: Sequence[Result]) -> tuple[list[dict[str, float | int | str]], dict[str, object]]:
+def summarise(results: Results) -> tuple[list[dict[str, float | int | str]], dict[str, object]]:
     """Return the rows of folds.csv (without the experiment's name) and the content of metrics.json."""
-    conditions = tuple(results[0].probabilities)
+    conditions, measure = results[0].conditions, results[0].measure
     averaged = MISSING_CONDITIONS if set(MISSING_CONDITIONS) <= set(conditions) else conditions
     rows: list[dict[str, float | int | str]] = []
     each: dict[str, dict[str, list[float]]] = {}
     for result in results:
-        scores = {name: metrics.of_classes(result.confusion(name)) for name in conditions}
+        scores = {name: measure([result], name) for name in conditions}  # type: ignore[list-item]
         scores["average"] = metrics.average(scores, averaged)
         for condition, values in scores.items():
             row: dict[str, float | int | str] = {"fold": result.fold, "run": result.run}
@@ -222,10 +281,8 @@ def summarise(results: Sequence[Result]) -> tuple[list[dict[str, float | int | s
                 each.setdefault(condition, {}).setdefault(name, []).append(value)
     pooled: dict[str, dict[str, list[float]]] = {}
     for run in sorted({result.run for result in results}):
-        scores = {}
-        for name in conditions:
-            matrices = [result.confusion(name) for result in results if result.run == run]
-            scores[name] = metrics.of_classes(np.sum(matrices, axis=0))
+        same = [result for result in results if result.run == run]
+        scores = {name: measure(same, name) for name in conditions}  # type: ignore[arg-type]
         scores["average"] = metrics.average(scores, averaged)
         for condition, values in scores.items():
             for name, value in values.items():
@@ -244,26 +301,24 @@ def summarise(results: Sequence[Result]) -> tuple[list[dict[str, float | int | s
     return rows, {"average": numbers("average"), "conditions": {name: numbers(name) for name in conditions}}
 
 
-def write_results(folder: Path, name: str, classes: Sequence[str], results: Sequence[Result]) -> None:
+def write_results(folder: Path, name: str, classes: Sequence[str], results: Results) -> None:
     """Write predictions.csv, folds.csv, confusion.csv and metrics.json."""
     folder.mkdir(parents=True, exist_ok=True)
-    header = [
-        "experiment",
-        "fold",
-        "run",
-        "condition",
-        "id",
-        "label",
-        "predicted",
-        *(f"p_{c}" for c in classes),
-    ]
-    _write_csv(folder / "predictions.csv", header, _prediction_rows(name, classes, results))
+    header = ["experiment", "fold", "run", "condition", "id"]
+    classed = [result for result in results if isinstance(result, Result)]
+    if classed:
+        header += ["label", "predicted", *(f"p_{c}" for c in classes)]
+        predictions = _prediction_rows(name, classes, classed)
+    else:
+        header += ["score", "predicted"]
+        predictions = _score_rows(name, [result for result in results if isinstance(result, ScoreResult)])
+    _write_csv(folder / "predictions.csv", header, predictions)
     rows, table = summarise(results)
-    columns = ["fold", "run", "condition", "samples", *metrics.CLASS_METRICS]
+    columns = list(rows[0])
     fold_rows = ([name, *(_text(row[column]) for column in columns)] for row in rows)
     _write_csv(folder / "folds.csv", ["experiment", *columns], fold_rows)
     header = ["experiment", "condition", "label", "predicted", "count"]
-    _write_csv(folder / "confusion.csv", header, _confusion_rows(name, classes, results))
+    _write_csv(folder / "confusion.csv", header, _confusion_rows(name, classes, classed))
     text = json.dumps(table, indent=2) + "\n"
     (folder / "metrics.json").write_text(text, encoding="utf-8")
 
@@ -278,8 +333,16 @@ def _prediction_rows(name: str, classes: Sequence[str], results: Sequence[Result
                 yield [name, result.fold, result.run, condition, sample, label, predicted, *numbers]
 
 
+def _score_rows(name: str, results: Sequence[ScoreResult]) -> Iterable[list[object]]:
+    for result in results:
+        for condition, found in result.predicted.items():
+            for sample, truth, predicted in zip(result.ids, result.scores, found, strict=True):
+                numbers = f"{truth:.6f}", f"{predicted:.6f}"
+                yield [name, result.fold, result.run, condition, sample, *numbers]
+
+
 def _confusion_rows(name: str, classes: Sequence[str], results: Sequence[Result]) -> Iterable[list[object]]:
-    for condition in results[0].probabilities:
+    for condition in results[0].conditions if results else ():
         total = np.sum([result.confusion(condition) for result in results], axis=0)
         for row, label in enumerate(classes):
             for column, predicted in enumerate(classes):

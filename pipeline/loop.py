@@ -28,9 +28,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.base import Batch, Network, Output
+from models.base import MODALITIES, Batch, Network, Output
 from pipeline import metrics
-from pipeline.errors import TrainingError
+from pipeline.errors import TrainingError, nearest
 from pipeline.folds import Fold
 from pipeline.mask import CONDITIONS, FULL_CONDITION, MISSING_CONDITIONS
 from pipeline.params import Experiment
@@ -38,6 +38,7 @@ from pipeline.regimes.base import BaseRegime, Step
 from pipeline.samples import DeviceSamples, derive_seed, training_pairs
 
 EVALUATION_BATCH = 256
+WINDOW = 16  # batches by length are sorted within so many neighbours of the shuffled order
 
 _log = logging.getLogger("lacuna")
 
@@ -111,7 +112,8 @@ def fit(
     """Train a network and leave it with the weights of its best epoch.
 
     The best epoch is the one with the best ``select_by`` on the validation part; where two are equal, the one
-    with the lower validation loss, and then the earlier. Validation is under the full condition when
+    with the lower validation loss (cross-entropy; of scores the mean absolute error, whatever the model trains
+    on), and then the earlier. Nothing is ever chosen by the test part. Validation is under the full condition when
     ``train_on`` is full, under its own where it is one condition, else over all six missing conditions pooled.
 
     Args:
@@ -121,7 +123,7 @@ def fit(
         fold: who trains and validates.
         experiment: epochs, rates and all the rest.
         seed: of this run.
-        classes: C.
+        classes: C; 1 for a regression.
         state: a file to go on from, and to save to about every ``save_every_s`` seconds; removed at the end.
         save_every_s: when to save; the result does not depend on it.
         after_epoch: called with the epoch's number when its state is saved or need not be.
@@ -160,14 +162,17 @@ class _Run:
         seed: int,
         classes: int,
     ) -> None:
-        if experiment.select_by not in metrics.CLASS_METRICS:
-            raise TrainingError(
-                f'select_by is "{experiment.select_by}"; classes have: {", ".join(metrics.CLASS_METRICS)}'
-            )
         self.network, self.regime, self.samples = network, regime, samples
         self.fold, self.experiment, self.seed, self.classes = fold, experiment, seed, classes
-        self.present = samples.present.cpu().numpy()
+        self.present = samples.has.numpy()
+        network.samples_known(len(samples.ids))
         self.groups = network.parameter_groups()
+        for name in experiment.learning_rates:
+            if name not in self.groups:
+                raise TrainingError(
+                    f'learning_rates: there is no parameter group "{name}"; {experiment.model} has '
+                    f"{', '.join(self.groups)}.{nearest(name, self.groups)}"
+                )
         self.optimizers = {name: self._optimizer(wanted) for name, wanted in network.stages.items()}
         self.forward = autocast(
             torch.compile(network) if experiment.compile else network, experiment, samples.device
@@ -209,6 +214,9 @@ class _Run:
         self.network.train()
         self.network.epoch_start(self.epoch)
         factor = decay(self.epoch, self.experiment)
+        if self.experiment.halve_after is not None:
+            before = [row["valid_loss"] for row in self.history]
+            factor *= 0.5 ** halvings(before, self.experiment.halve_after)
         row: dict[str, float] = {"epoch": self.epoch, "learning_rate": self.experiment.learning_rate * factor}
         losses: dict[str, float] = {}
         for stage in self.network.stages:
@@ -224,7 +232,9 @@ class _Run:
             )
         row["train_loss"] = sum(losses.values())
         row.update({f"train_{name}": value for name, value in losses.items()})
-        row.update({f"valid_{name}": value for name, value in self._validate().items()})
+        row.update({f"valid_{name}": value for name, value in self._judge(self.fold.valid).items()})
+        if self.experiment.watch_test:  # for curves alone
+            row.update({f"test_{name}": value for name, value in self._judge(self.fold.test).items()})
         score, loss = self.sign * row[f"valid_{self.experiment.select_by}"], row["valid_loss"]
         better = not self.best or (score, -loss) > (self.sign * self.best_score, -self.best_loss)
         if better:
@@ -239,56 +249,75 @@ class _Run:
         indices, patterns = training_pairs(
             experiment.train_on, self.fold.train, self.present, self.samples.ids, self.seed, self.epoch
         )
-        orders = [self._order(len(indices), stage, stream) for stream in range(self.regime.batches)]
+        cost = None
+        if experiment.batches == "by-length":
+            cost = relative_lengths(self.samples, indices, patterns)
+        orders = [self._order(len(indices), stage, stream, cost) for stream in range(self.regime.batches)]
         generator = torch.Generator().manual_seed(derive_seed(self.seed, "regime", stage, self.epoch))
         trained = self._trained(self.network.stages[stage])
         step = Step(self.network, self.forward, self.epoch, self.seed, generator, trained)
         totals: dict[str, Tensor] = {}
-        for begin in range(0, len(indices), experiment.batch_size):
+        begins = range(0, len(indices), experiment.batch_size)
+        for number, begin in enumerate(begins):
             parts = [order[begin : begin + experiment.batch_size] for order in orders]
             batches = [
                 self.samples.collate(indices[part], patterns[part], self.network.needs_complement)
                 for part in parts
             ]
-            self.network.zero_grad(set_to_none=True)  # another stage's parameters may have gradients too
+            if number % experiment.accumulate == 0:
+                self.network.zero_grad(set_to_none=True)  # another stage's parameters may have gradients too
             for name, loss in self.regime.gradients(step, batches).items():
                 share = loss.detach().double() * (len(parts[0]) / len(indices))
                 totals[name] = totals[name] + share if name in totals else share
-            self._clip(trained)
-            optimizer.step()
+            gathered = number % experiment.accumulate + 1
+            if gathered == experiment.accumulate or number + 1 == len(begins):
+                self._finish(trained, gathered)
+                optimizer.step()
         return {name: float(total) for name, total in totals.items()}
 
-    def _order(self, count: int, stage: str, stream: int) -> Tensor:
+    def _order(self, count: int, stage: str, stream: int, cost: Tensor | None = None) -> Tensor:
         generator = torch.Generator().manual_seed(derive_seed(self.seed, "order", stage, stream, self.epoch))
-        return torch.randperm(count, generator=generator)
+        order = torch.randperm(count, generator=generator)
+        return order if cost is None else by_length(order, cost, self.experiment.batch_size, generator)
 
-    def _clip(self, trained: Mapping[str, list[nn.Parameter]]) -> None:
-        limit = self.experiment.clip_norm
+    def _finish(self, trained: Mapping[str, list[nn.Parameter]], gathered: int) -> None:
+        """Bring the gradients of so many batches to their mean, and clip them."""
+        limit, groups = self.experiment.clip_norm, list(trained.values())
+        every = [parameter for group in groups for parameter in group if parameter.grad is not None]
+        if gathered > 1:
+            torch._foreach_div_([p.grad for p in every if p.grad is not None], float(gathered))
+        if self.experiment.clip_value is not None:
+            nn.utils.clip_grad_value_(every, self.experiment.clip_value)
         if limit is None:
             return
-        groups = list(trained.values())
         if not self.experiment.clip_groups:
             groups = [[parameter for group in groups for parameter in group]]
         for group in groups:
             nn.utils.clip_grad_norm_(group, limit)
 
-    def _validate(self) -> dict[str, float]:
+    def _judge(self, indices: NDArray[np.int64]) -> dict[str, float]:
+        """Return loss and metrics on some samples, as the regime wants epochs to be judged."""
         logits = predict(
             self.network,
             lambda batch: self.forward(self.regime.validation(batch, self.seed)),
             self.samples,
-            self.fold.valid,
+            indices,
             self.patterns,
         )
-        labels = self.samples.labels.cpu()[torch.from_numpy(self.fold.valid)].repeat_interleave(
-            len(self.patterns)
-        )
-        loss = float(functional.cross_entropy(logits.flatten(0, 1), labels))
+        known = self.samples.labels if self.samples.scores is None else self.samples.scores
+        labels = known.cpu()[torch.from_numpy(indices)].repeat_interleave(len(self.patterns))
+        if self.samples.scores is None:
+            loss = float(functional.cross_entropy(logits.flatten(0, 1), labels))
+        else:
+            loss = float(functional.l1_loss(logits.flatten(), labels))
         if not math.isfinite(loss):
             raise TrainingError(
                 f"epoch {self.epoch}, fold {self.fold.number}: the validation loss is {loss}, not finite. "
                 "Lower learning_rate, set clip_norm, or look at the features for extreme values"
             )
+        if self.samples.scores is not None:
+            names = metrics.score_metrics(self.samples.score_limit)
+            return {"loss": loss, **metrics.of_scores(labels.numpy(), logits.flatten().numpy(), names)}
         predicted = logits.argmax(dim=2).flatten().numpy()
         confusion = metrics.confusion_matrix(labels.numpy(), predicted, self.classes)
         return {"loss": loss, **metrics.of_classes(confusion)}
@@ -353,6 +382,53 @@ def decay(epoch: int, experiment: Experiment) -> float:
     return 1.0 - max(0, over) / (experiment.decay_epochs + 1)
 
 
+def halvings(losses: Sequence[float], patience: int) -> int:
+    """Return how often the rates have been halved: each time ``patience`` epochs in a row brought no lower loss."""
+    best, waited, count = math.inf, 0, 0
+    for loss in losses:
+        best, waited = (loss, 0) if loss < best else (best, waited + 1)
+        if waited == patience:
+            waited, count = 0, count + 1
+    return count
+
+
+def relative_lengths(samples: DeviceSamples, indices: Tensor, patterns: Tensor) -> Tensor:
+    """Return (P,) how long each pair of a training set is: the sum over modalities of length / mean length.
+
+    Args:
+        samples: all samples.
+        indices: (P,) which of them.
+        patterns: (P, 3) bool, which modalities each shows; one that it does not show is one frame.
+    """
+    total = torch.zeros(len(indices), dtype=torch.float64)
+    for index, modality in enumerate(MODALITIES):
+        sizes = samples.flat[modality].sizes[indices]
+        there = patterns[:, index] & samples.has[indices, index]
+        lengths = torch.where(there, sizes, torch.ones_like(sizes)).double()
+        total += lengths / lengths.mean()
+    return total
+
+
+def by_length(order: Tensor, cost: Tensor, batch_size: int, generator: torch.Generator) -> Tensor:
+    """Return an order whose batches hold samples of like length, the batches in a shuffled order.
+
+    Samples are sorted within windows of :data:`WINDOW` batches of a shuffled order, so that the company of a
+    sample differs from epoch to epoch; a last batch that is not full stays the last.
+
+    Args:
+        order: (P,) int64, shuffled.
+        cost: (P,) what is like in a batch.
+        batch_size: B.
+        generator: shuffles the batches.
+    """
+    windows = order.split(WINDOW * batch_size)
+    ordered = torch.cat([window[cost[window].argsort(stable=True)] for window in windows])
+    full = len(order) // batch_size
+    head, tail = ordered[: full * batch_size], ordered[full * batch_size :]
+    shuffled = head.view(full, batch_size)[torch.randperm(full, generator=generator)]
+    return torch.cat([shuffled.flatten(), tail])
+
+
 def autocast(
     network: Callable[[Batch], Output], experiment: Experiment, device: torch.device
 ) -> Callable[[Batch], Output]:
@@ -382,8 +458,9 @@ def predict(
     indices: NDArray[np.int64],
     patterns: NDArray[np.bool_],
 ) -> Tensor:
-    """Return (n, K, C) logits on the CPU: every sample under every condition, without gradients, in
-    evaluation mode.
+    """Return (n, K, C) logits, or (n, K, 1) scores, on the CPU: every sample under every condition.
+
+    Without gradients, in evaluation mode.
 
     Args:
         network: what is called, to set its mode.

@@ -8,7 +8,7 @@ truth (N,) and prediction (N,). Both give one number. params.yaml's ``select_by`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -130,6 +130,7 @@ SCORE_METRICS: dict[str, Callable[[Floats, Floats], float]] = {
     "acc2_non0": _two_way(keep_zero=False, f1=False),
     "f1_has0": _two_way(keep_zero=True, f1=True),
     "f1_non0": _two_way(keep_zero=False, f1=True),
+    "acc3": _equal_after(_rounded(1)),
     "acc5": _equal_after(_rounded(2)),
     "acc7": _equal_after(_rounded(3)),
     "acc7_buckets": _equal_after(_buckets),
@@ -140,7 +141,21 @@ SCORE_METRICS: dict[str, Callable[[Floats, Floats], float]] = {
 }
 
 METRICS = (*CLASS_METRICS, *SCORE_METRICS)
-SMALLER_IS_BETTER = frozenset({"mae"})
+SMALLER_IS_BETTER = frozenset({"mae", "loss"})
+
+# What a regression is measured by, by the scale of its scores.
+MOSI_METRICS = ("mae", "r", "acc2_has0", "acc2_non0", "f1_has0", "f1_non0", "acc3", "acc5", "acc7")
+SIMS_METRICS = ("mae", "r", "sims_acc2", "sims_acc3", "sims_acc5", "sims_f1")
+# What select_by may name, by the task.
+SELECTORS = {
+    "classification": (*CLASS_METRICS, "loss"),
+    "regression": ("mae", "loss", *(n for n in SCORE_METRICS if n != "mae")),
+}
+
+
+def score_metrics(limit: float) -> tuple[str, ...]:
+    """Return the metrics of a scale from -limit to limit: CH-SIMS's up to 1, else CMU-MOSI's (Acc-7 clips at 3)."""
+    return SIMS_METRICS if limit <= 1 else MOSI_METRICS
 
 
 def of_classes(confusion: NDArray[np.int64]) -> dict[str, float]:
@@ -148,10 +163,12 @@ def of_classes(confusion: NDArray[np.int64]) -> dict[str, float]:
     return {name: metric(confusion) for name, metric in CLASS_METRICS.items()}
 
 
-def of_scores(truth: ArrayLike, predicted: ArrayLike) -> dict[str, float]:
-    """Return every metric of scores by name."""
+def of_scores(
+    truth: ArrayLike, predicted: ArrayLike, names: Sequence[str] = tuple(SCORE_METRICS)
+) -> dict[str, float]:
+    """Return metrics of scores by name; all, if none are named."""
     a, b = np.asarray(truth, np.float64), np.asarray(predicted, np.float64)
-    return {name: metric(a, b) for name, metric in SCORE_METRICS.items()}
+    return {name: SCORE_METRICS[name](a, b) for name in names}
 
 
 def mean_and_deviation(values: ArrayLike) -> tuple[float, float]:

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from pipeline import metrics
 from pipeline.datasets import base as loaders
 from pipeline.errors import ParamsError, nearest
 from pipeline.extractors import base as extractors
@@ -189,29 +190,60 @@ class Experiment(Section):
     dataset: str
     model: str
     regime: str = "standard"
+    task: Literal["classification", "regression"] = "classification"  # of the labels, or of the scores
+    target: Literal["score", "score_text", "score_audio", "score_video"] = "score"  # regression: which score
     # full: complete samples; missing: each under all six missing conditions; augmented: both; sampled: each
     # under one of the six, drawn anew every epoch; a, v, t, av, at, vt: with just these modalities, and
     # evaluated with just these (MMIN Table 7).
     train_on: Literal["full", "missing", "augmented", "sampled", "a", "v", "t", "av", "at", "vt"] = "full"
     evaluate_on: str = "conditions"
+    evaluate_conditions: bool = False  # put a mask that draws over each of the seven conditions, too
     settings: dict[str, Any] = {}  # the model's
     regime_settings: dict[str, Any] = {}
     frame_rate_hz: dict[Modality, Annotated[float, Field(gt=0)]] = {}  # average frames down to this rate
     runs: Annotated[int, Field(ge=1)] = 1  # seeds, from the root seed on
     epochs: Annotated[int, Field(ge=1)] = 100
     batch_size: Annotated[int, Field(ge=1)] = 128
+    batches: Literal["shuffled", "by-length"] = "shuffled"  # by-length: samples of like length together
+    accumulate: Annotated[int, Field(ge=1)] = 1  # a step on the mean gradient of so many batches
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     learning_rates: dict[str, Annotated[float, Field(gt=0)]] = {}  # by parameter group, over learning_rate
     decay_epochs: Annotated[int, Field(ge=0)] = 0  # the last so many epochs take the learning rate down to 0
+    halve_after: Annotated[int, Field(ge=1)] | None = (
+        None  # halve the rates after epochs without a lower loss
+    )
     beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9  # Adam's
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     clip_norm: Annotated[float, Field(gt=0)] | None = None
     clip_groups: bool = False  # clip each parameter group by itself
+    clip_value: Annotated[float, Field(gt=0)] | None = (
+        None  # of each number of the gradient, before clip_norm
+    )
     patience: Annotated[int, Field(ge=1)] | None = None  # epochs without a better validation score
-    select_by: str = "ua"
+    select_by: str = "ua"  # by validation; a metric of the task or loss; of a regression mae, if not given
     precision: Literal["float32", "bfloat16"] = "float32"
     compile: bool = False
+    watch_test: bool = False  # also put the test part's curves into history.csv; nothing is chosen by them
     keep_embeddings: bool = False  # of the first run's test samples, true and imagined (MMIN Figure 3)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _usual_selection(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("task") == "regression":
+            return {"select_by": "mae", **given}
+        return given
+
+    @model_validator(mode="after")
+    def _fits_the_task(self) -> Experiment:
+        allowed = metrics.SELECTORS[self.task]
+        if self.select_by not in allowed:
+            raise ValueError(
+                f'found select_by "{self.select_by}"; a {self.task} has: {", ".join(allowed)}.'
+                f"{nearest(self.select_by, allowed)}"
+            )
+        if self.target != "score" and self.task != "regression":
+            raise ValueError(f"target {self.target} means nothing to a classification; set task: regression")
+        return self
 
 
 class PublishedRow(Section):
@@ -362,6 +394,7 @@ def _check_names(path: Path, params: Params) -> None:
         key = f"experiments.{name}"
         check(f"{key}.dataset", experiment.dataset, params.datasets)
         check(f"{key}.evaluate_on", experiment.evaluate_on, params.masks)
+        problems += _check_task(key, experiment, params)
         for field, package in (("model", "models"), ("regime", "pipeline.regimes")):
             chosen_name = getattr(experiment, field)
             if check(f"{key}.{field}", chosen_name, module_names(package)):
@@ -375,6 +408,34 @@ def _check_names(path: Path, params: Params) -> None:
         check("report.published", name, params.experiments)
     if problems:
         raise ParamsError("\n".join([f"{path}: {len(problems)} mistake(s)", *(f"  {p}" for p in problems)]))
+
+
+def _check_task(key: str, experiment: Experiment, params: Params) -> list[str]:
+    """Return what is wrong with a regression on a dataset whose loader gives no scores."""
+    if experiment.task != "regression" or experiment.dataset not in params.datasets:
+        return []
+    dataset = params.datasets[experiment.dataset]
+    loader = dataset.loader
+    if loader not in loaders.names():
+        return []
+    owner = loaders.find(loader)
+    if owner.scores:
+        try:
+            limit = owner(owner.Settings(**dataset.options), dataset.root).score_limit
+        except ValidationError:
+            return []  # is said elsewhere
+        allowed = ("loss", *metrics.score_metrics(limit))
+        if experiment.select_by in allowed:
+            return []
+        return [
+            f'{key}.select_by: found "{experiment.select_by}", expected one of {", ".join(allowed)}: the scores '
+            f"of {experiment.dataset} go to {limit:g}"
+        ]
+    those = [name for name, one in params.datasets.items() if loaders.find(one.loader).scores]
+    return [
+        f'{key}.task: found "regression", but the loader {loader} of {experiment.dataset} gives no scores; '
+        f"expected classification, or a dataset with scores ({', '.join(those) or 'none here'})"
+    ]
 
 
 def _check_settings(key: str, owner: Any, settings: dict[str, Any]) -> list[str]:

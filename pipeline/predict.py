@@ -1,4 +1,4 @@
-"""A trained run as a predictor: features in, class probabilities out.
+"""A trained run as a predictor: features in, class probabilities (of a regression, a score) out.
 
 ``load_run(folder)`` opens data/runs/EXPERIMENT/<fold>-<run>/, which holds all that is needed: weights, the
 fold's statistics, and which extractors made the features. A modality that is missing is simply not given.
@@ -42,8 +42,13 @@ class Predictor:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The names of the classes."""
+        """The names of the classes; none of a regression."""
         return tuple(self.facts["classes"])
+
+    @property
+    def regression(self) -> bool:
+        """Whether it predicts a score."""
+        return bool(self.facts.get("task", "classification") == "regression")
 
     def align(self, modality: str, sequence: FeatureSequence, words: Sequence[Word] = ()) -> FeatureSequence:
         """Return what an extractor made, averaged over words or resampled as the run's features were.
@@ -57,7 +62,7 @@ class Predictor:
         return aligned(sequence, words, self._align(modality))
 
     def predict(self, features: Mapping[str, FeatureSequence | None]) -> dict[str, float]:
-        """Return class -> probability for one sample.
+        """Return class -> probability for one sample, or, of a regression, its target -> the score.
 
         Args:
             features: modality -> what the run's own extractor made of it, through :meth:`align`. A modality
@@ -72,7 +77,10 @@ class Predictor:
             torch.zeros(1, dtype=torch.int64)
         )
         with deterministic(torch.device("cpu"), 0), torch.no_grad():
-            chances = torch.softmax(self.network(batch).prediction.double(), dim=1)[0]
+            prediction = self.network(batch).prediction.double()
+        if self.regression:
+            return {str(self.facts["target"]): float(prediction)}
+        chances = torch.softmax(prediction, dim=1)[0]
         return dict(zip(self.classes, chances.tolist(), strict=True))
 
     def _align(self, modality: str) -> Align:
@@ -132,7 +140,7 @@ def load_run(folder: Path) -> Predictor:
     experiment = Experiment(dataset=facts["dataset"], model=facts["model"], settings=facts["settings"])
     dims = {modality: len(facts["features"][modality]["columns"]) for modality in MODALITIES}
     with deterministic(torch.device("cpu"), 0):
-        network = build(experiment, dims, len(facts["classes"]))
+        network = build(experiment, dims, len(facts["classes"]) or 1)
     load_weights(network, folder / "weights.safetensors")
     return Predictor(facts, network.eval(), load_normalisers(folder / "normaliser.safetensors"))
 
@@ -140,7 +148,8 @@ def load_run(folder: Path) -> Predictor:
 def predict(
     predictors: Sequence[Predictor], features: Mapping[str, FeatureSequence | None]
 ) -> dict[str, float]:
-    """Return class -> mean probability over several runs, such as all folds of an experiment.
+    """Return class -> mean probability over several runs, such as all folds of an experiment; of a
+    regression, target -> mean score.
 
     Raises:
         StoreError: features do not fit a run, or there is no run.

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.base import UNKNOWN_TOKEN, Batch, drop_modalities
+from pipeline.datasets import base as loaders
 from pipeline.errors import DataError, ParamsError
 from pipeline.manifest import MODALITIES, Sample, read_manifest
 from pipeline.mask import CONDITIONS, MISSING_CONDITIONS, Draw, hash_words, uniforms
@@ -112,10 +113,12 @@ class SampleSet:
     Attributes:
         samples: their rows of the manifest.
         classes: the names of the C classes.
-        labels: (N,) int64 classes.
+        labels: (N,) int64 classes; of a regression 0 throughout.
         modalities: modality -> its sequences.
         left_out: reason -> how many samples of the manifest do not take part.
         columns_kept: modality -> (N, D) bool, when a mask takes columns away; else empty.
+        scores: (N,) float32, what a regression learns; None for a classification.
+        score_limit: the largest score there can be, of either sign.
     """
 
     samples: tuple[Sample, ...]
@@ -124,6 +127,13 @@ class SampleSet:
     modalities: Mapping[str, Sequences]
     left_out: Mapping[str, int]
     columns_kept: Mapping[str, NDArray[np.bool_]]
+    scores: Floats | None = None
+    score_limit: float = 3.0
+
+    @property
+    def outputs(self) -> int:
+        """What a network gives for each sample: C logits, or one score."""
+        return len(self.classes) if self.scores is None else 1
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -165,6 +175,9 @@ class SampleSet:
             present=torch.from_numpy(self.present).to(device),
             flat=flat,
             device=device,
+            has=torch.from_numpy(self.present),
+            scores=None if self.scores is None else torch.from_numpy(self.scores).to(device),
+            score_limit=self.score_limit,
         )
 
 
@@ -218,6 +231,9 @@ class DeviceSamples:
         present: (N, 3) bool.
         flat: modality -> its sequences.
         device: where they are.
+        has: ``present`` once more, on the CPU.
+        scores: (N,) float32, or None for a classification.
+        score_limit: the largest score there can be.
     """
 
     ids: tuple[str, ...]
@@ -225,6 +241,9 @@ class DeviceSamples:
     present: Tensor
     flat: Mapping[str, FlatSequences]
     device: torch.device
+    has: Tensor
+    scores: Tensor | None = None
+    score_limit: float = 3.0
 
     def collate(self, indices: Tensor, present: Tensor | None = None, complement: bool = False) -> Batch:
         """Make a batch.
@@ -236,11 +255,12 @@ class DeviceSamples:
         """
         where = indices.to(self.device)
         features, lengths, observed = {}, {}, {}
+        sizes = {modality: self.flat[modality].sizes[indices] for modality in MODALITIES}
         tokens: Tensor | None = None
         for modality in MODALITIES:
             flat = self.flat[modality]
             length = flat.lengths[where]
-            longest = int(flat.sizes[indices].max()) if len(indices) else 0
+            longest = int(sizes[modality].max()) if len(indices) else 0
             steps = torch.arange(longest, device=self.device)
             valid = steps < length[:, None]
             rows = torch.where(valid, flat.starts[where][:, None] + steps, len(flat.values) - 1)
@@ -253,16 +273,26 @@ class DeviceSamples:
             lengths=lengths,
             present=self.present[where],
             observed=observed,
-            labels=self.labels[where],
+            labels=self.labels[where] if self.scores is None else None,
+            scores=None if self.scores is None else self.scores[where],
             ids=tuple(self.ids[index] for index in indices.tolist()),
             token_ids=tokens,
             rows=where,
+            sizes=sizes,
         )
         if present is None:
             return whole
-        leave = present.to(self.device)
-        batch = drop_modalities(whole, leave)
-        return replace(batch, complement=drop_modalities(whole, ~leave)) if complement else batch
+        has = self.has[indices]
+
+        def show(pattern: Tensor) -> Batch:
+            left = {
+                m: torch.where((pattern & has)[:, index], sizes[m], torch.ones_like(sizes[m]))
+                for index, m in enumerate(MODALITIES)
+            }
+            return drop_modalities(whole, pattern.to(self.device), left)
+
+        batch = show(present)
+        return replace(batch, complement=show(~present)) if complement else batch
 
 
 def read_samples(
@@ -271,22 +301,25 @@ def read_samples(
     frame_rate_hz: Mapping[Any, float] | None = None,
     data: Path = Path("data"),
     draw: Draw | None = None,
+    target: str | None = None,
 ) -> SampleSet:
     """Read a dataset's manifest and feature stores.
 
     Args:
         dataset: its name.
-        settings: its section of params.yaml; only labels and folds are used.
+        settings: its section of params.yaml; labels, folds, and the loader for the scores' range are used.
         frame_rate_hz: modality -> the rate to average neighbouring frames down to; others stay as they are.
         data: the folder of manifests/ and features/.
         draw: a mask over all samples of the manifest, applied before frames are averaged.
+        target: the column of the manifest that a regression learns (score, score_text, ...); None for a
+            classification.
 
     Raises:
-        DataError: the manifest cannot be used, no sample is left, or the dataset has no classes.
+        DataError: the manifest cannot be used, no sample is left, or the dataset has no classes (no scores).
         ParamsError: a frame rate is asked of features that have none.
         StoreError: a feature store cannot be used.
     """
-    if not settings.labels:
+    if target is None and not settings.labels:
         raise DataError(f"datasets.{dataset}.labels is empty: name the classes that experiments tell apart")
     manifest = read_manifest(data / "manifests" / f"{dataset}.csv")
     ids = [sample.id for sample in manifest]
@@ -303,7 +336,9 @@ def read_samples(
     left_out: Counter[str] = Counter()
     kept = []
     for row, sample in enumerate(manifest):
-        if sample.label not in labels:
+        if target is not None and getattr(sample, target) is None:
+            left_out[f"no {target}"] += 1
+        elif target is None and sample.label not in labels:
             left_out[f"label {sample.label}" if sample.label else "no label"] += 1
         elif settings.folds.scheme == "official" and not sample.split:
             left_out["no split"] += 1
@@ -312,23 +347,31 @@ def read_samples(
         else:
             kept.append(row)
     if not kept:
-        raise DataError(
-            f"{dataset}: no sample is left; left out: {dict(left_out)}. Are datasets.{dataset}.labels right?"
-        )
+        way_out = f"Are datasets.{dataset}.labels right?"
+        if target is not None:
+            way_out = f"Does its owner give a {target}? Else set task: classification"
+        raise DataError(f"{dataset}: no sample is left; left out: {dict(left_out)}. {way_out}")
     rows = np.array(kept)
     columns = {} if draw is None else {name: array[rows] for name, array in draw.columns.items()}
     if "text" in columns:  # token ids have no columns: without them nothing leaks
         modalities["text"] = replace(modalities["text"], token_ids=None)
     return SampleSet(
         samples=tuple(manifest[row] for row in kept),
-        classes=settings.labels,
-        labels=np.array([labels[manifest[row].label] for row in kept], np.int64),
+        classes=settings.labels if target is None else (),
+        labels=np.array([0 if target else labels[manifest[row].label] for row in kept], np.int64),
         modalities={
             name: replace(s, starts=s.starts[rows], lengths=s.lengths[rows]) for name, s in modalities.items()
         },
         left_out=dict(sorted(left_out.items())),
         columns_kept=columns,
+        scores=np.array([getattr(manifest[row], target) for row in kept], np.float32) if target else None,
+        score_limit=_score_limit(settings) if target else 3.0,
     )
+
+
+def _score_limit(settings: Dataset) -> float:
+    owner = loaders.find(settings.loader)
+    return owner(owner.Settings(**settings.options), settings.root).score_limit
 
 
 def _read_modality(

@@ -19,9 +19,12 @@ summary.json::
 
 history.csv has the columns epoch (from 1), learning_rate, train_loss (their sum), train_<name> for each loss
 of the model (baseline: classification; MMIN: classification, forward, backward; as weighted in the sum),
-valid_loss (mean cross-entropy of the prediction), valid_wa, valid_ua, valid_macro_f1, valid_weighted_f1, best
-(1 where the epoch was the best so far, so that the last 1 is the epoch that was kept). Validation is under
-the full condition when train_on is full, under the one that it names, else pooled over the six missing ones.
+valid_loss (mean cross-entropy of the prediction), valid_wa, valid_ua, valid_macro_f1, valid_weighted_f1, with
+``watch_test`` the same of the test part as test_... (for plots; nothing is chosen by them), best (1 where the
+epoch was the best so far, so that the last 1 is the epoch that was kept). Validation is under the full
+condition when train_on is full, under the one that it names, else pooled over the six missing ones. Of a
+regression valid_loss is the mean absolute error, and the metrics are those of its scale (pipeline/metrics.py);
+run.json and summary.json then have "task", "target" and "score_limit", and no classes.
 There are no timings in any file: two runs with one seed give equal bytes.
 
 run.json::
@@ -84,7 +87,17 @@ COMPUTING = ("pipeline.loop", "pipeline.samples", "pipeline.mask", "pipeline.met
 # glibc keeps what a batch needed for the next one instead of asking the system anew: a tenth of the time.
 ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "1073741824", "MALLOC_TRIM_THRESHOLD_": "1073741824"}
 NO_NUMBERS = {"dataset", "evaluate_on", "runs", "keep_embeddings"}  # what changes nothing of a run
-INHERITED = ("frame_rate_hz", "epochs", "batch_size", "patience", "select_by", "precision", "compile")
+INHERITED = (
+    "task",
+    "target",
+    "frame_rate_hz",
+    "epochs",
+    "batch_size",
+    "patience",
+    "select_by",
+    "precision",
+    "compile",
+)
 
 _log = logging.getLogger("lacuna")
 
@@ -95,6 +108,11 @@ def resolve(experiment: Experiment) -> Experiment:
     wanted = model.recipe(model.Settings.model_validate(experiment.settings))
     update = {name: value for name, value in wanted.items() if name not in experiment.model_fields_set}
     return experiment.model_copy(update=update)
+
+
+def target_of(experiment: Experiment) -> str | None:
+    """Return the column of the manifest that a regression learns; None for a classification."""
+    return experiment.target if experiment.task == "regression" else None
 
 
 def pretraining(experiment: Experiment) -> Experiment | None:
@@ -173,7 +191,9 @@ class Job:
             "ids": [sample.id for sample in samples.samples],
             "labels": samples.labels.tolist(),
             "classes": samples.classes,
+            "scores": None if samples.scores is None else samples.scores.tolist(),
             "fold": [part.tolist() for part in (fold.train, fold.valid)],
+            "watched": fold.test.tolist() if experiment.watch_test else [],
             "experiment": experiment.model_dump(mode="json", exclude=NO_NUMBERS),
             "seed": self.seed,
             "torch": torch.__version__,
@@ -201,10 +221,10 @@ def train_job(job: Job, samples: SampleSet) -> Path:
     device = torch.device(job.device)
     normalisers = samples.fit_normalisers(job.fold.train)
     with deterministic(device, derive_seed(job.seed, "weights", job.experiment.model)):
-        network = build(job.experiment, samples.dims, len(samples.classes)).to(device)
+        network = build(job.experiment, samples.dims, samples.outputs).to(device)
     before = job.pretrained()
     if before is not None:
-        source = build(before.experiment, samples.dims, len(samples.classes)).to(device)
+        source = build(before.experiment, samples.dims, samples.outputs).to(device)
         load_weights(source, train_job(before, samples) / "weights.safetensors")
         network.load_pretrained(source)
     regime_module = import_module(f"pipeline.regimes.{job.experiment.regime}")
@@ -218,7 +238,7 @@ def train_job(job: Job, samples: SampleSet) -> Path:
         job.fold,
         job.experiment,
         job.seed,
-        len(samples.classes),
+        samples.outputs,
         state=job.cache / f"{key}.state",
     )
     beside = job.cache / f"{key}.part"
@@ -442,7 +462,14 @@ def _run_facts(name: str, job: Job, run: int, samples: SampleSet) -> dict[str, A
         "description": fold.description,
         "samples": {"train": len(fold.train), "valid": len(fold.valid), "test": len(fold.test)},
         "features": {modality: samples.modalities[modality].describe() for modality in MODALITIES},
+        **_task_facts(experiment, samples),
     }
+
+
+def _task_facts(experiment: Experiment, samples: SampleSet) -> dict[str, Any]:
+    if samples.scores is None:
+        return {}
+    return {"task": experiment.task, "target": experiment.target, "score_limit": samples.score_limit}
 
 
 def _summary(
@@ -477,6 +504,7 @@ def _summary(
             for fold in folds
         ],
         "runs": seeds,
+        **_task_facts(experiment, samples),
     }
 
 
@@ -493,7 +521,8 @@ def main(params: Params, name: str) -> None:
     """
     experiment = params.experiment(name)
     dataset = params.dataset(experiment.dataset)
-    samples = read_samples(experiment.dataset, dataset, resolve(experiment).frame_rate_hz)
+    target = target_of(experiment)
+    samples = read_samples(experiment.dataset, dataset, resolve(experiment).frame_rate_hz, target=target)
     if samples.left_out:
         _log.info("left out: %s", ", ".join(f"{count} ({why})" for why, count in samples.left_out.items()))
     folder = train_experiment(

@@ -68,11 +68,13 @@ class BaseLoader(ABC, Generic[S]):
         Settings: the schema of ``datasets.<name>.options`` in params.yaml.
         constructed: True when the samples were made up, not recorded: every report says so.
         attribution: what the owner's licence wants to be said beside results; may be empty.
+        scores: whether samples have scores, so that a regression can learn them.
     """
 
     Settings: ClassVar[type[LoaderSettings]]
     constructed: ClassVar[bool] = False
     attribution: ClassVar[str] = ""
+    scores: ClassVar[bool] = False
 
     def __init__(self, settings: S, root: Path) -> None:
         """Keep the options and the root of the owner's tree; nothing is read yet."""
@@ -91,6 +93,11 @@ class BaseLoader(ABC, Generic[S]):
         Raises:
             DataError: the tree is not this dataset, or a file that all depends on cannot be read.
         """
+
+    @property
+    def score_limit(self) -> float:
+        """The largest score, of either sign; which metrics a regression is measured by depends on it."""
+        return 3.0
 
     def expected(self) -> Expected | None:
         """Return the counts to compare with, once :meth:`load` is through; None when nobody published any."""

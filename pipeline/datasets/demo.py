@@ -27,6 +27,12 @@ class Loader(BaseLoader[Settings]):
     Settings = Settings
     constructed = True
     attribution = ATTRIBUTION
+    scores = True
+
+    @property
+    def score_limit(self) -> float:
+        """Ratings of sentences go from -4 to 4."""
+        return 4.0
 
     def load(self) -> Iterator[Sample]:
         """Yield every row; one without id, file or a readable score, or with a path outside, is skipped and

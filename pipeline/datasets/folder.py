@@ -12,7 +12,9 @@ import json
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from pipeline.datasets._official_splits import PARTS
 from pipeline.datasets._score_classes import finite
@@ -29,6 +31,7 @@ class Settings(LoaderSettings):
 
     table: str = "samples.csv"
     delimiter: str = ","
+    score_limit: Annotated[float, Field(gt=0)] = 3.0  # the largest score, of either sign
 
 
 class _Refused(ValueError):
@@ -39,6 +42,12 @@ class Loader(BaseLoader[Settings]):
     """Read the table; a row is a sample."""
 
     Settings = Settings
+    scores = True
+
+    @property
+    def score_limit(self) -> float:
+        """As the options say."""
+        return self.settings.score_limit
 
     def load(self) -> Iterator[Sample]:
         """Yield the table's rows in their order.

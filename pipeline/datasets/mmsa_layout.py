@@ -44,6 +44,12 @@ class Loader(BaseLoader[Settings]):
     """Read the table; a row is a sample."""
 
     Settings = Settings
+    scores = True
+
+    @property
+    def score_limit(self) -> float:
+        """1 for CH-SIMS, else 3."""
+        return 1.0 if self.settings.dataset.startswith("sims") else 3.0
 
     def load(self) -> Iterator[Sample]:
         """Yield the table's rows in their order.

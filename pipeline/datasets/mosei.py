@@ -60,6 +60,7 @@ class Loader(BaseLoader[Settings]):
     """Read the transcripts; a line that has a label is a sample."""
 
     Settings = Settings
+    scores = True
     attribution = "CMU-MOSEI (Zadeh et al. 2018), Carnegie Mellon University"
 
     def load(self) -> Iterator[Sample]:

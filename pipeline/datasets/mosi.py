@@ -144,6 +144,7 @@ class Loader(BaseLoader[Settings]):
     """Read the label file; a row is a sample."""
 
     Settings = Settings
+    scores = True
     attribution = "CMU-MOSI (Zadeh et al. 2016), Carnegie Mellon University"
 
     def load(self) -> Iterator[Sample]:

@@ -43,7 +43,13 @@ class Loader(BaseLoader[Settings]):
     """Read either layout; a row is a sample."""
 
     Settings = Settings
+    scores = True
     attribution = "CH-SIMS (Yu et al. 2020; v2 Liu et al. 2022), Tsinghua University"
+
+    @property
+    def score_limit(self) -> float:
+        """Scores lie in [-1, 1]."""
+        return 1.0
 
     def load(self) -> Iterator[Sample]:
         """Yield the clips in the table's order.

@@ -29,7 +29,8 @@ class Step:
     """What a regime works with in one step.
 
     Attributes:
-        network: the model; its gradients are None when the step begins.
+        network: the model; its gradients are None when the step begins, or those of the batches before, to be
+            added to.
         forward: calls the network at the experiment's precision, compiled if it asks for that. Use this one.
         epoch: from 1.
         seed: of the run; draw masks with it, the epoch and the samples' ids (pipeline/mask.py).

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import small_world
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from models.base import Batch, ModelSettings, Network, Output
@@ -17,11 +18,14 @@ from pipeline.errors import TrainingError
 from pipeline.folds import Fold, make_folds
 from pipeline.loop import (
     Fit,
+    by_length,
     choose_device,
     decay,
     deterministic,
     fit,
+    halvings,
     predict,
+    relative_lengths,
     save_tensors,
     validation_patterns,
 )
@@ -85,6 +89,22 @@ def run(world: World, seed: int = 3, **how: object) -> tuple[Fit, TinyModel]:
     network = make(dims)
     result = fit(network, Regime(StandardSettings()), samples, fold, settings, seed, 4, **how)  # type: ignore[arg-type]
     return result, network
+
+
+def resumed(world: World, folder: Path, settings: Experiment) -> Fit:
+    """Return what a run gives that was stopped after three epochs."""
+
+    class Stopped(Exception):
+        pass
+
+    def stop(epoch: int) -> None:
+        if epoch == 3:
+            raise Stopped
+
+    state = folder / "state"
+    with pytest.raises(Stopped):
+        run(world, experiment=settings, state=state, save_every_s=0, after_epoch=stop)
+    return run(world, experiment=settings, state=state)[0]
 
 
 def assert_same(first: Network, second: Network) -> None:
@@ -203,9 +223,177 @@ def test_a_loss_that_is_no_number_stops_the_run(world: World) -> None:
         fit(make(dims), Regime(StandardSettings()), broken, fold, experiment(), 0, 4)
 
 
-def test_a_metric_of_scores_cannot_select_classes(world: World) -> None:
-    with pytest.raises(TrainingError, match='select_by is "mae"; classes have: wa, ua'):
-        run(world, experiment=experiment(select_by="mae"))
+def test_epochs_are_selected_by_a_metric_of_the_task(world: World) -> None:
+    with pytest.raises(ValidationError, match='found select_by "mae"; a classification has: wa, ua'):
+        experiment(select_by="mae")
+    with pytest.raises(ValidationError, match='found select_by "ua"; a regression has: mae, loss, r'):
+        experiment(task="regression", select_by="ua")
+    assert experiment(task="regression").select_by == "mae"
+    found, _ = run(world, experiment=experiment(select_by="loss"))
+    losses = [row["valid_loss"] for row in found.history]
+    assert found.best_score == min(losses) and found.best_epoch == losses.index(min(losses)) + 1
+
+
+def test_halvings_by_hand() -> None:
+    assert [halvings(losses, 2) for losses in ([], [3, 2, 1], [3, 3, 3], [3, 4, 2, 2, 2, 2, 2])] == [
+        0,
+        0,
+        1,
+        2,
+    ]
+
+
+def test_rates_are_halved_on_a_plateau_and_a_resume_knows(world: World, tmp_path: Path) -> None:
+    def rates(found: Fit) -> list[float]:
+        return [row["learning_rate"] for row in found.history]
+
+    settings = experiment(learning_rate=0.5, halve_after=1)  # too fast: the loss goes up and down
+    found, _ = run(world, experiment=settings)
+    losses = [row["valid_loss"] for row in found.history]
+    wanted = [0.5 * 0.5 ** halvings(losses[:epoch], 1) for epoch in range(6)]
+    assert rates(found) == wanted and wanted[-1] < 0.5
+    assert resumed(world, tmp_path, settings) == found
+
+
+def test_accumulated_gradients_are_the_mean_of_the_batches(world: World) -> None:
+    """With equal batches and no dropout, two of 8 make the step of one of 16."""
+
+    class Sums(TinyModel):  # padding is nothing to a sum
+        def forward(self, batch: Batch) -> Output:
+            logits = self.layer(torch.cat([values.sum(dim=1) for values in batch.features.values()], dim=1))
+            return Output(logits, {"classification": nn.functional.cross_entropy(logits, batch.labels)})
+
+    samples, fold, dims = world
+    fold = replace(fold, train=fold.train[:32])
+    given = {"train_on": "full", "epochs": 2, "clip_norm": 0.1}
+    networks = []
+    for batches in ({"batch_size": 16}, {"batch_size": 8, "accumulate": 2}):
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            network = Sums(None, dims, 4)
+        network.layer[1].p = 0.0
+        fit(network, Regime(StandardSettings()), samples, fold, experiment(**given, **batches), 0, 4)
+        networks.append(network)
+    for one, other in zip(*(n.parameters() for n in networks), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+
+
+def test_a_last_step_takes_the_batches_that_are_left(world: World) -> None:
+    samples, fold, dims = world
+    fold = replace(fold, train=fold.train[:20])
+    given = {"train_on": "full", "epochs": 1, "batch_size": 8}
+    whole, rest = make(dims), make(dims)
+    for network, accumulate in ((whole, 3), (rest, 50)):
+        settings = experiment(**given, accumulate=accumulate)
+        fit(network, Regime(StandardSettings()), samples, fold, settings, 0, 4)
+    assert_same(whole, rest)
+
+
+def test_clipping_by_value(world: World) -> None:
+    seen: list[float] = []
+
+    class Watched(torch.optim.Adam):
+        def step(self, closure: object = None) -> None:  # type: ignore[override]
+            every = [p.grad for group in self.param_groups for p in group["params"]]
+            seen.append(max(float(g.abs().max()) for g in every))
+            super().step()
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(torch.optim, "Adam", Watched)
+        run(world, experiment=experiment(clip_value=0.001, epochs=1))
+    assert seen and max(seen) == pytest.approx(0.001)
+
+
+def test_a_rate_for_a_group_that_is_not_there(world: World) -> None:
+    with pytest.raises(TrainingError, match=r'no parameter group "lastt"; .* has first, last.*mean "last"'):
+        run(world, experiment=experiment(learning_rates={"lastt": 0.1}))
+
+
+def test_batches_by_length_hold_everyone_once_and_like_lengths() -> None:
+    count, size = 1000, 16
+    cost = torch.rand(count, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+    def draw(seed: int) -> torch.Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        return by_length(torch.randperm(count, generator=generator), cost, size, generator)
+
+    order = draw(1)
+    assert sorted(order.tolist()) == list(range(count))
+    assert torch.equal(order, draw(1)) and not torch.equal(order, draw(2))
+    spread = [float(cost[part].max() - cost[part].min()) for part in order.split(size)[:-1]]
+    assert max(spread) < 0.25  # of a shuffled batch it is about 0.9
+    begins = [float(cost[part].mean()) for part in order.split(size)[:-1]]
+    assert begins != sorted(begins)
+    for few in (1, 15, 16, 17):
+        assert sorted(by_length(torch.arange(few), cost, size, torch.Generator()).tolist()) == list(
+            range(few)
+        )
+
+
+def test_relative_lengths_by_hand(world: World) -> None:
+    samples = world[0]
+    indices = torch.tensor([0, 1])
+    found = relative_lengths(samples, indices, torch.tensor([[True, False, True], [True, True, False]]))
+    sizes = {m: samples.flat[m].sizes[indices].tolist() for m in ("text", "audio", "video")}
+    text, video, audio = sizes["text"], [sizes["video"][0], 1], [1, sizes["audio"][1]]
+    wanted = [sum(2 * one[i] / sum(one) for one in (text, audio, video)) for i in range(2)]
+    assert found.tolist() == pytest.approx(wanted)
+
+
+def test_batches_by_length_resume_bit_for_bit(world: World, tmp_path: Path) -> None:
+    settings = experiment(batches="by-length", accumulate=3)
+    found, _ = run(world, experiment=settings)
+    assert resumed(world, tmp_path, settings) == found
+    assert found.history != run(world, experiment=experiment(accumulate=3))[0].history
+
+
+def test_watching_the_test_part_changes_nothing_but_the_curves(world: World) -> None:
+    plain, first = run(world)
+    watched, second = run(world, experiment=experiment(watch_test=True))
+    assert_same(first, second)
+    assert (plain.best_epoch, plain.best_score) == (watched.best_epoch, watched.best_score)
+    for one, other in zip(plain.history, watched.history, strict=True):
+        extra = {name for name in other if name.startswith("test_")}
+        assert extra == {"test_loss", "test_wa", "test_ua", "test_macro_f1", "test_weighted_f1"}
+        assert {name: value for name, value in other.items() if name not in extra} == one
+    samples, fold, dims = world
+    swapped = replace(fold, valid=fold.test)
+    first_epoch = fit(make(dims), Regime(StandardSettings()), samples, swapped, experiment(epochs=1), 3, 4)
+    assert first_epoch.history[0]["valid_loss"] == watched.history[0]["test_loss"]
+
+
+def test_scores_are_judged_by_the_mean_absolute_error(world: World) -> None:
+    samples, fold, dims = world
+    scores = torch.linspace(-3, 3, len(samples.ids))
+    given = replace(samples, scores=scores)
+
+    class Regression(TinyModel):
+        def forward(self, batch: Batch) -> Output:
+            assert batch.labels is None and batch.scores is not None
+            means = [values.mean(dim=1) for values in batch.features.values()]
+            found = self.layer(torch.cat(means, dim=1))
+            return Output(found, {"regression": (found[:, 0] - batch.scores).square().mean()})
+
+    network = Regression(None, dims, 1)
+    settings = experiment(task="regression", train_on="full", epochs=4)
+    found = fit(network, Regime(StandardSettings()), given, fold, settings, 0, 1)
+    answers = predict(network, network, given, fold.valid, validation_patterns("full"))[:, 0, 0]
+    error = float((answers - scores[torch.from_numpy(fold.valid)]).abs().mean())
+    assert found.best_score == pytest.approx(error, rel=1e-6)
+    best = found.history[found.best_epoch - 1]
+    assert best["valid_loss"] == pytest.approx(best["valid_mae"], rel=1e-6)
+    assert best["valid_mae"] == min(row["valid_mae"] for row in found.history)
+    assert {"valid_r", "valid_acc2_non0", "valid_acc7"} <= best.keys() and "valid_ua" not in best
+    small = fit(
+        Regression(None, dims, 1),
+        Regime(StandardSettings()),
+        replace(given, score_limit=1.0),
+        fold,
+        settings,
+        0,
+        1,
+    )
+    assert "valid_sims_acc5" in small.history[0] and "valid_acc7" not in small.history[0]
 
 
 def test_decay_takes_the_last_epochs_down() -> None:
