@@ -57,6 +57,7 @@ PARAMS_EPILOG = """\
 examples:
   lacuna params check
   lacuna params check other/params.yaml
+  lacuna params list > docs/params.md
 """
 PRESET_EPILOG = """\
 Without a name: the presets there are. --write replaces the sections experiments and report of params.yaml, adds
@@ -193,6 +194,10 @@ def make_parser() -> argparse.ArgumentParser:
     )
     check.add_argument("file", nargs="?", type=Path, default=Path("params.yaml"), metavar="FILE")
     check.set_defaults(run=run_params)
+    listing = _parser(
+        inner.add_parser, "list", "Print every key, what it takes and its default.", PARAMS_EPILOG, common
+    )
+    listing.set_defaults(run=list_params)
 
     preset = _parser(
         commands.add_parser, "preset", "The experiments of a paper's table or figure.", PRESET_EPILOG, common
@@ -312,6 +317,14 @@ def run_params(options: argparse.Namespace) -> int:
     from pipeline.params import load_params
 
     say(f"{options.file}: {_counted(load_params(options.file))}")
+    return 0
+
+
+def list_params(options: argparse.Namespace) -> int:
+    """Print docs/params.md."""
+    from pipeline.params_list import describe
+
+    say(describe().rstrip("\n"))
     return 0
 
 
