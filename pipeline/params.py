@@ -40,6 +40,8 @@ class Compute(Section):
     """Where the work is done; changes no result but the last bits of what a GPU computes."""
 
     workers: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
+    engine: Literal["processes", "ray"] = "processes"
+    address: Annotated[str, Field(min_length=1)] = "auto"  # of the Ray cluster; auto: the one of this machine
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
     max_failed_share: Share = 0.05
 

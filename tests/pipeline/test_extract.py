@@ -27,6 +27,7 @@ from pipeline.errors import DataError
 from pipeline.extract import clip_of, extract
 from pipeline.extractors import base
 from pipeline.manifest import Sample, Word, manifest_checksum, write_manifest
+from pipeline.results import RECORD
 from pipeline.store import FeatureStore, Status
 
 REPOSITORY = Path(__file__).parents[2]
@@ -186,6 +187,11 @@ class Project:
                 name: (Status(int(status)), reason)
                 for name, status, reason in zip(store.ids, store.status, store.reasons, strict=True)
             }
+
+    def kept(self) -> int:
+        """Return how many results are kept."""
+        indices = (self.root / "data/cache").rglob("*.index")
+        return sum(path.stat().st_size // RECORD.size for path in indices)
 
     def left_over(self) -> list[str]:
         """Return files that were begun and not finished."""
@@ -348,28 +354,34 @@ def test_the_same_content_is_computed_once(project: Project) -> None:
     assert not np.array_equal(values[0], values[2])
 
 
-@pytest.mark.parametrize("damage", ["cut", "noise", "empty", "other"])
+@pytest.mark.parametrize("damage", ["cut", "noise", "empty", "gone", "index"])
 def test_a_damaged_result_is_computed_again(project: Project, damage: str) -> None:
     project.samples("ok-1", "ok-2", "ok-3")
+    project.params(workers=1)
     project.run()
     whole = project.store.read_bytes()
     project.calls()
-    entry = sorted((project.root / "data/cache").rglob("*.npz"))[1]
+    (entry,) = (project.root / "data/cache").rglob("*.results")
     data = entry.read_bytes()
-    with (project.root / "other.npz").open("wb") as file:
-        np.savez(file, values=np.zeros((1, 7), np.float32))
-    entry.write_bytes(
-        {
-            "cut": data[:-40],
-            "noise": data[:60] + b"\xff" * 20 + data[80:],
-            "empty": b"",
-            "other": (project.root / "other.npz").read_bytes(),
-        }[damage]
-    )
+    middle = len(data) // 2
+    if damage == "gone":
+        entry.unlink()
+    elif damage == "index":  # cut within the last record
+        index = entry.with_suffix(".index")
+        index.write_bytes(index.read_bytes()[:-3])
+    else:
+        entry.write_bytes(
+            {"cut": data[:-40], "noise": data[:middle] + b"\xff" * 4 + data[middle + 4 :], "empty": b""}[
+                damage
+            ]
+        )
     said = project.run()
-    assert "1 kept result(s) are damaged and computed again" in said
-    assert project.calls().total() == 1
+    lost = 3 if damage in ("empty", "gone") else 1
+    if damage != "index":
+        assert f"{lost} kept result(s) are damaged and computed again" in said
+    assert project.calls().total() == lost
     assert project.store.read_bytes() == whole
+    assert "0 computed" in project.run()  # what was computed last counts
 
 
 # --- workers --------------------------------------------------------------------------
@@ -442,7 +454,7 @@ def test_a_killed_stage_loses_only_the_clips_in_flight(project: Project) -> None
     process.communicate()
     wait_for_end(workers)  # nobody is there any more to work for
     assert not project.store.exists()
-    kept = len(list((project.root / "data/cache").rglob("*.npz")))
+    kept = project.kept()
     assert kept >= 4
     project.calls()
     said = project.run()
@@ -464,7 +476,7 @@ def test_an_interrupt_ends_cleanly(project: Project) -> None:
     assert "Traceback" not in said
     wait_for_end(workers)
     assert project.left_over() == []
-    kept = len(list((project.root / "data/cache").rglob("*.npz")))
+    kept = project.kept()
     project.calls()
     project.run()
     assert project.calls().total() == 12 - kept < 12
