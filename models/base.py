@@ -8,8 +8,9 @@ columns, C the outputs.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -116,6 +117,11 @@ class Network(nn.Module, ABC):
         They hold wherever ``experiments.<name>`` does not give the field itself. Empty: the usual defaults.
         """
         return {}
+
+    @classmethod
+    def files(cls, settings: Any) -> Sequence[Path]:
+        """Return the files that the weights start from, beside PyTorch's generator: a run's key covers them."""
+        return ()
 
     @abstractmethod
     def forward(self, batch: Batch) -> Output:

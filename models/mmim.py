@@ -30,7 +30,8 @@ Deviations:
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import torch
@@ -40,7 +41,7 @@ from torch.nn import functional
 
 from models.base import MODALITIES, Batch, Network, Output
 from models.layers import task_loss
-from models.parts import LastState, TextEncoder, TextSettings, split_parameters
+from models.parts import LastState, TextEncoder, TextSettings, encoder_files, split_parameters
 
 PARTNERS = ("audio", "video")  # the modalities whose information with text is bounded
 
@@ -109,7 +110,13 @@ class Model(Network):
         """Return the authors' training for CMU-MOSI; BERT has a rate of its own."""
         rates = {"learning_rates": {"text": 5e-5}} if settings.text == "tokens" else {}
         common = {"weight_decay": 1e-4, "batch_size": 32, "epochs": 40, "patience": 10, "clip_norm": 1.0}
+        common["halve_after"] = 20
         return {"learning_rate": 1e-3, **rates, **common}
+
+    @classmethod
+    def files(cls, settings: MMIMSettings) -> Sequence[Path]:
+        """Return the text encoder's files, when it is trained along."""
+        return encoder_files(settings)
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Return the groups text, audio, video (the encoders), bound (q) and rest, but no empty one."""

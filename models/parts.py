@@ -93,6 +93,15 @@ def _load_bert(folder: Path, frozen_layers: int) -> tuple[nn.Module, int, int]:
     return bert, int(bert.config.hidden_size), int(bert.config.max_position_embeddings)
 
 
+def encoder_files(settings: TextSettings) -> list[Path]:
+    """Return the files of the encoder that is trained along; none where the text is frozen features."""
+    if settings.text != "tokens":
+        return []
+    return sorted(
+        p for p in settings.encoder.glob("*") if p.name == "config.json" or p.suffix == ".safetensors"
+    )
+
+
 def add_specials(token_ids: Tensor) -> Tensor:
     """Put [CLS] before and [SEP] behind each row of ids: (B, T) with 0 at padding -> (B, T + 2)."""
     count = (token_ids != 0).sum(dim=1)
@@ -139,9 +148,12 @@ class StackedBiLstm(nn.Module):
         self.norm = nn.LayerNorm(2 * hidden)
         self.second = nn.LSTM(2 * hidden, hidden, batch_first=True, bidirectional=True)
 
-    def forward(self, values: Tensor, lengths: Tensor) -> Tensor:
-        """Run over padded (B, T, D) values; what stands behind ``lengths`` (B,) changes nothing."""
-        on_cpu = lengths.cpu()
+    def forward(self, values: Tensor, lengths: Tensor, sizes: Tensor | None = None) -> Tensor:
+        """Run over padded (B, T, D) values; what stands behind ``lengths`` (B,) changes nothing.
+
+        ``sizes`` are the lengths on the CPU, where they are known there: packing needs them.
+        """
+        on_cpu = lengths.cpu() if sizes is None else sizes
         packed = pack_padded_sequence(values, on_cpu, batch_first=True, enforce_sorted=False)
         states, (final_first, _) = self.first(packed)
         states = states._replace(data=self.norm(states.data))

@@ -26,7 +26,8 @@ Deviations:
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
@@ -36,7 +37,7 @@ from torch.nn import functional
 
 from models.base import MODALITIES, Batch, Network, Output
 from models.layers import task_loss
-from models.parts import LastState, TextEncoder, TextSettings, split_parameters
+from models.parts import LastState, TextEncoder, TextSettings, encoder_files, split_parameters
 
 VIEWS = ("fusion", *MODALITIES)
 EPSILON = 1e-8
@@ -72,6 +73,7 @@ class Model(Network):
         self.settings = settings
         self.outputs = outputs
         self.epoch = 1
+        self.room = 0
         self.limit = settings.label_limit if outputs == 1 else 1.0
         self.text = TextEncoder(settings, dims["text"])
         self.audio = Summary(dims["audio"], settings.audio_hidden, 16)
@@ -102,11 +104,23 @@ class Model(Network):
     def recipe(cls, settings: SelfMMSettings) -> dict[str, Any]:
         """Return the authors' training for CMU-MOSI; M3S takes its three rates for audio, video and text."""
         rates = {"audio": 5e-3, "video": 5e-3, **({"text": 5e-5} if settings.text == "tokens" else {})}
-        return {"learning_rate": 1e-3, "learning_rates": rates, "batch_size": 32, "patience": 8}
+        steps = {"batch_size": 32, "accumulate": 4, "patience": 8}
+        return {"learning_rate": 1e-3, "learning_rates": rates, **steps}
+
+    @classmethod
+    def files(cls, settings: SelfMMSettings) -> Sequence[Path]:
+        """Return the text encoder's files, when it is trained along."""
+        return encoder_files(settings)
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Return the groups text, audio, video (the encoders) and rest; an empty one is left out."""
         return split_parameters(self, {"text": self.text, "audio": self.audio, "video": self.video})
+
+    def samples_known(self, count: int) -> None:
+        """Make room for all samples at once, so that no batch has to be asked for its largest row."""
+        if count > len(self.seen):
+            self._resize(count)
+        self.room = count
 
     def epoch_start(self, epoch: int) -> None:
         """Note the epoch: labels are generated from the second on, ever more slowly."""
@@ -160,9 +174,10 @@ class Model(Network):
 
     def _enter(self, rows: Tensor, target: Tensor) -> None:
         """Make room for the rows, and start the labels of new samples at the multimodal ones."""
-        longest = int(rows.max()) + 1
-        if longest > len(self.seen):
-            self._resize(longest)
+        if not self.room:  # nobody said how many there are
+            longest = int(rows.max()) + 1
+            if longest > len(self.seen):
+                self._resize(longest)
         new = ~self.seen[rows]
         for v in VIEWS:
             labels = getattr(self, f"labels_{v}")

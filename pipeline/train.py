@@ -191,6 +191,7 @@ class Job:
             "ids": [sample.id for sample in samples.samples],
             "labels": samples.labels.tolist(),
             "classes": samples.classes,
+            "files": {path.name: _sha256(path) for path in _files(experiment)},
             "scores": None if samples.scores is None else samples.scores.tolist(),
             "fold": [part.tolist() for part in (fold.train, fold.valid)],
             "watched": fold.test.tolist() if experiment.watch_test else [],
@@ -271,6 +272,17 @@ def train_job(job: Job, samples: SampleSet) -> Path:
         time.perf_counter() - started,
     )
     return finished
+
+
+def _files(experiment: Experiment) -> Sequence[Path]:
+    model = import_module(f"models.{experiment.model}").Model
+    files: Sequence[Path] = model.files(model.Settings.model_validate(experiment.settings))
+    return files
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _normaliser_tensors(normalisers: dict[str, Normaliser]) -> dict[str, torch.Tensor]:

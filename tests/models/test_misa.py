@@ -62,9 +62,16 @@ def test_the_losses_carry_their_weights() -> None:
 
 def test_the_papers_letter_sums_where_the_code_takes_the_mean() -> None:
     torch.manual_seed(0)
-    network = Model(Model.Settings(hidden=8), DIMS, 1).eval()
-    letter = Model(Model.Settings(hidden=8, difference="sum"), DIMS, 1).eval()
+    network = Model(Model.Settings(hidden=8, variant="code"), DIMS, 1).eval()
+    letter = Model(Model.Settings(hidden=8), DIMS, 1).eval()
     letter.load_state_dict(network.state_dict())
     batch = make_batch(5, outputs=1)
     mean, total = network(batch).losses["difference"], letter(batch).losses["difference"]
     assert total.item() == pytest.approx(64 * mean.item(), rel=1e-4)
+
+
+def test_the_difference_is_the_variants_unless_it_is_given() -> None:
+    chosen = [Model(Model.Settings(hidden=8, **given), DIMS, 1).reduce for given in (
+        {}, {"variant": "code"}, {"difference": "mean"}, {"variant": "code", "difference": "sum"},
+    )]  # fmt: skip
+    assert chosen == ["sum", "mean", "mean", "sum"]

@@ -125,3 +125,21 @@ def test_rows_are_asked_for_in_words() -> None:
     network = Model(Model.Settings(), DIMS, 1).train()
     with pytest.raises(ValueError, match="without rows, expected"):
         network(replace(make_batch(3, outputs=1), rows=None))
+
+
+def test_room_for_all_samples_is_made_at_once_and_changes_no_label() -> None:
+    batch = make_batch(8, outputs=1)
+    kept = []
+    for count in (0, 20):
+        torch.manual_seed(0)
+        network = Model(Model.Settings(), DIMS, 1).train()
+        network.samples_known(count)
+        assert len(network.seen) == count
+        for epoch in (1, 2, 3):
+            network.epoch_start(epoch)
+            network(batch)
+        kept.append(network.labels_audio[:8])
+    assert torch.equal(*kept)
+    network.load_state_dict(network.state_dict())
+    network.samples_known(12)
+    assert len(network.seen) == 20, "what is known of a sample is not thrown away"
