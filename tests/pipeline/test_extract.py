@@ -55,6 +55,29 @@ class ProbeSettings(ExtractorSettings):
     dies_at_start: bool = False
 
 
+def threads():
+    import cv2
+    import numba
+    import torch
+    from threadpoolctl import threadpool_info
+
+    before = set(os.listdir("/proc/self/task"))
+    numbers = np.ones((400, 400), np.float32)
+    numbers @ numbers
+    torch.from_numpy(numbers) @ torch.from_numpy(numbers)
+    cv2.GaussianBlur(np.ones((1000, 1000, 3), np.float32), (15, 15), 0)
+    double = numba.njit(parallel=True)(lambda x: x * 2)
+    double(np.ones(100_000))
+    most = {
+        "BLAS and OpenMP": max(pool["num_threads"] for pool in threadpool_info()),
+        "torch": torch.get_num_threads(),
+        "OpenCV": cv2.getNumThreads(),
+        "numba": numba.get_num_threads(),
+        "started": 1 + len(set(os.listdir("/proc/self/task")) - before),
+    }
+    return ", ".join(f"{name} {count}" for name, count in most.items())
+
+
 class Extractor(BaseExtractor[ProbeSettings]):
     modality = "audio"
     Settings = ProbeSettings
@@ -79,6 +102,8 @@ class Extractor(BaseExtractor[ProbeSettings]):
             raise StreamMissing("nothing to hear")
         if kind == "environment":
             raise MediaError(f"{os.environ['OMP_NUM_THREADS']} thread, proxy {os.environ['https_proxy']}")
+        if kind == "threads":
+            raise MediaError(threads())
         if kind == "broken":
             raise MediaError("cannot be read")
         if kind == "odd":
@@ -143,7 +168,11 @@ class Project:
 
     def start(self, **how: Any) -> subprocess.Popen[str]:
         """Start the stage's command."""
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
+        environment = {  # as a user has it: no test's settings, no limits to threads
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith("PYTEST") and not name.endswith("_NUM_THREADS")
+        }
         return subprocess.Popen(
             [sys.executable, "-m", "pipeline.extract", "toy", "audio"],
             cwd=self.root,
@@ -244,6 +273,12 @@ def test_workers_have_one_thread_and_no_network(project: Project) -> None:
     project.samples("environment-1")
     project.run()
     assert project.statuses()["environment-1"][1] == "1 thread, proxy http://127.0.0.1:9"
+
+
+def test_libraries_start_no_threads_in_workers(project: Project) -> None:
+    project.samples("threads-1")
+    project.run()
+    assert project.statuses()["threads-1"][1] == "BLAS and OpenMP 1, torch 1, OpenCV 1, numba 1, started 1"
 
 
 def test_the_store_says_what_it_was_made_of(project: Project) -> None:
