@@ -123,6 +123,11 @@ class Network(nn.Module, ABC):
         """Return the files that the weights start from, beside PyTorch's generator: a run's key covers them."""
         return ()
 
+    @classmethod
+    def pretrained_settings(cls, settings: Any) -> dict[str, Any]:
+        """Return the settings of the network that :attr:`pretrained` names."""
+        return {}
+
     @abstractmethod
     def forward(self, batch: Batch) -> Output:
         """Return prediction, losses (when the batch has labels or scores) and hidden states."""

@@ -164,6 +164,11 @@ class Model(Network):
             "clip_groups": True,
         }
 
+    @classmethod
+    def pretrained_settings(cls, settings: MMINSettings) -> dict[str, Any]:
+        """Return the same variant for the baseline."""
+        return {"variant": "code"} if settings.variant == "code" else {}
+
     def load_pretrained(self, network: nn.Module) -> None:
         """Start the encoders from a trained full-modality baseline; a frozen copy is the teacher."""
         if not isinstance(network, baseline.Model):

@@ -119,14 +119,28 @@ def pretraining(experiment: Experiment) -> Experiment | None:
     """Return how the network is trained that the experiment's model starts from; None when it starts from
     nothing.
 
+    It takes over what the experiment says of :data:`INHERITED`, but not what is there by the recipe of the
+    model itself: the other network has a recipe of its own.
+
     Args:
         experiment: resolved.
     """
-    name = import_module(f"models.{experiment.model}").Model.pretrained
-    if name is None:
+    model = import_module(f"models.{experiment.model}").Model
+    if model.pretrained is None:
         return None
+    settings = model.Settings.model_validate(experiment.settings)
+    own = model.recipe(settings)
     inherited = {field: getattr(experiment, field) for field in INHERITED}
-    return resolve(Experiment(dataset=experiment.dataset, model=name, train_on="full", **inherited))
+    inherited = {f: value for f, value in inherited.items() if f not in own or own[f] != value}
+    return resolve(
+        Experiment(
+            dataset=experiment.dataset,
+            model=model.pretrained,
+            settings=model.pretrained_settings(settings),
+            train_on="full",
+            **inherited,
+        )
+    )
 
 
 def code_checksums(names: Sequence[str]) -> dict[str, str]:

@@ -185,6 +185,15 @@ def test_what_pretraining_takes_from_the_experiment() -> None:
     assert pretraining(experiment("baseline")) is None
 
 
+def test_the_references_variant_starts_from_its_own_baseline() -> None:
+    before = pretraining(resolve(Experiment(dataset="small", model="mmin", settings={"variant": "code"})))
+    assert before is not None and before.settings == {"variant": "code"}
+    assert (before.epochs, before.decay_epochs, before.learning_rate) == (20, 10, 2e-4)  # 10 and 10 more
+    short = Experiment(dataset="small", model="mmin", settings={"variant": "code"}, epochs=3)
+    before = pretraining(resolve(short))
+    assert before is not None and before.epochs == 3
+
+
 def test_a_variants_recipe_gives_way_to_the_experiment() -> None:
     code = resolve(Experiment(dataset="small", model="mmin", settings={"variant": "code"}, epochs=5))
     assert (code.epochs, code.train_on, code.learning_rate, code.clip_groups) == (5, "sampled", 2e-4, True)
