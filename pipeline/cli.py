@@ -46,8 +46,35 @@ example:
 FEATURES_EPILOG = """\
 examples:
   lacuna features show data/features/demo/video.h5
+  lacuna features check data/features/demo/*.h5
+  lacuna features diff before.h5 data/features/demo/video.h5
+  lacuna features export demo demo.pkl
+"""
+SHOW_EPILOG = """\
+examples:
+  lacuna features show data/features/demo/video.h5
   lacuna features show data/features/demo/video.h5 --columns   every column's name
   lacuna features show data/features/demo/video.h5 --json
+"""
+CHECK_EPILOG = """\
+Checks the checksum of the values, that all are numbers, that times do not run backwards, that names, flags,
+statuses and ids are as they must be, and that the manifest is the one that the store was made from.
+
+exit status: 0 when all is right, 1 when something is not
+
+examples:
+  lacuna features check data/features/demo/*.h5
+  lacuna features check copy.h5 --manifest data/manifests/demo.csv
+"""
+DIFF_EPILOG = """\
+Compares samples of the same id over the columns of the same name. What the stores say of themselves (settings,
+versions of libraries) is shown, and is no difference.
+
+exit status: 0 when samples and values are the same, 1 when they differ
+
+examples:
+  lacuna features diff before.h5 data/features/demo/video.h5
+  lacuna features diff before.h5 data/features/demo/video.h5 --tolerance 1e-5
 """
 MASKS_EPILOG = """\
 example:
@@ -70,9 +97,9 @@ examples:
 """
 EXPORT_EPILOG = """\
 examples:
-  lacuna export demo demo.pkl                      an MMSA pickle of fold 1's train, valid and test
-  lacuna export demo demo.pkl --fold 3
-  lacuna export demo folder --form utterances      text.h5, audio.h5, video.h5: an array an utterance (MMIN)
+  lacuna features export demo demo.pkl                  an MMSA pickle of fold 1's train, valid and test
+  lacuna features export demo demo.pkl --fold 3
+  lacuna features export demo folder --form utterances  text.h5, audio.h5, video.h5: an array an utterance (MMIN)
 """
 DATASET_EPILOG = """\
 Reads the owner's tree without extracting: what was found, what the papers count, which files are not there,
@@ -174,18 +201,42 @@ def make_parser() -> argparse.ArgumentParser:
     predict.add_argument("--json", action="store_true", help="print JSON")
     predict.set_defaults(run=run_predict)
 
-    for name, what, epilog, show in (
-        ("features", "features", FEATURES_EPILOG, run_features),
-        ("masks", "missing-modality masks", MASKS_EPILOG, run_masks),
-    ):
-        group = _parser(commands.add_parser, name, f"Look into a file of {what}.", epilog)
-        inner = group.add_subparsers(title="commands", metavar="COMMAND", required=True)
-        one = _parser(inner.add_parser, "show", f"Print what a file of {what} holds.", epilog, common)
-        one.add_argument("file", type=Path, metavar="FILE", help=f"such as data/{name}/...h5")
-        one.add_argument("--json", action="store_true", help="print JSON")
-        if name == "features":
-            one.add_argument("--columns", action="store_true", help="list every column")
-        one.set_defaults(run=show)
+    group = _parser(commands.add_parser, "features", "Look into files of features.", FEATURES_EPILOG)
+    inner = group.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    show = _parser(inner.add_parser, "show", "Print what a file of features holds.", SHOW_EPILOG, common)
+    show.add_argument("file", type=Path, metavar="FILE", help="such as data/features/demo/video.h5")
+    show.add_argument("--json", action="store_true", help="print JSON")
+    show.add_argument("--columns", action="store_true", help="list every column")
+    show.set_defaults(run=run_features)
+    whole = _parser(
+        inner.add_parser, "check", "Check that files of features are whole.", CHECK_EPILOG, common
+    )
+    whole.add_argument("files", type=Path, nargs="+", metavar="FILE")
+    whole.add_argument("--manifest", type=Path, metavar="FILE", help="default: where the pipeline has it")
+    whole.set_defaults(run=run_features_check)
+    two = _parser(inner.add_parser, "diff", "Say in what two files of features differ.", DIFF_EPILOG, common)
+    two.add_argument("first", type=Path, metavar="FIRST")
+    two.add_argument("second", type=Path, metavar="SECOND")
+    two.add_argument(
+        "--tolerance", type=float, default=0.0, metavar="X", help="values this close are the same; default: 0"
+    )
+    two.add_argument("--json", action="store_true", help="print JSON")
+    two.set_defaults(run=run_features_diff)
+    export = _parser(
+        inner.add_parser, "export", "Write a dataset's features for other toolkits.", EXPORT_EPILOG, common
+    )
+    export.add_argument("name", metavar="NAME", help="a dataset of params.yaml whose features are extracted")
+    export.add_argument("target", type=Path, metavar="TARGET", help="the pickle, or a folder for HDF5 files")
+    export.add_argument("--form", choices=("mmsa", "utterances"), default="mmsa")
+    export.add_argument("--fold", type=int, default=1, metavar="N", help="whose parts the pickle holds")
+    export.set_defaults(run=run_export)
+
+    group = _parser(commands.add_parser, "masks", "Look into a file of missing-modality masks.", MASKS_EPILOG)
+    inner = group.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    show = _parser(inner.add_parser, "show", "Print what a file of masks holds.", MASKS_EPILOG, common)
+    show.add_argument("file", type=Path, metavar="FILE", help="such as data/masks/demo.h5")
+    show.add_argument("--json", action="store_true", help="print JSON")
+    show.set_defaults(run=run_masks)
 
     group = _parser(commands.add_parser, "params", "Look at params.yaml.", PARAMS_EPILOG)
     inner = group.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -216,15 +267,6 @@ def make_parser() -> argparse.ArgumentParser:
     tree.add_argument("--all", action="store_true", help="print the lists whole")
     tree.add_argument("--json", action="store_true", help="print JSON")
     tree.set_defaults(run=run_dataset)
-
-    export = _parser(
-        commands.add_parser, "export", "Write a dataset's features for other toolkits.", EXPORT_EPILOG, common
-    )
-    export.add_argument("name", metavar="NAME", help="a dataset of params.yaml whose features are extracted")
-    export.add_argument("target", type=Path, metavar="TARGET", help="the pickle, or a folder for HDF5 files")
-    export.add_argument("--form", choices=("mmsa", "utterances"), default="mmsa")
-    export.add_argument("--fold", type=int, default=1, metavar="N", help="whose parts the pickle holds")
-    export.set_defaults(run=run_export)
     return parser
 
 
@@ -444,6 +486,58 @@ def run_features(options: argparse.Namespace) -> int:
         more = f" and {len(ids) - 5} more" if len(ids) > 5 else ""
         say(f"  {len(ids)} {reason} ({', '.join(ids[:5])}{more})")
     return 0
+
+
+def run_features_check(options: argparse.Namespace) -> int:
+    """Check feature stores; return 1 when something is wrong with one."""
+    from pipeline.features import check
+
+    passed = True
+    for file in options.files:
+        found = check(file, options.manifest)
+        say(f"{file}: {'whole' if found.passed else 'NOT RIGHT'}")
+        for name, what, right in found.items:
+            say(f"  {'--' if right is None else 'ok' if right else '!!'}  {name}: {what}")
+        passed = passed and found.passed
+    return 0 if passed else 1
+
+
+def run_features_diff(options: argparse.Namespace) -> int:
+    """Compare two feature stores; return 1 when they differ."""
+    from dataclasses import asdict
+
+    from pipeline.features import diff
+
+    found = diff(options.first, options.second, options.tolerance)
+    if options.json:
+        say(json.dumps({"same": found.same, **asdict(found)}, ensure_ascii=False, indent=2, default=dict))
+        return 0 if found.same else 1
+
+    def listed(names: Sequence[str]) -> str:
+        return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+    for key, (first, second) in found.about.items():
+        say(f"{key}: {json.dumps(first, default=dict)} | {json.dumps(second, default=dict)}")
+    for kind, sides in (("samples", found.only), ("columns", found.columns)):
+        for file, names in zip((options.first, options.second), sides, strict=True):
+            if names:
+                say(f"{len(names)} {kind} only in {file}: {listed(names)}")
+    for name, (before, after) in list(found.status.items())[:5]:
+        say(f"status of {name}: {before} | {after}")
+    for kind, changed in (
+        ("another status", found.status),
+        ("another number of rows", found.length),
+        ("other words or flags", found.words),
+        ("other times", found.times),
+        ("other values", found.values),
+    ):
+        if changed:
+            say(f"{len(changed)} of {found.compared} samples have {kind}: {listed(list(changed))}")
+    if found.largest[0]:
+        largest, name, column = found.largest
+        say(f"largest difference of two values: {largest:.6g}, column {column} of {name}")
+    say("the same" if found.same else "they differ")
+    return 0 if found.same else 1
 
 
 def run_masks(options: argparse.Namespace) -> int:

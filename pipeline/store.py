@@ -428,6 +428,21 @@ class FeatureStore:
             raise StoreError(f'{self.path}, values of sample "{sample}": not a number. Run: dvc repro -f')
         return values, flags
 
+    def read_rows(
+        self, start: int, stop: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint8]]:
+        """Return the rows ``start:stop``, unchecked: values (T, D) and times (T,) float32, flags (T,) uint8.
+
+        Raises:
+            StoreError: they cannot be read.
+        """
+        try:
+            parts = (self._file[name][start:stop] for name in ("values", "times", "flags"))
+            values, times, flags = parts
+        except OSError as error:
+            raise StoreError(f"{self.path}, rows {start} to {stop}: {error}") from error
+        return values, times, flags
+
     def read_flags(self) -> NDArray[np.uint8]:
         """Return (sum T,) uint8: 1 where a frame was observed.
 

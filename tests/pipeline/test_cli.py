@@ -65,7 +65,8 @@ def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
 class TestHelp:
     @pytest.mark.parametrize(
         "words",
-        [(), ("doctor",), ("predict",), ("features",), ("features", "show"), ("masks",), ("masks", "show"),
+        [(), ("doctor",), ("predict",), ("features",), ("features", "show"), ("features", "check"),
+         ("features", "diff"), ("features", "export"), ("masks",), ("masks", "show"),
          ("params",), ("params", "check"), ("preset",)],
         ids=" ".join,
     )  # fmt: skip

@@ -238,7 +238,7 @@ def test_the_command(
     )
     monkeypatch.chdir(tmp_path)
     for arguments in (["x.pkl"], ["folder", "--form", "utterances"]):
-        _run(["export", "d", *arguments])
+        _run(["features", "export", "d", *arguments])
     assert plain_pickle.load(tmp_path / "x.pkl")["valid"]["id"] == ["v2$_$1"]
     assert sorted(path.name for path in (tmp_path / "folder").iterdir()) == [
         "audio.h5",
@@ -247,7 +247,7 @@ def test_the_command(
     ]
     assert "x.pkl: " in capsys.readouterr().out
     with pytest.raises(SystemExit):
-        main(["export", "d", "y.pkl", "--fold", "2"])
+        main(["features", "export", "d", "y.pkl", "--fold", "2"])
     assert "has the folds 1 to 1" in capsys.readouterr().err
 
 
