@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Literal
 
-from pipeline.datasets import mmsa_layout
+from pipeline.datasets import _label_table
 from pipeline.datasets._score_classes import finite, sims_class
 from pipeline.datasets.base import BaseLoader, Expected, LoaderSettings
 from pipeline.errors import DataError
@@ -57,39 +57,39 @@ class Loader(BaseLoader[Settings]):
         Raises:
             DataError: the tree has neither layout.
         """
-        table = next((name for name in mmsa_layout.TABLES if (self.root / name).is_file()), None)
+        table = next((name for name in _label_table.TABLES if (self.root / name).is_file()), None)
         if (self.root / LABELS.format("M")).is_file():
             yield from self._original()
         elif table:
-            for sample in mmsa_layout.labelled_clips(self, table):
+            for sample in _label_table.labelled_clips(self, table):
                 yield dataclasses.replace(
                     sample, label=sims_class(sample.score or 0.0, self.settings.classes)
                 )
         else:
             raise DataError(
                 f"{self.root}: found neither {LABELS.format('M')} (the original) nor "
-                f"{' nor '.join(mmsa_layout.TABLES)}. "
+                f"{' nor '.join(_label_table.TABLES)}. "
                 f"Set the dataset's root in params.yaml"
             )
 
     def expected(self) -> Expected:
         """Return the counts of the owners' split."""
-        counts = mmsa_layout.COUNTS["sims" if self.settings.version == 1 else "simsv2"]
+        counts = _label_table.COUNTS["sims" if self.settings.version == 1 else "simsv2"]
         return Expected(f"CH-SIMS v{self.settings.version}", {"samples": sum(counts.values()), **counts})
 
     def _original(self) -> Iterator[Sample]:
         split = self._split()
         unimodal: dict[str, dict[tuple[str, str], float]] = {
-            field: self._scores(letter) for field, letter in zip(mmsa_layout.UNIMODAL, "TAV", strict=True)
+            field: self._scores(letter) for field, letter in zip(_label_table.UNIMODAL, "TAV", strict=True)
         }
-        clips = mmsa_layout.find_clips(self)
+        clips = _label_table.Clips(self)
         table = LABELS.format("M")
         turns: Counter[str] = Counter()
         seen: set[str] = set()
         for line, row in self.table(table, ("video_id", "clip_id", "text", "label")):
             video, clip = row["video_id"].strip(), row["clip_id"].strip()
             name, score = f"{video}_{clip}", finite(row["label"])
-            if not mmsa_layout.is_name(video) or not mmsa_layout.is_name(clip):
+            if not _label_table.is_name(video) or not _label_table.is_name(clip):
                 self.skip(table, "video_id and clip_id must be names inside Raw", line=line, entry=name)
             elif score is None or not -1 <= score <= 1:
                 self.skip(
@@ -106,7 +106,7 @@ class Loader(BaseLoader[Settings]):
                     self.note(
                         table, "the clip is in none of the index files: no split", line=line, entry=name
                     )
-                path = mmsa_layout.clip_path(self, clips, video, clip, table, line)
+                path = clips.take(video, clip, table, line)
                 yield Sample(
                     id=name,
                     video_path=path,
@@ -122,7 +122,7 @@ class Loader(BaseLoader[Settings]):
                     score_video=unimodal["score_video"].get((video, clip)),
                 )
                 turns[video] += 1
-        mmsa_layout.note_unlabelled(self, clips)
+        clips.note_unlabelled()
 
     def _split(self) -> dict[tuple[str, str], str]:
         split: dict[tuple[str, str], str] = {}
