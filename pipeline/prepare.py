@@ -44,7 +44,9 @@ def main(params: Params, name: str) -> None:
             )
     for difference in report["differences"]:
         log.warning(
-            "%s: found %s, %s says %s", name, *(difference[k] for k in ("found", "source", "expected"))
+            "%s: %s: found %s, %s says %s",
+            name,
+            *(difference[k] for k in ("count", "found", "source", "expected")),
         )
 
 

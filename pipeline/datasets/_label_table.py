@@ -5,6 +5,7 @@ Its quirks are named in mmsa_layout.py.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -14,7 +15,7 @@ from pipeline.datasets._score_classes import SIGNS, finite
 from pipeline.datasets.base import BaseLoader
 from pipeline.manifest import Sample
 
-TABLES = ("label.csv", "meta.csv")
+TABLES = ("label.csv", "meta.csv", "meta(s).csv")
 SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".flv", ".wav")
 UNIMODAL = {"score_text": "label_T", "score_audio": "label_A", "score_video": "label_V"}
 COUNTS = {
@@ -25,8 +26,13 @@ COUNTS = {
 }
 
 
-def labelled_clips(loader: BaseLoader[Any], table: str) -> Iterator[Sample]:
+def labelled_clips(loader: BaseLoader[Any], table: str, limit: float = math.inf) -> Iterator[Sample]:
     """Yield the samples of a label.csv, a row a sample.
+
+    Args:
+        loader: whose tree it is.
+        table: the file, relative to the root.
+        limit: the largest score, of either sign; a row with another is left out, and named.
 
     Raises:
         DataError: the table cannot be read, or lacks video_id, clip_id, text, label or mode.
@@ -40,8 +46,9 @@ def labelled_clips(loader: BaseLoader[Any], table: str) -> Iterator[Sample]:
         score, part = finite(row["label"]), PARTS.get(row["mode"].strip().lower())
         if not is_name(video) or not is_name(clip):
             loader.skip(table, "video_id and clip_id must be names inside Raw", line=line, entry=name)
-        elif score is None:
-            loader.skip(table, f'found the label "{row["label"]}", expected a number', line=line, entry=name)
+        elif score is None or abs(score) > limit:
+            wanted = "a number" if limit == math.inf else f"a number in [-{limit:g}, {limit:g}]"
+            loader.skip(table, f'found the label "{row["label"]}", expected {wanted}', line=line, entry=name)
         elif part is None:
             loader.skip(
                 table, f'found the mode "{row["mode"]}", expected train, valid or test', line=line, entry=name

@@ -5,6 +5,9 @@ Quirks of the layout, and what is made of them:
 * The original has ``metadata/sentiment/label_{M,T,A,V}.csv`` (video_id, clip_id, text, label), one a
   modality, and the split in ``metadata/{train,val,test}_index.csv``; MMSA's re-packing and v2 have one
   label.csv or meta.csv instead (pipeline/datasets/mmsa_layout.py). Which one it is shows in the tree.
+* v2 (the supervised part, ch-simsv2s/) calls the table meta.csv, or meta(s).csv as the download has it. Its
+  Raw/ holds some 76 clips more than the table has rows. Rows without a label, as of the unsupervised part
+  (meta(u).csv), are left out, and named.
 * Clip names are zero-padded: ``0001``.
 * Scores lie in [-1, 1]; the label is the score's class by the benchmark's cuts (two: at 0; three: -0.1, 0.1;
   five: -0.7, -0.1, 0.1, 0.7), whatever the annotation column says.
@@ -61,7 +64,7 @@ class Loader(BaseLoader[Settings]):
         if (self.root / LABELS.format("M")).is_file():
             yield from self._original()
         elif table:
-            for sample in _label_table.labelled_clips(self, table):
+            for sample in _label_table.labelled_clips(self, table, self.score_limit):
                 yield dataclasses.replace(
                     sample, label=sims_class(sample.score or 0.0, self.settings.classes)
                 )
@@ -91,7 +94,7 @@ class Loader(BaseLoader[Settings]):
             name, score = f"{video}_{clip}", finite(row["label"])
             if not _label_table.is_name(video) or not _label_table.is_name(clip):
                 self.skip(table, "video_id and clip_id must be names inside Raw", line=line, entry=name)
-            elif score is None or not -1 <= score <= 1:
+            elif score is None or abs(score) > self.score_limit:
                 self.skip(
                     table,
                     f'found the label "{row["label"]}", expected a number in [-1, 1]',

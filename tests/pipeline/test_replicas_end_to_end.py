@@ -111,12 +111,12 @@ CASES = {
         [(2, 1, 1)],
         text="bert",
     ),
-    "sims-v2": Case(
-        sims.build_mmsa,
+    "sims-v2": Case(  # a label without a clip
+        sims.build_v2,
         "sims",
         SCORES,
-        {"text": (5, 0, 0), "audio": (4, 0, 1), "video": (4, 0, 1)},
-        [(3, 1, 1)],
+        {"text": (6, 0, 0), "audio": (5, 0, 1), "video": (5, 0, 1)},
+        [(3, 1, 2)],
         options={"version": 2},
         text="bert",
         align=3,

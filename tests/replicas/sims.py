@@ -1,8 +1,10 @@
-"""CH-SIMS as first distributed: Chinese text, unimodal labels, index files; and MMSA's label.csv tree.
+"""CH-SIMS as first distributed: Chinese text, unimodal labels, index files; v2; and MMSA's label.csv tree.
 
 Quirks: a byte order mark and Windows line ends, zero-padded clip names, a row with too few fields, a score
 that is no number, a clip without a label, a label without a clip, a clip in no index; in MMSA's tree an
-unknown mode, columns that older files lack, a path that climbs out of the root.
+unknown mode, columns that older files lack, a path that climbs out of the root; in v2 a table that is called
+meta.csv, five digits a clip, lost zeros, a line break and a comma within a text, a unimodal score left empty, a row
+without a label, an annotation that says otherwise than the score, a score out of range, a video without a folder.
 """
 
 from __future__ import annotations
@@ -60,4 +62,28 @@ def build_mmsa(root: Path, *, unimodal: bool = True, name: str = "SIMS") -> Path
         "video_0001",  # line 10
     ]
     write_lines(root / "label.csv", rows, bom=True, crlf=True)
+    return root
+
+
+V2_ROWS = (
+    'aqgy_0003,00012,"行，就这样吧。",0.2,0.4,0.0,,Positive,train',  # line 2: no label_V
+    'aqgy_0003,00013,"你说""好""？\r\n好什么好",-0.8,-0.2,-0.8,-1.0,Negative,train',  # lines 3 and 4
+    "aqgy_0011,00000,嗯,0.0,0.0,0.0,0.0,Neutral,valid",
+    "bzhc_0002,7,谢谢！,0.8,0.6,0.6,1.0,Weakly Positive,test",  # line 6: 00007 without its zeros
+    "bzhc_0002,00008,再见,-0.1,0.0,-0.2,-0.2,Negative,test",
+    "bzhc_0002,00009,没有标签,,,,,,train",  # line 8: no label, as of the unsupervised part
+    "bzhc_0002,00010,太大了,3.0,0.0,0.0,0.0,Positive,train",  # line 9: out of range
+    "cjxd_0001,00001,没有文件,-0.4,-0.4,x,-0.4,Negative,train",  # line 10: no clip; label_A is no number
+)
+
+
+def build_v2(root: Path, *, table: str = "meta.csv") -> Path:
+    """Write the supervised part of CH-SIMS v2 below ``root``/ch-simsv2s."""
+    root = root / "ch-simsv2s"
+    clips = ("aqgy_0003/00012", "aqgy_0003/00013", "aqgy_0011/00000", "bzhc_0002/00007", "bzhc_0002/00008")
+    for clip in (*clips, "bzhc_0002/00009", "bzhc_0002/00010", "aqgy_0003/00014"):  # the last without a row
+        write_clip(root / f"Raw/{clip}.mp4", 0.4)
+    (root / "Raw/aqgy_0003/._00012.mp4").write_bytes(b"\0")  # of macOS
+    header = "video_id,clip_id,text,label,label_T,label_A,label_V,annotation,mode"
+    write_lines(root / table, [header, *V2_ROWS], bom=True, crlf=True)
     return root

@@ -89,17 +89,62 @@ def test_a_clip_in_two_parts_is_refused(root: Path) -> None:
         read("sims", root)
 
 
-def test_version_two_comes_in_the_other_layout(tmp_path: Path) -> None:
-    root = replica.build_mmsa(tmp_path)
-    (root / "label.csv").rename(root / "meta.csv")
-    samples, loader = read("sims", root, version=2)
-    assert [s.split for s in samples] == ["train", "train", "valid", "test", "train"]
-    assert samples[1].score_audio == -0.8
-    assert loader.expected().counts == {
-        "samples": 4403,
-        "split=train": 2722,
-        "split=valid": 647,
-        "split=test": 1034,
+@pytest.mark.parametrize("table", ["meta.csv", "meta(s).csv", "label.csv"])
+def test_version_two(tmp_path: Path, table: str) -> None:
+    samples, loader = read("sims", replica.build_v2(tmp_path, table=table), version=2)
+    assert [(s.id, s.split, s.label, s.turn) for s in samples] == [
+        ("aqgy_0003_00012", "train", "positive", 0),
+        ("aqgy_0003_00013", "train", "negative", 1),
+        ("aqgy_0011_00000", "valid", "neutral", 0),
+        ("bzhc_0002_7", "test", "positive", 0),
+        ("bzhc_0002_00008", "test", "negative", 1),
+        ("cjxd_0001_00001", "train", "negative", 0),
+    ]
+    assert filled(samples[1]) == {
+        "id": "aqgy_0003_00013",
+        "video_path": "Raw/aqgy_0003/00013.mp4",
+        "audio_path": "Raw/aqgy_0003/00013.mp4",
+        "text": '你说"好"？\r\n好什么好',
+        "dialogue": "aqgy_0003",
+        "turn": 1,
+        "split": "train",
+        "label": "negative",
+        "score": -0.8,
+        "score_text": -0.2,
+        "score_audio": -0.8,
+        "score_video": -1.0,
+    }
+    assert samples[0].score_video is None
+    assert samples[3].video_path == "Raw/bzhc_0002/00007.mp4"
+    assert places(loader.skipped) == [(table, 8), (table, 9)]
+    assert "expected a number in [-1, 1]" in loader.skipped[1].reason
+    assert places(loader.notes) == [
+        (table, 6),
+        (table, 10),
+        ("Raw/aqgy_0003/00014.mp4", None),
+        ("Raw/bzhc_0002/00009.mp4", None),
+        ("Raw/bzhc_0002/00010.mp4", None),
+    ]
+
+
+def test_version_two_in_five_classes_and_its_counts(tmp_path: Path) -> None:
+    root = replica.build_v2(tmp_path)
+    samples, _ = read("sims", root, version=2, classes=5)
+    assert [s.label for s in samples] == [
+        "weakly positive",
+        "negative",
+        "neutral",
+        "positive",
+        "weakly negative",
+        "weakly negative",
+    ]
+    report = manifest("sims", root, tmp_path / "out", version=2)
+    assert {entry["id"] for entry in report["missing_files"]} == {"cjxd_0001_00001"}
+    assert {d["count"]: (d["expected"], d["found"]) for d in report["differences"]} == {
+        "samples": (4403, 6),
+        "split=train": (2722, 3),
+        "split=valid": (647, 1),
+        "split=test": (1034, 2),
     }
 
 
