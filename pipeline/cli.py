@@ -94,6 +94,7 @@ examples:
   lacuna preset
   lacuna preset mmin-table5
   lacuna preset mmin-table5 --dataset iemocap --write
+  lacuna preset m3s-table2 --dataset iemocap mosi sims --write
 """
 EXPORT_EPILOG = """\
 examples:
@@ -254,7 +255,9 @@ def make_parser() -> argparse.ArgumentParser:
         commands.add_parser, "preset", "The experiments of a paper's table or figure.", PRESET_EPILOG, common
     )
     preset.add_argument("name", nargs="?", metavar="NAME", help="of the preset; none: list them")
-    preset.add_argument("--dataset", default="demo", metavar="DATASET", help="default: demo")
+    preset.add_argument(
+        "--dataset", default=["demo"], nargs="+", metavar="DATASET", help="one or more; default: demo"
+    )
     preset.add_argument("--write", action="store_true", help="put it into params.yaml")
     preset.set_defaults(run=run_preset)
 
@@ -379,7 +382,10 @@ def run_preset(options: argparse.Namespace) -> int:
         _rows([(name, load_preset(name).what) for name in preset_names()])
         return 0
     params = load_params()
-    blocks = make_blocks(load_preset(options.name), options.dataset, params)
+    preset = load_preset(options.name)
+    blocks, *more = [make_blocks(preset, dataset, params) for dataset in options.dataset]
+    for other in more:
+        blocks = blocks.joined(other)
     if not options.write:
         print(clean(render(blocks)), end="")
         return 0

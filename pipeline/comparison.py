@@ -5,8 +5,8 @@ Nothing here is fixed text: a sentence says what the numbers say, whichever way 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from pipeline.facts import DatasetFacts, ExperimentFacts
 from pipeline.params import Params
@@ -21,12 +21,30 @@ from pipeline.scores import (
 )
 from pipeline.tables import Cell, Table
 
-METRIC_NAMES = {"wa": "WA", "ua": "UA", "macro_f1": "macro-F1", "weighted_f1": "weighted F1", "mae": "MAE"}
+METRIC_NAMES = {
+    "wa": "WA", "ua": "UA", "macro_f1": "macro-F1", "weighted_f1": "weighted F1", "mae": "MAE", "r": "r",
+    "loss": "loss", "acc2_has0": "Acc-2 (with 0)", "acc2_non0": "Acc-2 (without 0)", "f1_has0": "F1 (with 0)",
+    "f1_non0": "F1 (without 0)", "acc3": "Acc-3", "acc5": "Acc-5", "acc7": "Acc-7", "sims_acc2": "Acc-2",
+    "sims_acc3": "Acc-3", "sims_acc5": "Acc-5", "sims_f1": "weighted F1",
+}  # fmt: skip
 METRIC_WORDS = {
     "wa": "weighted accuracy: the share of samples that are right",
     "ua": "unweighted accuracy: the mean of the classes' recalls",
     "macro_f1": "the mean of the classes' F1",
     "weighted_f1": "the classes' F1, weighted by how often they occur",
+    "mae": "mean absolute error; less is better",
+    "r": "Pearson's correlation",
+    "acc2_has0": "negative against the rest, 0 among the rest",
+    "acc2_non0": "negative against positive; samples with the score 0 are left out",
+    "f1_has0": "F1 of both classes, weighted by how often they occur",
+    "f1_non0": "the same, samples with the score 0 left out",
+    "acc3": "equal after clipping to [-1, 1] and rounding half to even",
+    "acc5": "equal after clipping to [-2, 2] and rounding half to even",
+    "acc7": "equal after clipping to [-3, 3] and rounding half to even",
+    "sims_acc2": "positive against the rest, 0 among the rest",
+    "sims_acc3": "the same interval of those cut at -0.1 and 0.1",
+    "sims_acc5": "the same interval of those cut at -0.7, -0.1, 0.1 and 0.7",
+    "sims_f1": "F1 of both classes of Acc-2, weighted by how often they occur",
 }
 
 
@@ -62,6 +80,8 @@ class Comparison:
             well.
         metric: the one in the headline.
         loader: the dataset's.
+        task: classification or regression; the two are never compared.
+        against: experiment -> the one it is tested against instead of the baseline.
     """
 
     dataset: DatasetFacts
@@ -71,6 +91,24 @@ class Comparison:
     augmented: ExperimentFacts | None
     metric: str
     loader: str
+    task: str = "classification"
+    against: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The dataset's name, for headings, files and anchors; of its scores another."""
+        return f"{self.dataset.name}-scores" if self.task == "regression" else self.dataset.name
+
+    def opponent(self, one: ExperimentFacts) -> ExperimentFacts | None:
+        """Return the experiment that one is tested against; None when there is none, or it has no results."""
+        if one.name not in self.against:
+            return None if one is self.baseline else self.baseline
+        return next((other for other in self.evaluated if other.name == self.against[one.name]), None)
+
+    def judged(self, one: ExperimentFacts) -> str:
+        """Return the condition that an experiment is judged by: the average of six, else its last one."""
+        own = one.scores.conditions
+        return AVERAGE if {c for c in CONDITIONS if c != FULL} <= set(own) else own[-1]
 
     @property
     def conditions(self) -> tuple[str, ...]:
@@ -109,10 +147,13 @@ class Comparison:
 
 
 def compare(
-    params: Params, dataset: DatasetFacts, experiments: Sequence[ExperimentFacts]
+    params: Params,
+    dataset: DatasetFacts,
+    experiments: Sequence[ExperimentFacts],
+    task: str = "classification",
 ) -> Comparison | None:
-    """Return the comparison of one dataset's experiments, or None when it has none."""
-    own = [one for one in experiments if one.dataset == dataset.name]
+    """Return the comparison of one dataset's experiments of one task, or None when it has none."""
+    own = [one for one in experiments if (one.dataset, one.task) == (dataset.name, task)]
     if not own:
         return None
     evaluated = [one for one in own if one.scores.values]
@@ -125,19 +166,20 @@ def compare(
     asked = params.experiments[own[0].name].select_by
     metric = asked if asked in computed else next(iter(computed), asked)
     loader = params.datasets[dataset.name].loader
-    return Comparison(dataset, own, evaluated, baseline, augmented, metric, loader)
+    against = params.report.against
+    return Comparison(dataset, own, evaluated, baseline, augmented, metric, loader, task, against)
 
 
 def verdicts(comparison: Comparison) -> list[Verdict]:
     """Return, for every other experiment, whether it beats the baseline when modalities are missing; MMIN
     first."""
-    baseline, metric = comparison.baseline, comparison.metric
-    if baseline is None:
-        return []
-    condition = AVERAGE if AVERAGE in comparison.conditions else comparison.conditions[-1]
+    metric = comparison.metric
     found = []
-    others = [one for one in comparison.evaluated if one is not baseline]
-    for one in sorted(others, key=lambda other: other.model != "mmin"):
+    for one in sorted(comparison.evaluated, key=lambda other: other.model != "mmin"):
+        baseline = comparison.opponent(one)
+        if baseline is None:
+            continue
+        condition = comparison.judged(one)
         test = paired_test(one.scores, baseline.scores, condition, metric)
         mine, theirs = one.scores.number(condition, metric), baseline.scores.number(condition, metric)
         if test is None or mine is None or theirs is None:
@@ -227,7 +269,7 @@ def result_table(comparison: Comparison) -> Table:
         c if c == AVERAGE or c not in CONDITIONS else f"{{{','.join(c)}}}" for c in comparison.conditions
     ]
     return Table(
-        name=f"{comparison.dataset.name}-conditions",
+        name=f"{comparison.name}-conditions",
         caption=f"Results on {comparison.dataset.words} by what is available "
         f"(a audio, v video, t text): mean ± standard deviation over {comparison.unit}; "
         "average over the six missing conditions.",
@@ -247,7 +289,7 @@ def result_cell(comparison: Comparison, one: ExperimentFacts, condition: str, me
     top = min(means) if metric in LOWER_IS_BETTER else max(means)
     mark = ""
     if condition in comparison.tested:
-        for sign, other in (("*", comparison.baseline), ("▲", comparison.augmented)):
+        for sign, other in (("*", comparison.opponent(one)), ("▲", comparison.augmented)):
             test = (
                 paired_test(one.scores, other.scores, condition, metric)
                 if other and other is not one
@@ -266,6 +308,15 @@ def result_cell(comparison: Comparison, one: ExperimentFacts, condition: str, me
 
 def _mark_notes(comparison: Comparison) -> list[str]:
     notes = []
+    if any(one.name in comparison.against for one in comparison.evaluated):
+        pairs = [
+            f"{one.name} against {other.name}"
+            for one in comparison.evaluated
+            if one.name in comparison.against and (other := comparison.opponent(one)) is not None
+        ]
+        notes.append(
+            f"* better, p < 0.05 (two-tailed paired t-test over folds and runs): {', '.join(pairs)}."
+        )
     for sign, other in (("*", comparison.baseline), ("▲", comparison.augmented)):
         if other is not None:
             notes.append(
@@ -275,14 +326,13 @@ def _mark_notes(comparison: Comparison) -> list[str]:
 
 
 def test_table(comparison: Comparison) -> Table | None:
-    """Return every experiment's t-test against the baseline; None when there is no baseline or nobody to
-    test."""
-    baseline = comparison.baseline
-    if baseline is None:
-        return None
+    """Return every experiment's t-test against the baseline, or whom it is tested against instead; None when
+    there is nobody to test."""
     rows = []
+    named = bool({one.name for one in comparison.evaluated} & comparison.against.keys())
     for one in comparison.evaluated:
-        if one is baseline:
+        baseline = comparison.opponent(one)
+        if baseline is None:
             continue
         for condition in comparison.tested:
             for metric in comparison.metrics:
@@ -291,6 +341,7 @@ def test_table(comparison: Comparison) -> Table | None:
                     rows.append(
                         [
                             Cell(one.name),
+                            *([Cell(baseline.name)] if named else []),
                             Cell("average of six" if condition == AVERAGE else condition_words(condition)),
                             Cell(metric_name(metric)),
                             Cell(signed(test.difference), number=True),
@@ -304,16 +355,31 @@ def test_table(comparison: Comparison) -> Table | None:
     if not rows:
         return None
     return Table(
-        name=f"{comparison.dataset.name}-tests",
-        caption=f"Each experiment against {baseline.name} on {comparison.dataset.words}: "
+        name=f"{comparison.name}-tests",
+        caption=f"Each experiment against {opponent_words(comparison)} on {comparison.dataset.words}: "
         "difference of the means and two-tailed paired t-test.",
-        head=["experiment", "condition", "metric", "difference", "t", "p", "pairs"],
+        head=[
+            "experiment",
+            *(["against"] if named else []),
+            "condition",
+            "metric",
+            "difference",
+            "t",
+            "p",
+            "pairs",
+        ],
         rows=rows,
         notes=[
             "Bold: p < 0.05, in either direction. Folds share training data, so p is somewhat too small; "
             "it is not corrected for the number of tests."
         ],
     )
+
+
+def opponent_words(comparison: Comparison) -> str:
+    """Return the baseline's name, or that there is more than one."""
+    every = {o.name for one in comparison.evaluated if (o := comparison.opponent(one)) is not None}
+    return every.pop() if len(every) == 1 else "its own baseline"
 
 
 def confusion_table(comparison: Comparison) -> Table:

@@ -112,7 +112,7 @@ class ExperimentFacts:
     """What the report says of an experiment.
 
     Attributes:
-        name, dataset, model, regime, train_on: as in params.yaml.
+        name, dataset, model, regime, task, train_on: as in params.yaml.
         place: its place among the experiments of its dataset, which gives it its colour.
         classes: the labels.
         scores: by fold, run and condition; empty when it is not evaluated yet.
@@ -127,6 +127,7 @@ class ExperimentFacts:
     dataset: str
     model: str
     regime: str
+    task: str
     train_on: str
     place: int
     classes: Sequence[str]
@@ -244,6 +245,7 @@ def _read_experiment(params: Params, name: str, place: int, data: Path) -> Exper
         dataset=chosen.dataset,
         model=chosen.model,
         regime=chosen.regime,
+        task=chosen.task,
         train_on=chosen.train_on,
         place=place,
         classes=summary.get("classes", params.datasets[chosen.dataset].labels),

@@ -148,6 +148,48 @@ def curves(
     return _svg(figure)
 
 
+def curves_together(
+    panels: Sequence[tuple[str, Mapping[str, tuple[int, Sequence[Sequence[float]]]]]],
+    columns: int,
+    width_px: int,
+    row_px: int = 190,
+) -> str:
+    """Return learning curves of several experiments, a panel a quantity, in rows of ``columns``.
+
+    Args:
+        panels: (label, {experiment: (its place among the series, lines)}); a line has a value an epoch, and the
+            mean over what still ran at an epoch is drawn.
+        columns: panels side by side.
+        width_px: the width the page shows it at.
+        row_px: the height of a row.
+    """
+    rows = -(-len(panels) // columns)
+    figure, axes = _axes(width_px, rows * row_px + 30, rows=rows, columns=columns)
+    every = [axes] if rows * columns == 1 else list(axes.flat)
+    for place in every[len(panels) :]:
+        place.set_visible(False)
+    for place, (label, lines) in zip(every, panels, strict=False):
+        for name, (colour, values) in lines.items():
+            longest = max(map(len, values), default=0)
+            means = [_mean([line[e] for line in values if e < len(line)]) for e in range(longest)]
+            place.plot(
+                range(1, longest + 1),
+                means,
+                color=_DRAWN[f"s{colour % len(SERIES)}"],
+                lw=1.8,
+                marker=MARKERS[colour % len(MARKERS)],
+                markevery=max(1, longest // 8),
+                ms=4,
+                label=name,
+            )
+        place.yaxis.grid(True, color=_DRAWN["grid"], lw=0.8)
+        place.set_title(label, loc="left", fontsize=11, color=_DRAWN["muted"], pad=4)
+        place.xaxis.get_major_locator().set_params(integer=True, nbins=5)
+        place.yaxis.get_major_locator().set_params(nbins=4)
+    every[len(panels) - 1].set_xlabel("epoch", color=_DRAWN["muted"], fontsize=11)
+    return _svg(figure)
+
+
 def embeddings(
     panels: Sequence[tuple[str, Mapping[str, tuple[Sequence[float], Sequence[float], bool]]]],
     width_px: int,
@@ -245,7 +287,7 @@ def _axes(width_px: int, height_px: int, rows: int = 1, columns: int = 1) -> tup
 
     figure = Figure(figsize=(width_px / 72, height_px / 72), dpi=72, layout="constrained")
     axes = figure.subplots(rows, columns, sharex=columns == 1)
-    for place in [axes] if rows == columns == 1 else axes:
+    for place in [axes] if rows == columns == 1 else axes.flat:
         for side in ("top", "right", "left"):
             place.spines[side].set_visible(False)
         place.spines["bottom"].set_color(_DRAWN["grid"])

@@ -263,7 +263,9 @@ class Report(Section):
 
     title: str = "Lacuna"
     baseline: str | None = None  # the experiment that the others are tested against
+    against: dict[Name, str] = {}  # experiment -> the one it is tested against, instead of the baseline
     published: dict[Name, PublishedRow] = {}  # experiment -> what stands beside it
+    p_values: dict[Name, PublishedRow] = {}  # experiment -> the published p-values of its test
 
 
 class Params(Section):
@@ -408,6 +410,11 @@ def _check_names(path: Path, params: Params) -> None:
         check("report.baseline", params.report.baseline, params.experiments)
     for name in params.report.published:
         check("report.published", name, params.experiments)
+    for name in params.report.p_values:
+        check("report.p_values", name, params.experiments)
+    for name, other in params.report.against.items():
+        check("report.against", name, params.experiments)
+        check(f"report.against.{name}", other, params.experiments)
     if problems:
         raise ParamsError("\n".join([f"{path}: {len(problems)} mistake(s)", *(f"  {p}" for p in problems)]))
 

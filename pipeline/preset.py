@@ -7,11 +7,16 @@ A preset is a file pipeline/presets/<name>.yaml; its name is the file's. To add 
     paper: mmin                      whose numbers in published.csv and whose data in papers.yml (default mmin)
     baseline: full-modality          the experiment that the report tests the others against, or null
     features: {text: ..., audio: ..., video: ...}    the paper's extractors
+    masks: {NAME: {...}}             what the experiments are evaluated under, beside those of params.yaml
     protocols:                       by the dataset's loader
       iemocap: {folds: ..., labels: [...], fields: {what every experiment gets there}}
       demo: {fields: {...}}          without folds: the dataset's own
     experiments:
       NAME: {experiment: {fields of an experiment}, published: {table: "5", model: ..., conditions: [...]}}
+        and where the paper needs it
+        where: {mosi: {fields, merged into the above, on this dataset}}    only on these loaders
+        against: NAME                whom the report tests it against, instead of the baseline
+        p_values: {table: ..., model: ...}    the published p-values of that test
 
 ``lacuna preset NAME`` prints the sections; ``--write`` puts them into params.yaml.
 """
@@ -20,7 +25,7 @@ from __future__ import annotations
 
 import copy
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -54,6 +59,9 @@ class PresetExperiment(Section):
 
     experiment: dict[str, Any]
     published: Row | None = None
+    where: Annotated[dict[str, dict[str, Any] | None], Field(default_factory=dict)]
+    against: str | None = None
+    p_values: Row | None = None
 
 
 class Preset(Section):
@@ -64,6 +72,7 @@ class Preset(Section):
     paper: str = "mmin"
     baseline: str | None
     features: dict[Modality, str]
+    masks: Annotated[dict[str, dict[str, Any]], Field(default_factory=dict)]
     protocols: Annotated[dict[str, Protocol], Field(min_length=1)]
     experiments: Annotated[dict[str, PresetExperiment], Field(min_length=1)]
 
@@ -75,6 +84,7 @@ class Blocks:
     Attributes:
         experiments, report: the sections.
         dataset: its entry under ``datasets``, where params.yaml has none of that name; else empty.
+        masks: entries under ``masks`` that params.yaml does not have.
         notes: in words, what of the dataset is not the paper's and must be changed by hand.
     """
 
@@ -82,6 +92,22 @@ class Blocks:
     report: dict[str, Any]
     dataset: dict[str, Any]
     notes: tuple[str, ...]
+    masks: dict[str, Any] = field(default_factory=dict)
+
+    def joined(self, other: Blocks) -> Blocks:
+        """Return both together: one preset on several datasets."""
+        report = {**self.report, **other.report}
+        for key in ("published", "against", "p_values"):
+            if both := {**self.report.get(key, {}), **other.report.get(key, {})}:
+                report[key] = both
+        report["title"] = f"{self.report['title']} and {other.report['title'].rpartition(' on ')[2]}"
+        return Blocks(
+            {**self.experiments, **other.experiments},
+            report,
+            {**self.dataset, **other.dataset},
+            (*self.notes, *other.notes),
+            {**self.masks, **other.masks},
+        )
 
 
 def preset_names() -> list[str]:
@@ -128,19 +154,30 @@ def make_blocks(preset: Preset, dataset: str, params: Params) -> Blocks:
     protocol = preset.protocols[loader]
     experiments: dict[str, Any] = {}
     published: dict[str, Any] = {}
+    against: dict[str, str] = {}
+    p_values: dict[str, Any] = {}
     for name, one in preset.experiments.items():
+        if one.where and loader not in one.where:
+            continue
         first = {"dataset": dataset, "model": one.experiment["model"], "regime": "standard"}
         last = {"evaluate_on": "conditions", **protocol.fields}
-        experiments[name] = copy.deepcopy({**first, **last, **one.experiment})
-        if one.published is not None:
-            row = one.published.model_dump(mode="json", exclude_defaults=True)
-            whose = loader if protocol.folds is not None else next(iter(preset.protocols))
-            published[name] = {"paper": preset.paper, "dataset": whose, **row}
+        experiments[name] = _merge(
+            copy.deepcopy({**first, **last, **one.experiment}), one.where.get(loader) or {}
+        )
+        whose = loader if protocol.folds is not None else next(iter(one.where or preset.protocols))
+        for rows, row in ((published, one.published), (p_values, one.p_values)):
+            if row is not None:
+                said = row.model_dump(mode="json", exclude_defaults=True)
+                rows[name] = {"paper": preset.paper, "dataset": whose, **said}
+        if one.against is not None:
+            against[name] = one.against
     report: dict[str, Any] = {"title": f"{preset.title} on {dataset}"}
     if preset.baseline is not None:
         report["baseline"] = preset.baseline
-    if published:
-        report["published"] = published
+    for key, content in (("published", published), ("against", against), ("p_values", p_values)):
+        if content:
+            report[key] = content
+    masks = {name: mask for name, mask in preset.masks.items() if name not in params.masks}
     if known is None:
         entry: dict[str, Any] = {
             "loader": loader,
@@ -150,7 +187,7 @@ def make_blocks(preset: Preset, dataset: str, params: Params) -> Blocks:
             "folds": protocol.folds or {"scheme": "official"},
             **{modality: {"extractor": preset.features[modality]} for modality in MODALITIES},
         }
-        return Blocks(experiments, report, {dataset: entry}, ())
+        return Blocks(experiments, report, {dataset: entry}, (), masks)
     notes = []
     folds = known.folds.model_dump(mode="json", exclude_defaults=True)
     if protocol.folds is not None and folds != protocol.folds:
@@ -162,14 +199,23 @@ def make_blocks(preset: Preset, dataset: str, params: Params) -> Blocks:
                 f"datasets.{dataset}.{modality}.extractor is {chosen}; the paper's is "
                 f"{preset.features[modality]}"
             )
-    return Blocks(experiments, report, {}, tuple(notes))
+    return Blocks(experiments, report, {}, tuple(notes), masks)
+
+
+def _merge(given: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields with others put into them; sections are merged."""
+    for key, value in more.items():
+        old = given.get(key)
+        given[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return copy.deepcopy(given)
 
 
 def render(blocks: Blocks) -> str:
     """Return the sections as YAML, with what differs from the paper in comments above."""
     parts = [f"# {note}\n" for note in blocks.notes]
-    if blocks.dataset:
-        parts.append(_section("datasets", blocks.dataset))
+    for name, content in (("datasets", blocks.dataset), ("masks", blocks.masks)):
+        if content:
+            parts.append(_section(name, content))
     parts += [_section("experiments", blocks.experiments), _section("report", blocks.report)]
     return "\n".join(parts)
 
@@ -187,10 +233,13 @@ def write_blocks(blocks: Blocks, path: Path = PARAMS_FILE) -> None:
         ParamsError: the result would not be a valid params.yaml; the file is left as it was.
     """
     text = path.read_text(encoding="utf-8")
-    if blocks.dataset:
-        entry = _section("datasets", blocks.dataset).partition("\n")[2]
-        begin, end = _span(text, "datasets")
-        text = text[:end].rstrip("\n") + "\n" + entry + text[end:] if begin < end else text
+    for name, entries in (("datasets", blocks.dataset), ("masks", blocks.masks)):
+        begin, end = _span(text, name)
+        if entries and begin < end:
+            entry = _section(name, entries).partition("\n")[2]
+            text = text[:end].rstrip("\n") + "\n" + entry + text[end:]
+        elif entries:
+            text = text.rstrip("\n") + "\n\n" + _section(name, entries)
     for name, content in (("experiments", blocks.experiments), ("report", blocks.report)):
         begin, end = _span(text, name)
         before = text[:begin]

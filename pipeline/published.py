@@ -21,7 +21,7 @@ from pipeline.errors import ParamsError, nearest
 from pipeline.manifest import MODALITIES
 from pipeline.mask import FULL_CONDITION, MISSING_CONDITIONS
 from pipeline.params import Params, PublishedRow
-from pipeline.scores import AVERAGE, condition_words
+from pipeline.scores import AVERAGE, condition_words, paired_test
 from pipeline.tables import Cell, Table
 
 FOLDER = Path(__file__).parent / "presets"
@@ -93,7 +93,7 @@ def published_table(params: Params, comparison: Comparison) -> Table | None:
         wanted = params.report.published.get(one.name)
         for row in find_rows(wanted) if wanted is not None else []:
             reached = ours.setdefault(row, {})
-            for condition in (wanted.conditions if wanted is not None else ()) or ORDER:
+            for condition in (wanted.conditions if wanted is not None else ()) or _order(row):
                 number = one.scores.number(condition, row.metric)
                 if number is not None:
                     reached[condition] = (number.mean, one.name)
@@ -102,7 +102,7 @@ def published_table(params: Params, comparison: Comparison) -> Table | None:
         if AVERAGE not in reached and set(MISSING_CONDITIONS) <= reached.keys():
             mean = math.fsum(reached[c][0] for c in MISSING_CONDITIONS) / len(MISSING_CONDITIONS)
             reached[AVERAGE] = (mean, "all of them")
-        for condition in ORDER:
+        for condition in _order(row):
             theirs = read_published()[row].get(condition)
             if theirs is None or condition not in reached:
                 continue
@@ -121,11 +121,69 @@ def published_table(params: Params, comparison: Comparison) -> Table | None:
     if not rows:
         return None
     return Table(
-        name=f"{comparison.dataset.name}-published",
+        name=f"{comparison.name}-published",
         caption=f"Published numbers and ours on {comparison.dataset.words}, mean over {comparison.unit}.",
         head=["published as", "experiment", "metric", "condition", "published", "ours", "difference"],
         rows=rows,
         notes=differences(comparison, ours),
+    )
+
+
+def _order(row: Row) -> tuple[str, ...]:
+    """Return the conditions of a row: the paper's six first, then those of masks by their names."""
+    return (*ORDER, *(c for c in read_published()[row] if c not in ORDER))
+
+
+def p_value_table(params: Params, comparison: Comparison) -> Table | None:
+    """Return published p-values beside ours (M3S Table 5); None when no experiment names any.
+
+    Raises:
+        ParamsError: an experiment names a row that is not in published.csv.
+    """
+    rows = []
+    for one in comparison.evaluated:
+        wanted, other = params.report.p_values.get(one.name), comparison.opponent(one)
+        for row in find_rows(wanted) if wanted is not None and other is not None else []:
+            for condition, theirs in read_published()[row].items():
+                test = None
+                if other is not None:
+                    test = paired_test(one.scores, other.scores, condition, row.metric)
+                if test is None or other is None:
+                    continue
+                rows.append(
+                    [
+                        Cell(row.model),
+                        Cell(one.name),
+                        Cell(other.name),
+                        Cell(metric_name(row.metric)),
+                        Cell(f"{theirs:.4g}", number=True),
+                        Cell("–" if test.p is None else f"{test.p:.4g}", best=test.significant, number=True),
+                        Cell(signed(test.difference), number=True),
+                        Cell("yes" if test.better else "no"),
+                        Cell(str(test.pairs), number=True),
+                    ]
+                )
+    if not rows:
+        return None
+    return Table(
+        name=f"{comparison.name}-p-values",
+        caption=f"Published p-values beside ours on {comparison.dataset.words}, two-tailed paired t-tests.",
+        head=[
+            "published as",
+            "experiment",
+            "against",
+            "metric",
+            "published p",
+            "p",
+            "difference",
+            "better",
+            "pairs",
+        ],
+        rows=rows,
+        notes=[
+            "Bold: p < 0.05, in either direction. The paper does not say over what its pairs were taken; ours are "
+            f"{comparison.unit}."
+        ],
     )
 
 
@@ -160,9 +218,11 @@ def _data_differences(comparison: Comparison, paper: str, dataset: str) -> list[
         found.append(f"{source} is on {dataset}; ours is on {facts.name} (loader {comparison.loader}).")
     if about is None:
         return found
-    theirs = f"{about['folds']} folds × {about['runs']} runs"
+    folds = f"{about['folds']} fold{'s' * (about['folds'] != 1)}"
+    theirs = folds if about["runs"] is None else f"{folds} × {about['runs']} runs"
     if comparison.unit != theirs:
         found.append(f"{source} is over {theirs}; ours is over {comparison.unit}.")
+    found += about.get("open", [])
     for modality in MODALITIES:
         features, asked = facts.features.get(modality), about["features"].get(modality)
         if features is None or asked is None:

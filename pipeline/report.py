@@ -34,6 +34,7 @@ from pipeline.comparison import (
     compare,
     confusion_table,
     metric_name,
+    opponent_words,
     p_value,
     result_cell,
     result_table,
@@ -45,7 +46,7 @@ from pipeline.comparison import (
 from pipeline.embeddings import choose_speakers, distances, plane
 from pipeline.facts import DatasetFacts, ExperimentFacts, gather, mask_table, modality_table, skipped_table
 from pipeline.params import Params
-from pipeline.published import published_table
+from pipeline.published import p_value_table, published_table
 from pipeline.scores import AVERAGE, CONDITIONS, FULL, Number, condition_words, paired_test
 from pipeline.stage import run_stage
 from pipeline.store import Status
@@ -82,9 +83,15 @@ def write(
     params: Params, datasets: Sequence[DatasetFacts], experiments: Sequence[ExperimentFacts], folder: Path
 ) -> None:
     """Write the page, its tables and its figures into ``folder``, which is emptied first."""
-    comparisons = [one for one in (compare(params, dataset, experiments) for dataset in datasets) if one]
+    comparisons = [
+        one
+        for dataset in datasets
+        for task in ("classification", "regression")
+        if (one := compare(params, dataset, experiments, task)) is not None
+    ]
     tables = [table for one in comparisons if one.evaluated for table in (result_table(one), test_table(one))]
     tables += [published_table(params, one) for one in comparisons]
+    tables += [p_value_table(params, one) for one in comparisons]
     tables += [confusion_table(one) for one in comparisons if any(e.confusion for e in one.evaluated)]
     for dataset in datasets:
         tables += [modality_table(dataset), skipped_table(dataset), mask_table(dataset)]
@@ -205,19 +212,23 @@ def _headlines(comparison: Comparison) -> list[Headline]:
     found = []
     if hero is not None:
         metric = metric_name(comparison.metric)
-        for condition, words in ((AVERAGE, "six missing conditions"), (FULL, "nothing missing")):
+        shown = [(AVERAGE, "six missing conditions"), (FULL, "nothing missing")]
+        if FULL not in hero.scores.conditions:
+            shown = [(condition, condition_words(condition)) for condition in hero.scores.conditions]
+        for condition, words in shown:
             number = hero.scores.number(condition, comparison.metric)
             if number is not None:
                 spread = "" if number.deviation is None else f"{number.deviation:.3f}"
                 found.append(Headline(f"{number.mean:.3f}", spread, f"{metric}, {words}", hero.name))
-        if comparison.baseline is not None and comparison.baseline is not hero:
-            test = paired_test(hero.scores, comparison.baseline.scores, AVERAGE, comparison.metric)
+        other = comparison.opponent(hero)
+        if other is not None:
+            judged_by = comparison.judged(hero)
+            test = paired_test(hero.scores, other.scores, judged_by, comparison.metric)
             if test is not None:
                 note = "no t-test" if test.p is None else p_value(test.p)
-                label = f"against {comparison.baseline.name}"
-                found.insert(
-                    1, Headline(signed(test.difference), "", label, f"six missing conditions, {note}")
-                )
+                words = "six missing conditions" if judged_by == AVERAGE else condition_words(judged_by)
+                label = f"against {other.name}"
+                found.insert(1, Headline(signed(test.difference), "", label, f"{words}, {note}"))
     if comparison.dataset.samples is not None:
         kind = "constructed utterances" if comparison.dataset.constructed else "utterances"
         note = f"{comparison.unit}" if comparison.evaluated else "not evaluated yet"
@@ -229,7 +240,8 @@ def _section(params: Params, comparison: Comparison, drawn: dict[str, str]) -> d
     """Return what the template shows of one dataset's experiments."""
     return {
         "comparison": comparison,
-        "name": comparison.dataset.name,
+        "name": comparison.name,
+        "title": f"{comparison.dataset.name}{': scores' if comparison.task == 'regression' else ''}",
         "headlines": _headlines(comparison),
         "verdicts": verdicts(comparison),
         "singles": single_modalities(comparison),
@@ -246,7 +258,10 @@ def _section(params: Params, comparison: Comparison, drawn: dict[str, str]) -> d
         "table": result_table(comparison),
         "metric_words": [(metric_name(m), METRIC_WORDS[m]) for m in comparison.metrics if m in METRIC_WORDS],
         "tests": test_table(comparison),
+        "opponent": opponent_words(comparison),
         "published": published_table(params, comparison),
+        "p_values": p_value_table(params, comparison),
+        "together": [part for group in curve_groups(comparison) if (part := _together_part(group, drawn))],
         "by_condition": _result_figure(comparison, drawn) if comparison.evaluated else None,
         "embeddings": [
             part for one in comparison.evaluated if (part := _embeddings_part(comparison, one, drawn))
@@ -261,7 +276,7 @@ def _result_figure(comparison: Comparison, drawn: dict[str, str]) -> dict[str, A
     """Draw results by condition, for a desk and for a phone."""
     from markupsafe import Markup
 
-    metric, name = comparison.metric, f"{comparison.dataset.name}-{comparison.metric}-by-condition"
+    metric, name = comparison.metric, f"{comparison.name}-{comparison.metric}-by-condition"
     series = []
     for one in comparison.evaluated:
         numbers = {
@@ -287,7 +302,7 @@ def _result_figure(comparison: Comparison, drawn: dict[str, str]) -> dict[str, A
     parts = {}
     for kind, labels, width in (("wide", words, 820), ("narrow", short, 330)):
         svg = figures.by_condition(series, labels, metric_name(metric), comparison.chance, width, AVERAGE)
-        parts[kind] = Markup(figures.inline(svg, f"{comparison.dataset.name}-{kind}", title, described))  # noqa: S704
+        parts[kind] = Markup(figures.inline(svg, f"{comparison.name}-{kind}", title, described))  # noqa: S704
         if kind == "wide":
             drawn[name] = svg
     return {**parts, "series": comparison.evaluated}
@@ -358,6 +373,53 @@ def _curves_part(
         "svg": Markup(figures.inline(svg, f"curves-{one.name}", title, words)),  # noqa: S704
         "words": words,
     }
+
+
+def curve_groups(comparison: Comparison) -> list[list[ExperimentFacts]]:
+    """Return experiments whose curves belong into one figure: one that others are tested against, and these."""
+    groups: dict[str, list[ExperimentFacts]] = {}
+    for one in comparison.experiments:
+        groups.setdefault(comparison.against.get(one.name, one.name), []).append(one)
+    return [group for group in groups.values() if sum(bool(one.curves) for one in group) > 1]
+
+
+def _together_part(group: Sequence[ExperimentFacts], drawn: dict[str, str]) -> dict[str, Any] | None:
+    """Draw the learning curves of several experiments in one figure (M3S Figures 1, 3, 4)."""
+    from markupsafe import Markup
+
+    trained = [one for one in group if one.curves]
+    wanted = ("loss", "ua", "weighted_f1") if trained[0].task == "classification" else ("loss", "r")
+    panels = []
+    for metric in wanted:
+        for part, words in (("valid", "validation"), ("test", "test")):
+            lines = {
+                one.name: (one.place, list(one.curves[f"{part}_{metric}"].values()))
+                for one in trained
+                if f"{part}_{metric}" in one.curves
+            }
+            if lines:
+                panels.append((f"{words} {metric_name(metric)}", lines))
+    if not panels:
+        return None
+    name = f"{trained[0].name}-and-others-curves"
+    watched = any(label.startswith("test") for label, _ in panels)
+    words = "Means over folds and runs, as far as they still train. "
+    if watched:
+        words += "The test part's curves are for this figure alone: which epoch is kept, validation decides. "
+    words += (
+        "Both parts lack blocks of the same range as in training."
+        if any(one.regime in ("orig", "sampled", "m3s") for one in trained)
+        else ""
+    )
+    names = ", ".join(one.name for one in trained)
+    shown = {}
+    for kind, width, columns in (("wide", 820, 2 if watched else len(panels)), ("narrow", 330, 1)):
+        svg = figures.curves_together(panels, columns, width)
+        title = f"Learning curves of {names}"
+        shown[kind] = Markup(figures.inline(svg, f"{name}-{kind}", title, words))  # noqa: S704
+        if kind == "wide":
+            drawn[name] = svg
+    return {"experiments": trained, "words": words.strip(), **shown}
 
 
 def _span(values: Sequence[int]) -> str:

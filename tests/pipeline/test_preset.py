@@ -37,7 +37,11 @@ def test_every_preset_gives_valid_params_and_rows_that_are_published(
     made = blocks(name, dataset)
     write_blocks(made)
     params = load_params()
-    assert list(params.experiments) == list(load_preset(name).experiments)
+    wanted = load_preset(name).experiments
+    assert list(params.experiments) == [
+        key for key, one in wanted.items() if not one.where or dataset in one.where
+    ]
+    assert all(find_rows(row) for row in params.report.p_values.values())
     assert all(one.dataset == dataset for one in params.experiments.values())
     assert all(find_rows(row) for row in params.report.published.values())
     raw = yaml.safe_load(project.read_text())
@@ -116,3 +120,50 @@ def test_the_command(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     status, said = run("mmin-table4", "--write")
     assert status == 0 and "replaced the experiments augmented, mmin" in said
     assert list(load_params().experiments) == ["full-modality"]
+
+
+def test_m3s_on_each_dataset_has_the_papers_models(project: Path) -> None:
+    models = {}
+    for dataset in ("iemocap", "mosi", "sims", "demo"):
+        made = blocks("m3s-table2", dataset)
+        models[dataset] = {one["model"] for one in made.experiments.values()}
+        assert {one["regime"] for one in made.experiments.values()} == {"orig", "sampled", "m3s"}
+        assert made.masks == {"block-40-60": {"protocol": "block", "range": [0.4, 0.6]}}
+        assert made.report["against"] == {
+            name: name.rpartition("-")[0] + "-orig" for name in made.experiments if not name.endswith("-orig")
+        }
+    assert models == {
+        "iemocap": {"mmin"}, "mosi": {"misa", "mmim"}, "sims": {"self_mm"},
+        "demo": {"mmin", "misa", "mmim", "self_mm"},
+    }  # fmt: skip
+    sims = blocks("m3s-table2", "sims").experiments["self-mm-m3s"]
+    assert sims["learning_rates"] == {"audio": 5e-3, "video": 5e-3, "text": 5e-5}
+    assert sims["regime_settings"]["inner_rates"] == {"audio": 5e-3, "video": 5e-3, "text": 5e-5}
+    assert sims["settings"] == {"text": "tokens", "label_limit": 1.0} and sims["task"] == "regression"
+    demo = blocks("m3s-table2", "demo").experiments["self-mm-m3s"]
+    assert demo["settings"] == {"label_limit": 4.0} and "text" not in demo["learning_rates"]
+    iemocap = blocks("m3s-table2", "iemocap")
+    assert iemocap.dataset["iemocap"]["folds"] == {"scheme": "speaker-partner", "count": 1}
+    assert iemocap.report["published"]["mmin-m3s"]["conditions"] == ["average"]
+    rates = [blocks("m3s-table2", "demo").experiments[f"{m}-m3s"] for m in ("mmin", "mmim", "misa")]
+    found = [(one["regime_settings"]["inner_rate"], one["learning_rate"], one["batch_size"]) for one in rates]
+    assert found == [(2e-4, 1e-4, 256), (1e-3, 1e-3, 32), (1e-4, 1e-4, 128)]  # section 4.4
+
+
+def test_table_4_trains_the_networks_of_table_2(project: Path) -> None:
+    second, fourth = blocks("m3s-table2", "mosi").experiments, blocks("m3s-table4", "mosi").experiments
+    for name in ("mmim-orig", "mmim-sampled", "mmim-m3s"):
+        assert fourth[name].pop("evaluate_on") == "block-60-80" != second[name].pop("evaluate_on")
+        assert fourth[name] == second[name]
+
+
+def test_several_datasets_at_once(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["preset", "m3s-table2", "--dataset", "iemocap", "mosi", "sims", "--write"])
+    assert not ended.value.code
+    params = load_params()
+    where = {name: one.dataset for name, one in params.experiments.items()}
+    assert len(where) == 12 and set(where.values()) == {"iemocap", "mosi", "sims"}
+    assert where["misa-m3s"] == "mosi" and params.report.published["misa-m3s"].dataset == "mosi"
+    assert params.report.title == "M3S, Table 2 on iemocap and mosi and sims"
+    assert params.report.against["self-mm-m3s"] == "self-mm-orig" and "block-40-60" in params.masks
