@@ -71,21 +71,21 @@ WRITERS = {"mosei": write_mosei, "folder": write_folder}
 
 
 def measure(what: str, loader: str, root: Path, out: Path) -> None:
-    """Print seconds and peak MiB of one step, in a process of its own."""
+    """Print seconds, those of the processor, and peak MiB of one step, in a process of its own."""
     from pipeline.datasets import base
     from pipeline.manifest import iter_manifest
     from pipeline.prepare import prepare
 
     owner = base.find(loader)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    start = time.perf_counter()
+    start, start_cpu = time.perf_counter(), time.process_time()
     if what == "prepare":
         prepare(loader, owner(owner.Settings(), root), out)
     else:
         assert sum(1 for _ in iter_manifest(out / f"{loader}.csv"))
-    seconds = time.perf_counter() - start
+    seconds, cpu = time.perf_counter() - start, time.process_time() - start_cpu
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(seconds, before / 1024, after / 1024)
+    print(seconds, cpu, before / 1024, after / 1024)
 
 
 def main() -> None:
@@ -100,8 +100,8 @@ def main() -> None:
         measure(what, loader, Path(root), Path(out))
         return
     print(f"{platform.machine()}, Python {platform.python_version()}\n")
-    print("| layout | rows | step | s | rows/s | peak RSS, MiB | of them before the step |")
-    print("|---|---:|---|---:|---:|---:|---:|")
+    print("| layout | rows | step | s | processor, s | rows/s | peak RSS, MiB | of them before the step |")
+    print("|---|---:|---|---:|---:|---:|---:|---:|")
     for loader, write in WRITERS.items():
         for rows in given.rows:
             with tempfile.TemporaryDirectory() as folder:
@@ -110,9 +110,9 @@ def main() -> None:
                 for what in ("prepare", "read"):
                     command = [sys.executable, __file__, "--measure", what, loader, str(root), folder]
                     done = subprocess.run(command, check=True, capture_output=True, text=True)
-                    seconds, before, peak = map(float, done.stdout.split())
+                    seconds, cpu, before, peak = map(float, done.stdout.split())
                     print(
-                        f"| {loader} | {rows:,} | {what} | {seconds:.1f} | {rows / seconds:,.0f} | "
+                        f"| {loader} | {rows:,} | {what} | {seconds:.1f} | {cpu:.1f} | {rows / seconds:,.0f} | "
                         f"{peak:.0f} | {before:.0f} |",
                         flush=True,
                     )

@@ -12,8 +12,9 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
-from pathlib import Path, PurePosixPath
-from typing import Any
+from operator import attrgetter
+from pathlib import Path
+from typing import Any, TextIO
 
 from pipeline.errors import DataError
 
@@ -62,7 +63,10 @@ class Sample:
 
 
 COLUMNS = tuple(field.name for field in fields(Sample))
-_NUMBERS = {f.name for f in fields(Sample) if "float" in str(f.type)}
+_NUMBERS = tuple(f.name for f in fields(Sample) if "float" in str(f.type))
+_VALUES = attrgetter(*COLUMNS)
+_WORDS = COLUMNS.index("words")
+_JSON = json.JSONEncoder(ensure_ascii=False)
 
 
 def write_manifest(path: Path, samples: Iterable[Sample]) -> int:
@@ -75,13 +79,26 @@ def write_manifest(path: Path, samples: Iterable[Sample]) -> int:
     seen: set[str] = set()
     beside = path.with_name(path.name + ".part")
     with beside.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
+        writer = csv.writer(_Lines(file), lineterminator="\r\n")  # so that it quotes either of the two
         writer.writerow(COLUMNS)
         for number, sample in enumerate(samples, start=2):
             _check(sample, seen, f"{path}, line {number}")
-            writer.writerow([_to_text(name, getattr(sample, name)) for name in COLUMNS])
+            row = list(_VALUES(sample))  # csv writes None as nothing and a float with all its digits
+            words = [(word.text, word.start_s, word.end_s) for word in sample.words]
+            row[_WORDS] = _JSON.encode(words) if words else ""
+            writer.writerow(row)
     beside.replace(path)
     return len(seen)
+
+
+class _Lines:
+    """Ends the lines that a csv.writer writes with a line feed alone."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def write(self, line: str) -> None:
+        self._file.write(line[:-2] + "\n")
 
 
 def read_manifest(path: Path) -> list[Sample]:
@@ -116,7 +133,7 @@ def iter_manifest(path: Path) -> Iterator[Sample]:
             where = f"{path}, line {rows.line_num}"
             if len(row) != len(COLUMNS):
                 raise DataError(f"{where}: found {len(row)} fields, expected {len(COLUMNS)}")
-            sample = Sample(**{n: _from_text(n, v, where) for n, v in zip(COLUMNS, row, strict=True)})
+            sample = Sample(**_from_texts(row, where))
             _check(sample, seen, where)
             yield sample
 
@@ -131,18 +148,22 @@ def ids_checksum(ids: Sequence[str]) -> str:
     return hashlib.sha256("\n".join(ids).encode()).hexdigest()
 
 
+def leaves_root(relative: str) -> bool:
+    """Whether a path is absolute or climbs by ``..``."""
+    return relative.startswith("/") or (".." in relative and ".." in relative.split("/"))
+
+
 def resolve_media(root: Path, relative: str) -> Path:
     """Return ``root / relative``.
 
     Raises:
         DataError: the path is absolute or climbs out of the root.
     """
-    pure = PurePosixPath(relative)
-    if pure.is_absolute() or ".." in pure.parts:
+    if leaves_root(relative):
         raise DataError(
             f'the media path "{relative}" leaves the dataset\'s root {root}; give a path inside it'
         )
-    return root / pure
+    return root / relative
 
 
 def _check(sample: Sample, seen: set[str], where: str) -> None:
@@ -156,8 +177,10 @@ def _check(sample: Sample, seen: set[str], where: str) -> None:
     if sample.picture not in PICTURES:
         raise DataError(f'{where}: found the picture "{sample.picture}"; expected left, right or nothing')
     for name in ("video_path", "audio_path"):
-        if value := getattr(sample, name):
-            resolve_media(Path(where), value)
+        if leaves_root(value := getattr(sample, name)):
+            raise DataError(
+                f'{where}: the {name} "{value}" leaves the dataset\'s root; give a path inside it'
+            )
     for start, end in ((sample.start_s, sample.end_s), (sample.audio_start_s, sample.audio_end_s)):
         if start is not None and start < 0:
             raise DataError(f"{where}: the sample starts at {start} s; expected 0 or more")
@@ -165,27 +188,26 @@ def _check(sample: Sample, seen: set[str], where: str) -> None:
             raise DataError(f"{where}: the sample ends at {end} s, before it starts at {start} s")
 
 
-def _to_text(name: str, value: object) -> str:
-    if value is None:
-        return ""
-    if name == "words":
-        words: tuple[Word, ...] = value  # type: ignore[assignment]
-        return json.dumps([(w.text, w.start_s, w.end_s) for w in words], ensure_ascii=False) if words else ""
-    return repr(value) if isinstance(value, float) else str(value)
+def _from_texts(row: Sequence[str], where: str) -> dict[str, Any]:
+    """Return the values of a row's fields by their names.
 
-
-def _from_text(name: str, value: str, where: str) -> Any:
+    Raises:
+        DataError: a field is no number, or no list of words; the message names it.
+    """
+    values: dict[str, Any] = dict(zip(COLUMNS, row, strict=True))
+    name = "words"
     try:
-        if name == "words":
-            return tuple(Word(str(t), float(s), float(e)) for t, s, e in json.loads(value)) if value else ()
-        if name == "turn":
-            return int(value) if value else None
-        if name in _NUMBERS:
-            number = float(value) if value else None
-            if number is not None and not math.isfinite(number):
-                raise ValueError(value)
-            return number
+        text = values[name]
+        values[name] = (
+            tuple([Word(str(t), float(s), float(e)) for t, s, e in json.loads(text)]) if text else ()
+        )
+        name = "turn"
+        values[name] = int(text) if (text := values[name]) else None
+        for name in _NUMBERS:
+            values[name] = float(text) if (text := values[name]) else None
+            if text and not math.isfinite(values[name]):
+                raise ValueError(text)
     except (ValueError, TypeError):
         kind = "[[word, start, end], ...] as JSON" if name == "words" else "a finite number or nothing"
-        raise DataError(f'{where}, column {name}: found "{value[:80]}", expected {kind}') from None
-    return value
+        raise DataError(f'{where}, column {name}: found "{text[:80]}", expected {kind}') from None
+    return values

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.importers.csd import Sequences
 from pipeline.manifest import Word
@@ -24,25 +23,36 @@ class TimedWords(Sequences):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
-        self._last: tuple[str, NDArray[np.float64], NDArray[Any]] | None = None
+        self._video = ""
+        self._middles: list[float] = []  # of all words but pauses, rising
+        self._words: list[tuple[str, float, float]] = []
 
     def between(self, video: str, start_s: float, end_s: float) -> tuple[Word, ...]:
-        """Return the words whose middle lies between start and end of the segment, cut to it; none when the
-        video is absent.
+        """Return the words whose middle lies between start and end of the segment, cut to it and in the order of
+        their middles; none when the video is absent.
 
         Raises:
             StoreError: the video's entry is damaged.
         """
         if video not in self:
             return ()
-        if self._last is None or self._last[0] != video:
-            self._last = (video, *self.read(video))
-        _, times, tokens = self._last
+        if self._video != video:
+            self._remember(video)
+        first, last = bisect_left(self._middles, start_s), bisect_left(self._middles, end_s)
+        return tuple(
+            [
+                Word(token, round(max(begin, start_s) - start_s, 4), round(min(stop, end_s) - start_s, 4))
+                for token, begin, stop in self._words[first:last]
+            ]
+        )
+
+    def _remember(self, video: str) -> None:
+        times, tokens = self.read(video)
         middles = times.mean(axis=1)
-        found = []
-        for row in ((middles >= start_s) & (middles < end_s)).nonzero()[0]:
-            token = str(tokens[row, 0])
-            if token and token != PAUSE:
-                begin, stop = max(times[row, 0], start_s) - start_s, min(times[row, 1], end_s) - start_s
-                found.append(Word(token, round(float(begin), 4), round(float(stop), 4)))
-        return tuple(found)
+        order = np.argsort(middles, kind="stable")
+        rows = zip(middles[order].tolist(), tokens[order, 0].tolist(), times[order].tolist(), strict=True)
+        spoken = [
+            (middle, (str(token), *span)) for middle, token, span in rows if token and str(token) != PAUSE
+        ]
+        self._video = video
+        self._middles, self._words = [middle for middle, _ in spoken], [word for _, word in spoken]

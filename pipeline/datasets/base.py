@@ -53,7 +53,7 @@ class Expected:
 
     Attributes:
         source: who says so, such as "MMIN, section 4.1".
-        counts: number by what is counted: ``"samples"``; ``"label=happy"``, any field of Sample with a value;
+        counts: number by what is counted: ``"samples"``; ``"label=happy"``, a field and its value;
             ``"speaker"``, a field alone: how many different values it has.
     """
 

@@ -9,9 +9,9 @@ write ``-`` as audio_path for none. ``words`` are JSON, ``[["hello", 0.1, 0.4], 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import fields
-from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -20,10 +20,10 @@ from pipeline.datasets._official_splits import PARTS
 from pipeline.datasets._score_classes import finite
 from pipeline.datasets.base import BaseLoader, Expected, LoaderSettings
 from pipeline.errors import DataError, nearest
-from pipeline.manifest import COLUMNS, PICTURES, Sample, Word, resolve_media
+from pipeline.manifest import COLUMNS, PICTURES, Sample, Word, leaves_root, resolve_media
 
 NUMBERS = frozenset(field.name for field in fields(Sample) if "float" in str(field.type))
-MEDIA = frozenset((".mp4", ".avi", ".mkv", ".mov", ".flv", ".webm", ".wav", ".mp3", ".flac", ".m4a"))
+MEDIA = (".mp4", ".avi", ".mkv", ".mov", ".flv", ".webm", ".wav", ".mp3", ".flac", ".m4a")
 
 
 class Settings(LoaderSettings):
@@ -103,11 +103,8 @@ class Loader(BaseLoader[Settings]):
             if column != "id" and text:
                 values[column] = _value(column, text)
         for column in ("video_path", "audio_path"):
-            if (path := values.get(column)) and path != "-":
-                try:
-                    resolve_media(self.root, path)
-                except DataError:
-                    raise _Refused(f'the {column} "{path}" leaves the root') from None
+            if leaves_root(path := values.get(column, "")):
+                raise _Refused(f'the {column} "{path}" leaves the root')
         video, audio = values.get("video_path", ""), values.get("audio_path", "")
         if audio == "-":
             values["audio_path"] = ""
@@ -126,11 +123,17 @@ class Loader(BaseLoader[Settings]):
         return Sample(**values)
 
     def _note_unlabelled(self, used: set[str]) -> None:
-        for path in sorted(self.root.rglob("*")):
-            if path.suffix.lower() in MEDIA and not path.name.startswith("."):
-                relative = Path(path).relative_to(self.root).as_posix()
-                if relative not in used:
-                    self.note(relative, "a clip that no row names")
+        top, found = os.fspath(self.root), []
+        for folder, _, names in os.walk(top):  # no Path for every file: there may be many
+            inside = folder[len(top) :].replace(os.sep, "/").strip("/").split("/")
+            found += [
+                [*filter(None, inside), name]
+                for name in names
+                if name.lower().endswith(MEDIA) and not name.startswith(".")
+            ]
+        for parts in sorted(found):
+            if (relative := "/".join(parts)) not in used:
+                self.note(relative, "a clip that no row names")
 
 
 def _value(column: str, text: str) -> object:

@@ -42,6 +42,14 @@ def test_round_trip(tmp_path: Path) -> None:
     assert path.read_bytes() == first
 
 
+@pytest.mark.parametrize("text", ["a\rb", "a\nb", "a\r\nb", '"', "a,b", "\r", " a", "我"])
+def test_any_text_comes_back(tmp_path: Path, text: str) -> None:
+    samples = [Sample(id="a", text=text, words=(Word(text, 0.1, 0.30000000000000004),)), Sample(id="b")]
+    write_manifest(tmp_path / "demo.csv", samples)
+    assert read_manifest(tmp_path / "demo.csv") == samples
+    assert not (tmp_path / "demo.csv").read_bytes().endswith(b"\r\n")
+
+
 @pytest.mark.parametrize(
     ("samples", "words"),
     [
