@@ -206,7 +206,7 @@ class Job:
             "labels": samples.labels.tolist(),
             "classes": samples.classes,
             "files": {path.name: _sha256(path) for path in _files(experiment)},
-            "scores": None if samples.scores is None else samples.scores.tolist(),
+            "scores": None if samples.scores is None else [samples.score_limit, *samples.scores.tolist()],
             "fold": [part.tolist() for part in (fold.train, fold.valid)],
             "watched": fold.test.tolist() if experiment.watch_test else [],
             "experiment": experiment.model_dump(mode="json", exclude=NO_NUMBERS),

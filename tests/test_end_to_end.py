@@ -107,3 +107,16 @@ class TestMainJob:
 
     def test_dvc_shows_metrics(self, project: Path) -> None:
         assert "data/results/mmin/metrics.json" in run(project, "dvc", "metrics", "show", "--json")
+
+    def test_the_sentences_ratings_are_learnt_as_scores(self, project: Path) -> None:
+        original = (project / "params.yaml").read_text()
+        change(project, "experiments.mmin.task", "regression")
+        change(project, "experiments.mmin.select_by", "mae")
+        ran = repro(project)
+        assert set(ran) == {"train@mmin", "evaluate@mmin", "report"}
+        average = json.loads((project / "data/results/mmin/metrics.json").read_text())["average"]
+        assert {"mae", "r", "acc2_non0", "f1_has0", "acc3", "acc5", "acc7"} <= average.keys()
+        assert 0 < average["mae"]["mean"] < 4
+        assert "Results on demo: scores" in (project / "data/report/index.html").read_text()
+        (project / "params.yaml").write_text(original)
+        assert repro(project) == []

@@ -18,6 +18,8 @@ from pipeline.params import Dataset, Mask
 from pipeline.store import FeatureInfo, FeatureSequence, FeatureWriter, Status
 
 CLASSES = ("happy", "neutral", "sad", "angry")
+SCORES = (2.0, 0.0, -1.5, -3.0)  # of the classes, more or less
+NO_SCORE = 7  # this sample has none
 DIMS = {"text": 12, "audio": 8, "video": 6}
 PERIODS = {"text": None, "audio": 0.01, "video": 0.125}
 MASKS = {
@@ -57,6 +59,8 @@ def samples(size: int) -> list[Sample]:
                 session=f"Ses0{session}",
                 dialogue=f"d{session}",
                 label=CLASSES[index * 7 // 5 % 4],
+                score=SCORES[index * 7 // 5 % 4] + index % 3 * 0.25 if index != NO_SCORE else None,
+                score_text=SCORES[index * 7 // 5 % 4] / 4 if index % 4 == 0 else None,
             )
         )
     return made
