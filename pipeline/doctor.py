@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pipeline.errors import LacunaError
+from pipeline.errors import AssetError, LacunaError
 from pipeline.params import MODALITIES, Params
 
 State = Literal["ok", "note", "lacking"]
@@ -56,7 +56,7 @@ def examine(params: Params | None) -> Iterator[Finding]:
     selected = _selection(params)
     yield from _libraries(selected)
     yield from _system_libraries(selected)
-    yield from _programs(selected)
+    yield from _programs(params)
     if params is not None:
         yield from _assets(params, set(selected))
 
@@ -221,17 +221,25 @@ def _load(library: str) -> str | None:
     return None
 
 
-def _programs(selected: dict[str, set[str]]) -> Iterator[Finding]:
-    found = shutil.which("FeatureExtraction")
-    if found is not None:
-        yield Finding("programs", "OpenFace", "ok", found)
-    elif "openface" in selected:
-        remedy = "install OpenFace 2 and put FeatureExtraction on the PATH"
-        yield Finding("programs", "OpenFace", "lacking", "no FeatureExtraction on the PATH", remedy)
-    else:
-        yield Finding(
-            "programs", "OpenFace", "note", "no FeatureExtraction on the PATH; nothing selected needs it"
-        )
+def _programs(params: Params | None) -> Iterator[Finding]:
+    """Look for OpenFace where the extractor itself does, for each dataset that selects it."""
+    from pipeline.extractors.video.openface import OpenfaceSettings, find_program
+
+    running: set[Path | None] = set()
+    for name, dataset in params.datasets.items() if params else ():
+        if params and dataset.video.extractor == "openface":
+            settings = params.extractor_settings(name, "video")
+            if isinstance(settings, OpenfaceSettings) and settings.csv_folder is None:
+                running.add(settings.executable)
+    for executable in sorted(running or {None}, key=str):
+        try:
+            yield Finding("programs", "OpenFace", "ok", str(find_program(executable)))
+        except AssetError as error:
+            found, _, remedy = str(error).removeprefix("openface: ").partition(". ")
+            if running:
+                yield Finding("programs", "OpenFace", "lacking", found, remedy)
+            else:
+                yield Finding("programs", "OpenFace", "note", f"{found}; nothing selected needs it")
 
 
 def _assets(params: Params, selected: set[str]) -> Iterator[Finding]:
