@@ -24,7 +24,7 @@ from pipeline import evaluate, extract, mask, prepare, report, train
 from pipeline.export import export_dataset
 from pipeline.manifest import MODALITIES, read_manifest
 from pipeline.mask import CONDITIONS, read_masks
-from pipeline.params import load_params
+from pipeline.params import Params, load_params
 from pipeline.store import FeatureStore, Status
 
 EMOTIONS = ("angry", "happy", "neutral", "sad")
@@ -187,6 +187,10 @@ def write_params(case: Case, name: str, root: Path) -> None:
         "experiments": {"mmin": {"dataset": name, "model": "mmin", "train_on": "missing", "epochs": 1}},
         "report": {"title": f"The replica of {name}"},
     }
+    if case.labels == SCORES:
+        params["experiments"]["scores"] = {
+            "dataset": name, "model": "self_mm", "task": "regression", "train_on": "missing", "epochs": 1,
+        }  # fmt: skip
     Path("params.yaml").write_text(yaml.safe_dump(params, allow_unicode=True), encoding="utf-8")
 
 
@@ -200,6 +204,19 @@ def faces(assets: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> Ite
     media.encoded.cache_clear()
     yield
     media.encoded.cache_clear()
+
+
+def check_regression(params: Params, name: str, scores: dict[str, float | None]) -> None:
+    """Train and evaluate the scores of a replica."""
+    train.main(params, "scores")
+    evaluate.main(params, "scores")
+    with Path("data/results/scores/predictions.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert rows and all(float(row["score"]) == pytest.approx(scores[row["id"]], abs=1e-6) for row in rows)
+    found = json.loads(Path("data/results/scores/metrics.json").read_text())["average"]
+    of_sims = "sims" in name or name == "mmsa-layout"
+    assert ("sims_acc3" in found, "acc7" in found) == (of_sims, not of_sims)
+    assert found["mae"]["mean"] <= 2 * (1 if of_sims else 3)
 
 
 @pytest.mark.slow
@@ -247,6 +264,8 @@ def test_a_replica_goes_through_all_stages(
     labels = {sample.id: sample.label for sample in manifest}
     assert all(row["label"] == labels[row["id"]] for row in rows)
 
+    if case.labels == SCORES:
+        check_regression(params, name, {sample.id: sample.score for sample in manifest})
     report.main(params)
     page = Path("data/report/index.html").read_text(encoding="utf-8")
     assert f"The replica of {name}" in page
