@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +77,7 @@ class Predictor:
             torch.zeros(1, dtype=torch.int64)
         )
         with deterministic(torch.device("cpu"), 0), torch.no_grad():
-            prediction = self.network(batch).prediction.double()
+            prediction = self.network(replace(batch, labels=None)).prediction.double()  # there are none
         if self.regression:
             return {str(self.facts["target"]): float(prediction)}
         chances = torch.softmax(prediction, dim=1)[0]
@@ -116,6 +116,8 @@ class Predictor:
         factor = int(about["pool"])
         pooled = pool_frames(values, observed, np.zeros(1, np.int64), length, factor)
         tokens = given.token_ids if given.token_ids is not None and (given.token_ids >= 0).all() else None
+        if not len(given.times):  # a model that reads token ids sees one [UNK]
+            tokens = np.zeros(0, np.int64)
         return Sequences(*pooled, info, about["values_sha256"], factor, None if factor > 1 else tokens)
 
 
