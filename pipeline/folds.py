@@ -103,7 +103,17 @@ def check_fold(samples: Sequence[Sample], fold: Fold, scheme: str) -> None:
     parts = {"train": fold.train, "valid": fold.valid, "test": fold.test}
     for part, indices in parts.items():
         if not len(indices):
-            raise DataError(f"fold {fold.number} ({fold.description}): nothing to {part} on")
+            verb = "validate" if part == "valid" else part
+            unsplit = sum(not sample.split for sample in samples)
+            raise DataError(
+                f"fold {fold.number} ({fold.description}): no sample to {verb} on"
+                + (
+                    f"; {unsplit} of {len(samples)} samples have no split. Give the loader the owner's (options: "
+                    "split_file, where it has one), or take another scheme"
+                    if scheme == "official" and unsplit
+                    else ""
+                )
+            )
     sides = [("train", "valid"), ("train", "test"), ("valid", "test")]
     for field in ("dialogue", "speaker"):
         if scheme == "random" or (scheme == "video-disjoint" and field == "speaker"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,29 @@ def test_a_clean_tree_without_published_counts_is_complete(tmp_path: Path) -> No
     assert result.complete
     assert result.rows[0] == Row("samples", 3, None)
     assert Row("label=happy", 1, None) in result.rows
+
+
+def test_an_unreadable_line_counts_where_nobody_published_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = folder.build(tmp_path)
+    table = mine / "samples.csv"
+    lines = table.read_bytes().splitlines(keepends=True)
+    table.write_bytes(b"".join([*lines[:4], lines[7]]))  # the last stands twice
+    assert not run("folder", mine).complete
+    root = iemocap.build(tmp_path)  # has unparsable transcript lines, as the owners' copy
+    for video in ("Ses02F_script01_1", "Ses03M_impro03"):
+        source = next(root.rglob("*.avi"))
+        target = root / f"Session{video[4]}/dialog/avi/DivX/{video}.avi"
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, target)
+    found = run("iemocap", root)
+    assert not found.complete
+    owner = base.find("iemocap")
+    counts = {row.count: row.found for row in found.rows if row.expected is not None}
+    monkeypatch.setattr(owner, "expected", lambda _: base.Expected("the replica", counts))
+    assert run("iemocap", root).complete
 
 
 def test_it_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -78,8 +78,11 @@ def test_partners_may_share_dialogues_but_not_with_training() -> None:
 
 
 def test_an_empty_part_is_refused() -> None:
-    with pytest.raises(DataError, match="nothing to valid on"):
-        make_folds([Sample(id="a", split="train"), Sample(id="b", split="test")], Folds(scheme="official"))
+    samples = [Sample(id="a", split="train"), Sample(id="b", split="test")]
+    with pytest.raises(DataError, match=r"no sample to validate on$"):
+        make_folds(samples, Folds(scheme="official"))
+    with pytest.raises(DataError, match=r"validate on; 1 of 3 samples have no split\. Give.*split_file"):
+        make_folds([*samples, Sample(id="c")], Folds(scheme="official"))
 
 
 def test_two_sessions_are_too_few() -> None:

@@ -85,7 +85,7 @@ def test_m3s_is_the_first_of_the_partner_folds() -> None:
 
 
 def test_too_few_videos_and_none_at_all() -> None:
-    with pytest.raises(DataError, match="nothing to"):
+    with pytest.raises(DataError, match="no sample to"):
         make_folds(videos(2), Folds(scheme="video-disjoint"))
     with pytest.raises(DataError, match="needs the column dialogue"):
         make_folds([Sample("a", text="x")], Folds(scheme="video-disjoint"))
