@@ -19,17 +19,17 @@ from pipeline.importers.base import Reader, Request
 from pipeline.store import FeatureSequence
 
 FORMATS = {".pkl": "mmsa", ".pickle": "mmsa", ".csd": "csd", ".h5": "mmin", ".hdf5": "mmin", ".npz": "npz"}
+FOLDERS = {".mat": "covarep", ".csv": "openface"}
 
 
 class ImportSettings(ExtractorSettings):
     """Where the features are.
 
     Attributes:
-        file: the file, or the folder of one file a sample (covarep: *.mat); relative to the project's folder,
-            or to data/assets/import/ when it is there. (OpenFace's csv files have an extractor of their own:
-            ``openface`` with ``csv_folder``.)
-        format: what it is; auto goes by the ending (.pkl mmsa, .csd csd, .h5 mmin, .npz npz); a folder is
-            covarep's.
+        file: the file, or the folder of one file a sample or video (covarep: *.mat; openface: *.csv); relative
+            to the project's folder, or to data/assets/import/ when it is there.
+        format: what it is; auto goes by the ending (.pkl mmsa, .csd csd, .h5 mmin, .npz npz, a folder of .mat
+            covarep, of .csv openface).
         field: which array of the file; empty: the usual one of the modality.
         frame_rate_hz: frames a second, where the file does not say; null: times are not known, and written
             as 0.
@@ -40,7 +40,7 @@ class ImportSettings(ExtractorSettings):
     """
 
     file: Path = Path("features.npz")
-    format: Literal["auto", "mmsa", "csd", "mmin", "covarep", "npz"] = "auto"
+    format: Literal["auto", "mmsa", "csd", "mmin", "covarep", "npz", "openface"] = "auto"
     field: str = ""
     frame_rate_hz: Annotated[float, Field(gt=0)] | None = None
     non_finite: Literal["refuse", "zero"] = "refuse"
@@ -56,7 +56,7 @@ class Importer(BaseExtractor[ImportSettings]):
         "pipeline.foreign",
         *(
             f"pipeline.importers.{name}"
-            for name in ("base", "covarep", "plain_pickle", *sorted(set(FORMATS.values())))
+            for name in ("base", "covarep", "openface", "plain_pickle", *sorted(set(FORMATS.values())))
         ),
     )
     by_id: ClassVar[bool] = True
@@ -98,14 +98,14 @@ class Importer(BaseExtractor[ImportSettings]):
         return reader
 
     def _format(self) -> str:
-        if any(self._file.glob("*.mat")):
-            return "covarep"
+        for ending, name in FOLDERS.items():
+            if any(self._file.glob(f"*{ending}")):
+                return name
         if found := FORMATS.get(self._file.suffix.lower(), ""):
             return found
         raise StoreError(
             f"{self._file}: cannot tell its format by its name; expected {', '.join(FORMATS)}, or a folder "
-            f"of .mat files. Is it there? Else say format in the extractor's settings (OpenFace's csv files "
-            f"are for csv_folder of the extractor openface)"
+            f"of {' or '.join(FOLDERS)} files. Is it there? Else say format in the extractor's settings"
         )
 
     def extract(self, clip: Clip) -> FeatureSequence:

@@ -18,7 +18,7 @@ from pipeline.errors import LacunaError, MediaError, StoreError, StreamMissing
 from pipeline.extractors import base
 from pipeline.extractors.base import Clip
 from pipeline.importers import base as importers
-from pipeline.importers import covarep
+from pipeline.importers import covarep, openface
 from pipeline.store import FeatureSequence, Status
 
 VALUES = np.arange(12, dtype=np.float32).reshape(4, 3)
@@ -188,10 +188,6 @@ def test_a_format_that_nothing_tells(tmp_path: Path) -> None:
         read(tmp_path / "f.bin", "a")
     with pytest.raises(StoreError, match="no such file"):
         read(tmp_path / "f.npz", "a")
-    (tmp_path / "of").mkdir()
-    (tmp_path / "of/a.csv").write_text("frame,face_id\n")
-    with pytest.raises(StoreError, match=r"csv_folder of the extractor openface"):
-        read(tmp_path / "of", "a", "video")
 
 
 # --- csd ----------------------------------------------------------------------------------------------------
@@ -427,3 +423,64 @@ def test_a_newer_mat_whose_names_are_none(tmp_path: Path, names: Any) -> None:
         file["names"] = names
     with pytest.raises(StoreError, match=r'a\.mat, "names"'):
         read(folder, "a")
+
+
+# --- OpenFace ---------------------------------------------------------------------------------------------
+
+
+def openface_csv(path: Path, rows: int = 6, success: int = 1) -> list[str]:
+    """Write ten pictures a second; column k of row n is n + k / 1000. Return the lines."""
+    lines = [",".join((*openface.HEADS, *openface.COLUMNS))]
+    for row in range(rows):
+        numbers = (f"{row + k / 1000:.3f}" for k in range(len(openface.COLUMNS)))
+        lines.append(",".join((str(row + 1), "0", f"{row / 10:.1f}", "0.98", str(success), *numbers)))
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("\n".join(lines) + "\n")
+    return lines
+
+
+def test_openface(tmp_path: Path) -> None:
+    folder = tmp_path / "of"
+    openface_csv(folder / "a.csv")
+    made = importer(folder, "video")
+    assert made.columns == openface.COLUMNS
+    assert made.frame_period_s is None
+    found = read(folder, "a", "video")
+    assert found.values[:, 700].tolist() == pytest.approx([n + 0.7 for n in range(6)])
+    assert found.times.tolist() == pytest.approx([0, 0.1, 0.2, 0.3, 0.4, 0.5])
+    part = made.extract(Clip("a_9", video=Path("x/a.mp4"), start_s=0.15, end_s=0.45))
+    assert part.values[:, 0].tolist() == [2, 3, 4]
+    assert part.times.tolist() == pytest.approx([0.05, 0.15, 0.25])
+    with pytest.raises(
+        MediaError, match=r'a\.csv, id "b": is of the whole picture.* left half; give .*b\.csv'
+    ):
+        made.extract(Clip("b", video=Path("x/a.mp4"), start_s=0.0, end_s=0.5, picture="left"))
+    with pytest.raises(MediaError, match='has nothing under the id "nobody"'):
+        read(folder, "nobody", "video")
+    openface_csv(folder / "dark.csv", success=0)
+    assert read(folder, "dark", "video").status is Status.MISSING
+    with pytest.raises(StoreError, match=r"found no \*\.csv"):
+        read(tmp_path, "a", "video", format="openface")
+
+
+def test_a_wrong_openface_csv_names_file_column_and_id(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "of/a.csv"
+    lines = openface_csv(path)
+    nan = lines[2].replace(",1.003,", ",-nan,")
+    for changed, message in (
+        ([*lines[:2], nan, *lines[3:]], 'id "a", line 3, column gaze_1_x: found nan'),
+        ([*lines[:2], nan.replace("-nan", "left"), *lines[3:]], 'line 3, column gaze_1_x: found "left"'),
+        ([*lines[:3], lines[3][:2000]], r'id "a", line 4: found \d+ fields, expected 714. Was the file cut'),
+        ([lines[0].replace("AU45_c", "AU46_c"), *lines[1:]], 'id "a": 1 of OpenFace.* AU45_c'),
+        ([f"{line},1" for line in lines], r'id "a": found 715 columns.* 1'),
+    ):
+        path.write_text("\n".join(changed))
+        with pytest.raises(MediaError, match=rf"a\.csv, .*{message}"):
+            read(tmp_path / "of", "a", "video")
+    path.write_text("\n".join([*lines[:2], nan, *lines[3:]]))
+    assert read(tmp_path / "of", "a", "video", non_finite="zero").flags.tolist() == [1, 0, 1, 1, 1, 1]
+    monkeypatch.setattr(openface, "LIMIT_BYTES", 100)
+    with pytest.raises(MediaError, match=r'a\.csv: found \d+ bytes, at most 100 are read \(id "a"\)'):
+        read(tmp_path / "of", "a", "video")

@@ -17,6 +17,7 @@ from pipeline.errors import AssetError, MediaError, StreamMissing
 from pipeline.extractors.base import Clip
 from pipeline.extractors.video import openface
 from pipeline.extractors.video.openface import COLUMNS, OpenfaceSettings
+from pipeline.importers import openface as reading
 from pipeline.media import read_frames
 from pipeline.store import Status
 from tests.clips import write_clip
@@ -195,7 +196,7 @@ def test_a_csv_that_was_cut_or_is_wider_than_its_header(tmp_path: Path) -> None:
 
 def test_a_csv_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_csv(tmp_path / "a.csv", rows=4)
-    monkeypatch.setattr(openface, "LIMIT_BYTES", 1000)
+    monkeypatch.setattr(reading, "LIMIT_BYTES", 1000)
     with pytest.raises(MediaError, match=r'a\.csv: found \d+ bytes, at most 1000 are read \(id "a"\)'):
         openface.read_csv(tmp_path / "a.csv", "a")
 
