@@ -111,11 +111,10 @@ class Model(Network):
 
     def forward(self, batch: Batch) -> Output:
         """Return prediction, losses and the six representations (each (B, 128))."""
-        sizes = batch.sizes or {}
         summary = {
             "text": self.text(batch)[1],
-            "audio": self.audio(batch.features["audio"], batch.lengths["audio"], sizes.get("audio")),
-            "video": self.video(batch.features["video"], batch.lengths["video"], sizes.get("video")),
+            "audio": self.audio(batch.features["audio"], batch.lengths["audio"]),
+            "video": self.video(batch.features["video"], batch.lengths["video"]),
         }
         projected = {m: self.project[m](summary[m]) for m in MODALITIES}
         private = {m: self.private[m](projected[m]) for m in MODALITIES}

@@ -10,7 +10,6 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.utils.rnn import pack_padded_sequence
 
 from models.base import Batch, ModelSettings
 
@@ -131,8 +130,44 @@ class LastState(nn.Module):
     def forward(self, values: Tensor, lengths: Tensor) -> Tensor:
         """Run over padded (B, T, D) values; what stands behind ``lengths`` (B,) changes nothing."""
         states, _ = self.lstm(values)
-        last = (lengths - 1)[:, None, None].expand(-1, 1, states.shape[2])
-        return states.gather(1, last).squeeze(1)
+        return last_of(states, lengths)
+
+
+class BiLstm(nn.Module):
+    """A one-layer bidirectional LSTM over sequences of their own lengths, (B, T, D) -> (B, T, 2 H).
+
+    Each direction is an LSTM over padded values; the backward one reads every sequence turned around within its
+    length. So nothing is packed: PyTorch's kernels for padded values are ten times as fast on a CPU, and no
+    length has to be known there. What is computed is that of ``nn.LSTM(bidirectional=True)`` on packed values.
+    """
+
+    def __init__(self, columns: int, hidden: int) -> None:
+        super().__init__()
+        self.forwards = nn.LSTM(columns, hidden, batch_first=True)
+        self.backwards = nn.LSTM(columns, hidden, batch_first=True)
+
+    def forward(self, values: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the states (B, T, 2 H), and the last one of each direction side by side, (B, 2 H).
+
+        What stands behind ``lengths`` (B,) changes nothing before them.
+        """
+        ahead, _ = self.forwards(values)
+        back, _ = self.backwards(turned(values, lengths))
+        final = torch.cat([last_of(ahead, lengths), last_of(back, lengths)], dim=1)
+        return torch.cat([ahead, turned(back, lengths)], dim=2), final
+
+
+def last_of(states: Tensor, lengths: Tensor) -> Tensor:
+    """Return (B, H), the state (B, T, H) at each sample's last frame."""
+    last = (lengths - 1)[:, None, None].expand(-1, 1, states.shape[2])
+    return states.gather(1, last).squeeze(1)
+
+
+def turned(values: Tensor, lengths: Tensor) -> Tensor:
+    """Return (B, T, D) with the first ``lengths`` (B,) frames of each row in the opposite order."""
+    steps = torch.arange(values.shape[1], device=values.device)
+    back = lengths[:, None] - 1 - steps
+    return values.gather(1, torch.where(back >= 0, back, steps)[:, :, None].expand_as(values))
 
 
 class StackedBiLstm(nn.Module):
@@ -144,21 +179,15 @@ class StackedBiLstm(nn.Module):
 
     def __init__(self, columns: int, hidden: int) -> None:
         super().__init__()
-        self.first = nn.LSTM(columns, hidden, batch_first=True, bidirectional=True)
+        self.first = BiLstm(columns, hidden)
         self.norm = nn.LayerNorm(2 * hidden)
-        self.second = nn.LSTM(2 * hidden, hidden, batch_first=True, bidirectional=True)
+        self.second = BiLstm(2 * hidden, hidden)
 
-    def forward(self, values: Tensor, lengths: Tensor, sizes: Tensor | None = None) -> Tensor:
-        """Run over padded (B, T, D) values; what stands behind ``lengths`` (B,) changes nothing.
-
-        ``sizes`` are the lengths on the CPU, where they are known there: packing needs them.
-        """
-        on_cpu = lengths.cpu() if sizes is None else sizes
-        packed = pack_padded_sequence(values, on_cpu, batch_first=True, enforce_sorted=False)
-        states, (final_first, _) = self.first(packed)
-        states = states._replace(data=self.norm(states.data))
-        _, (final_second, _) = self.second(states)
-        return torch.cat([*final_first, *final_second], dim=1)
+    def forward(self, values: Tensor, lengths: Tensor) -> Tensor:
+        """Run over padded (B, T, D) values; what stands behind ``lengths`` (B,) changes nothing."""
+        states, first = self.first(values, lengths)
+        _, second = self.second(self.norm(states), lengths)
+        return torch.cat([first, second], dim=1)
 
 
 def split_parameters(network: nn.Module, parts: Mapping[str, nn.Module]) -> dict[str, list[nn.Parameter]]:

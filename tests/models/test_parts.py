@@ -9,9 +9,11 @@ import pytest
 import torch
 from batches import hide, lengthen, make_batch
 from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from models.base import drop_frames
 from models.parts import (
+    BiLstm,
     LastState,
     StackedBiLstm,
     TextEncoder,
@@ -20,6 +22,7 @@ from models.parts import (
     masked_mean,
     positions_before,
     split_parameters,
+    turned,
 )
 
 
@@ -113,3 +116,23 @@ def test_parameters_are_split_once_and_wholly() -> None:
     groups = split_parameters(network, {"one": network["a"], "two": network["b"]})
     assert list(groups) == ["one", "rest"]
     assert [id(p) for p in groups["rest"]] == [id(p) for p in network["c"].parameters()]
+
+
+def test_two_directions_are_those_of_the_packed_lstm() -> None:
+    torch.manual_seed(0)
+    ours = BiLstm(3, 4)
+    torch.manual_seed(0)
+    theirs = nn.LSTM(3, 4, batch_first=True, bidirectional=True)  # draws the same weights in the same order
+    values, lengths = torch.randn(3, 6, 3), torch.tensor([6, 2, 1])
+    packed = pack_padded_sequence(values, lengths, batch_first=True, enforce_sorted=False)
+    states, (final, _) = theirs(packed)
+    expected, _ = pad_packed_sequence(states, batch_first=True)
+    found, last = ours(values, lengths)
+    inside = torch.arange(6) < lengths[:, None]
+    torch.testing.assert_close(found[inside], expected[inside])
+    torch.testing.assert_close(last, torch.cat([*final], dim=1))
+
+
+def test_rows_are_turned_within_their_lengths() -> None:
+    values = torch.tensor([[1, 2, 3], [4, 5, 6], [7, 8, 9]])[:, :, None]
+    assert turned(values, torch.tensor([3, 2, 1]))[:, :, 0].tolist() == [[3, 2, 1], [5, 4, 6], [7, 8, 9]]
