@@ -62,12 +62,12 @@ def use(project: Project, engine: str, address: str = "auto", **settings: Any) -
 def test_two_ray_nodes_give_the_bytes_of_processes(project: Project, cluster: Any) -> None:
     ids = project.samples(*(f"ok-{index:02d}" for index in range(20)), "missing-1", "broken-1", "odd-1")
     (project.root / "media/ok-07.wav").unlink()  # gone before the stage starts: failed, not an error
-    use(project, "processes")
+    use(project, "processes", pause_s=0.5)
     project.run()
     expected = project.store.read_bytes()
     assert project.calls().total() == len(ids)
     shutil.rmtree(project.root / "data/cache")
-    use(project, "ray", cluster.address, pause_s=0.0)
+    use(project, "ray", cluster.address, pause_s=0.5)  # both are up before one has done all
     said = project.run()
     assert project.store.read_bytes() == expected
     assert len(project.workers()) == 2  # one a node
@@ -75,7 +75,7 @@ def test_two_ray_nodes_give_the_bytes_of_processes(project: Project, cluster: An
     assert f"{len(ids)} computed" in said
     project.run()  # nothing that is kept is done again
     assert set(project.calls()) == {"odd-1", "ok-07"}
-    use(project, "processes")
+    use(project, "processes", pause_s=0.5)
     project.run()  # nor by the other engine
     assert set(project.calls()) == {"odd-1", "ok-07"}
 
