@@ -18,7 +18,7 @@ from pydantic import Field, field_validator
 
 from pipeline.errors import AssetError
 from pipeline.extractors.base import BaseExtractor, Clip, ExtractorSettings
-from pipeline.extractors.video._faces import CASCADE, Choice, FaceFinder
+from pipeline.extractors.video._faces import CASCADE, Choice, FaceFinder, averaged
 from pipeline.media import read_frames
 from pipeline.store import FeatureSequence, Status
 
@@ -33,7 +33,7 @@ class DensefaceSettings(ExtractorSettings):
         weights: a .safetensors file of ``python -m pipeline.train_denseface``.
         frame_rate_hz: pictures a second that are looked at; null: every picture of the file.
         smallest_face: pixels of a face's side; smaller ones are not looked for.
-        face: of several, the biggest, or the nearest to the last picture's.
+        face: of several, the biggest, or the nearest to the last picture's; or the mean over all.
     """
 
     weights: Path | None = None
@@ -85,20 +85,20 @@ class Extractor(BaseExtractor[DensefaceSettings]):
     def extract(self, clip: Clip) -> FeatureSequence:
         """Return one row a picture."""
         times: list[float] = []
-        faces: list[NDArray[np.uint8] | None] = []
+        faces: list[list[NDArray[np.uint8]]] = []
         last: NDArray[np.uint8] | None = None
         self._finder.start()
         for time_s, picture in read_frames(clip, self.settings.frame_rate_hz, grey=True):
             faces.append(faces[-1] if picture is last else self._finder.cut(picture, 64, margin=0))
             times.append(time_s)
             last = picture
-        flags = np.array([face is not None for face in faces], np.uint8)
+        flags = np.array([bool(found) for found in faces], np.uint8)
         if not flags.any():
             return FeatureSequence.absent(
                 FEATURES, Status.MISSING, f"no face in any of {len(faces)} pictures"
             )
-        values = np.zeros((len(faces), FEATURES), np.float32)
-        values[flags == 1] = self.describe(np.stack([face for face in faces if face is not None]))
+        rows = self.describe(np.stack([face for found in faces for face in found]))
+        values = averaged(rows, [len(found) for found in faces])
         return FeatureSequence(values, np.array(times, np.float32), flags)
 
     def describe(self, faces: NDArray[np.uint8]) -> NDArray[np.float32]:

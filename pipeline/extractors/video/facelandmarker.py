@@ -26,10 +26,12 @@ from pydantic import Field
 
 from pipeline.errors import AssetError
 from pipeline.extractors.base import BaseExtractor, Clip, ExtractorSettings, naming_system_libraries
+from pipeline.extractors.video._faces import Choice, Chooser
 from pipeline.media import read_frames
 from pipeline.store import FeatureSequence, Status
 
 WEIGHTS = "face_landmarker.task"
+MOST_FACES = 8  # that are looked for in a picture
 
 # fmt: off
 BLENDSHAPES = (
@@ -72,10 +74,12 @@ class FacelandmarkerSettings(ExtractorSettings):
     Attributes:
         frame_rate_hz: pictures a second that are looked at; null: every picture of the file.
         min_confidence: below this score a face is no face.
+        face: of several, the biggest, or the nearest to the last picture's; or the mean over all.
     """
 
     frame_rate_hz: float | None = Field(8.0, gt=0, le=240)
     min_confidence: float = Field(0.5, gt=0, lt=1)
+    face: Choice = "biggest"
 
 
 class Extractor(BaseExtractor[FacelandmarkerSettings]):
@@ -87,8 +91,7 @@ class Extractor(BaseExtractor[FacelandmarkerSettings]):
       0.5 a corner, positive to the picture's right), y across it (positive down), both in eye widths.
     - landmarks: iBUG's 68 points in the picture's plane, normalised so that they do not depend on where the
       face is: their mean is subtracted, they are turned until the outer corners of the eyes are level, and
-          divided by the
-      root mean square of their distances from the mean. x is to the right, y down.
+      divided by the root mean square of their distances from the mean. x is to the right, y down.
 
     A frame without a face is zeros with flag 0; a clip in which no frame has one is *missing*.
     """
@@ -96,10 +99,12 @@ class Extractor(BaseExtractor[FacelandmarkerSettings]):
     modality = "video"
     Settings = FacelandmarkerSettings
     libraries: ClassVar[tuple[str, ...]] = ("mediapipe", "numpy")
+    parts: ClassVar[tuple[str, ...]] = ("pipeline.extractors.video._faces",)
 
     def __init__(self, settings: FacelandmarkerSettings, assets: Path) -> None:
         super().__init__(settings, assets)
         self._landmarker: Any = None
+        self._chooser = Chooser(settings.face)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -123,6 +128,7 @@ class Extractor(BaseExtractor[FacelandmarkerSettings]):
         flags: list[bool] = []
         nothing = np.zeros(len(self.columns), np.float32)
         last: NDArray[np.uint8] | None = None
+        self._chooser.start()
         for time_s, picture in read_frames(clip, self.settings.frame_rate_hz):
             if picture is last:  # the picture stands still
                 rows.append(rows[-1])
@@ -148,25 +154,37 @@ class Extractor(BaseExtractor[FacelandmarkerSettings]):
     def _look(self, picture: NDArray[np.uint8]) -> NDArray[np.float32] | None:
         """Return the row of one (H, W, 3) picture, or None where there is no face."""
         result = self._detect(picture)
-        if not result.face_landmarks:
-            return None
         height, width = picture.shape[:2]
-        mesh = result.face_landmarks[0]
+        boxes = []
+        for mesh in result.face_landmarks:
+            (left, top), (right, bottom) = (
+                (pick(point.x for point in mesh) * width, pick(point.y for point in mesh) * height)
+                for pick in (min, max)
+            )
+            boxes.append((left, top, right - left, bottom - top))
+        rows = [self._row(result, index, width, height) for index in self._chooser.choose(boxes)]
+        if not rows:
+            return None
+        row: NDArray[np.float32] = np.stack(rows).mean(axis=0).astype(np.float32)
+        return row if np.isfinite(row).all() else None
+
+    def _row(self, result: Any, index: int, width: int, height: int) -> NDArray[np.float64]:
+        """Return the row of one of the faces that were found."""
+        mesh = result.face_landmarks[index]
         points = np.array([(mesh[i].x * width, mesh[i].y * height) for i in _MESH], np.float64)
         left, right = (points[index] for index in _OUTER_CORNERS)
         points = _turn_level(points, right - left)
         landmarks = points[:68] - points[:68].mean(axis=0)
         size = np.sqrt((landmarks**2).sum(axis=1).mean())
-        scores = np.array([shape.score for shape in result.face_blendshapes[0]])
-        row = np.concatenate(
+        scores = np.array([shape.score for shape in result.face_blendshapes[index]])
+        return np.concatenate(
             [
                 scores,
-                _pose(result.facial_transformation_matrixes[0]),
+                _pose(result.facial_transformation_matrixes[index]),
                 _gaze(points[68:]),
                 (landmarks / size).ravel(),
             ]
-        ).astype(np.float32)
-        return row if np.isfinite(row).all() else None
+        )
 
     def _detect(self, picture: NDArray[np.uint8]) -> Any:
         import mediapipe
@@ -191,7 +209,7 @@ class Extractor(BaseExtractor[FacelandmarkerSettings]):
         options = vision.FaceLandmarkerOptions(
             base_options=BaseOptions(model_asset_path=str(weights)),
             running_mode=vision.RunningMode.IMAGE,
-            num_faces=1,
+            num_faces=MOST_FACES,
             min_face_detection_confidence=confidence,
             min_face_presence_confidence=confidence,
             output_face_blendshapes=True,

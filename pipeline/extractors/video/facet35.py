@@ -108,7 +108,10 @@ class Extractor(BaseExtractor[Facet35Settings]):
     modality = "video"
     Settings = Facet35Settings
     libraries: ClassVar[tuple[str, ...]] = facelandmarker.Extractor.libraries
-    parts: ClassVar[tuple[str, ...]] = ("pipeline.extractors.video.facelandmarker",)
+    parts: ClassVar[tuple[str, ...]] = (
+        "pipeline.extractors.video.facelandmarker",
+        *facelandmarker.Extractor.parts,
+    )
 
     def __init__(self, settings: Facet35Settings, assets: Path) -> None:
         super().__init__(settings, assets)

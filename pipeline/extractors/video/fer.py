@@ -15,7 +15,7 @@ from pydantic import Field
 
 from pipeline.errors import AssetError, StoreError
 from pipeline.extractors.base import BaseExtractor, Clip, ExtractorSettings
-from pipeline.extractors.video._faces import CASCADE, Choice, FaceFinder
+from pipeline.extractors.video._faces import CASCADE, Choice, FaceFinder, averaged
 from pipeline.media import read_frames
 from pipeline.store import FeatureSequence, ForeignArrays, Status
 
@@ -34,7 +34,7 @@ class FerSettings(ExtractorSettings):
     Attributes:
         frame_rate_hz: pictures a second that are looked at; null: every picture of the file.
         smallest_face: pixels of a face's side; smaller ones are not looked for.
-        face: of several, the biggest, or the nearest to the last picture's.
+        face: of several, the biggest, or the nearest to the last picture's; or the mean over all.
     """
 
     frame_rate_hz: float | None = Field(8.0, gt=0, le=240)
@@ -66,20 +66,20 @@ class Extractor(BaseExtractor[FerSettings]):
     def extract(self, clip: Clip) -> FeatureSequence:
         """Return one row a picture."""
         times: list[float] = []
-        faces: list[NDArray[np.float32] | None] = []
+        faces: list[list[NDArray[np.float32]]] = []
         last: NDArray[np.uint8] | None = None
         self._finder.start()
         for time_s, picture in read_frames(clip, self.settings.frame_rate_hz, grey=True):
-            faces.append(faces[-1] if picture is last else self._face(picture))
+            faces.append(faces[-1] if picture is last else self._faces(picture))
             times.append(time_s)
             last = picture
-        flags = np.array([face is not None for face in faces], np.uint8)
-        values = np.zeros((len(faces), HIDDEN + len(CLASSES)), np.float32)
+        flags = np.array([bool(found) for found in faces], np.uint8)
         if not flags.any():
             return FeatureSequence.absent(
-                values.shape[1], Status.MISSING, f"no face in any of {len(faces)} pictures"
+                len(self.columns), Status.MISSING, f"no face in any of {len(faces)} pictures"
             )
-        values[flags == 1] = self.describe(np.stack([face for face in faces if face is not None]))
+        rows = self.describe(np.stack([face for found in faces for face in found]))
+        values = averaged(rows, [len(found) for found in faces])
         return FeatureSequence(values, np.array(times, np.float32), flags)
 
     def describe(self, faces: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -93,13 +93,10 @@ class Extractor(BaseExtractor[FerSettings]):
                 rows.append(torch.cat([hidden, logits], dim=1).numpy())
         return np.concatenate(rows)
 
-    def _face(self, picture: NDArray[np.uint8]) -> NDArray[np.float32] | None:
-        """Return the face of an (H, W) grey picture as (64, 64) in [-1, 1], or None."""
-        face = self._finder.cut(picture, SIDE, MARGIN)
-        if face is None:
-            return None
-        scaled: NDArray[np.float32] = face.astype(np.float32) / np.float32(127.5) - np.float32(1)
-        return scaled
+    def _faces(self, picture: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+        """Return the faces of an (H, W) grey picture that are meant, as (64, 64) in [-1, 1]."""
+        found = self._finder.cut(picture, SIDE, MARGIN)
+        return [face.astype(np.float32) / np.float32(127.5) - np.float32(1) for face in found]
 
     @cached_property
     def _finder(self) -> FaceFinder:

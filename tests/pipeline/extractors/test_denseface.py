@@ -83,9 +83,7 @@ def test_a_real_face(weights: Path, assets: Callable[[str], Path]) -> None:
     assert sequence.flags.all()
     finder = FaceFinder(assets("fer") / denseface.CASCADE, 50, "biggest")
     _, picture = next(iter(read_frames(clip, 4, grey=True)))
-    box = finder.find(picture)
-    assert box is not None
-    x, y, width, height = box
+    ((x, y, width, height),) = finder.find(picture)
     face = cv2.resize(picture[y : y + height, x : x + width], (64, 64))
     np.testing.assert_allclose(sequence.values[:1], extractor.describe(face[None]), rtol=1e-4, atol=1e-5)
 
@@ -96,22 +94,21 @@ def test_of_two_faces_the_biggest_or_the_nearest_to_the_last(assets: Callable[[s
     )
     height, width = picture.shape
     smaller = cv2.resize(picture, (width // 2, height // 2))
-    blank = np.full((height, width // 2), picture[0, 0], np.uint8)
-    beside = blank.copy()
+    beside = np.full((height, width // 2), picture[0, 0], np.uint8)
     beside[: height // 2] = smaller
     cascade = assets("fer") / denseface.CASCADE
     for choice, expected in (("biggest", True), ("nearest", False)):
         finder = FaceFinder(cascade, 40, choice)  # type: ignore[arg-type]
-        first = finder.find(np.hstack([np.full_like(picture, picture[0, 0]), beside]))  # the small one alone
-        assert first is not None
+        blank = np.full_like(picture, picture[0, 0])
+        (first,) = finder.find(np.hstack([blank, beside]))  # the small one alone
         assert first[0] >= width
-        both = finder.find(np.hstack([picture, beside]))
-        assert both is not None
+        (both,) = finder.find(np.hstack([picture, beside]))
         assert (both[0] < width) is expected
         finder.start()  # another clip: the biggest again
-        again = finder.find(np.hstack([picture, beside]))
-        assert again is not None
+        (again,) = finder.find(np.hstack([picture, beside]))
         assert again[0] < width
+    everyone = FaceFinder(cascade, 40, "all").find(np.hstack([picture, beside]))
+    assert [face[0] < width for face in everyone] == [True, False]
 
 
 def test_weights_must_be_given_and_safe(tmp_path: Path) -> None:

@@ -121,6 +121,27 @@ def test_landmarks_do_not_depend_on_where_the_face_is(extractor: Extractor, face
     assert rolled["pose_roll"] - here["pose_roll"] == pytest.approx(np.radians(15), abs=0.06)
 
 
+def test_of_two_faces_the_biggest_the_nearest_or_their_mean(
+    assets: Callable[[str], Path], face: NDArray[np.uint8]
+) -> None:
+    large = face[:, 120:360]
+    small = cv2.resize(large, (192, 288))
+    small = np.pad(small, ((0, 72), (0, 0), (0, 0)), mode="edge")
+    both, lone = np.hstack([large, small]), np.hstack([np.full_like(large, face[0, 0]), small])
+    rows = {}
+    for choice in ("biggest", "nearest", "all"):
+        made = Extractor(FacelandmarkerSettings(face=choice), assets("facelandmarker"))  # type: ignore[arg-type]
+        rows[choice] = [look(made, picture) for picture in (lone, both)]
+        made._chooser.start()
+        rows[choice].append(look(made, both))
+        made.close()
+    column = "pose_x_cm"  # the head's place: left or right of the middle
+    assert rows["biggest"][0][column] > 0 > rows["biggest"][1][column]
+    assert rows["nearest"][1][column] > 0 > rows["nearest"][2][column]  # it stays, until another clip begins
+    expected = (rows["biggest"][1][column] + rows["nearest"][1][column]) / 2
+    assert rows["all"][1][column] == pytest.approx(expected, abs=1e-4)
+
+
 def test_gaze_is_measured_in_eye_widths() -> None:
     eyes = np.array([[10, 20], [30, 20], [25, 18], [50, 20], [70, 20], [60, 20]], float)
     assert facelandmarker._gaze(eyes).tolist() == pytest.approx([0.25, -0.1, 0.0, 0.0])

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pipeline.errors import AssetError
 from pipeline.extractors.base import Clip
 from pipeline.extractors.video import fer
+from pipeline.extractors.video._faces import averaged
 from pipeline.media import read_frames
 from tests import clips
 
@@ -118,10 +119,30 @@ def test_the_largest_face_is_taken(extractor: fer.Extractor, assets: Callable[[s
     clip = Clip("a", video=assets("cremad") / "1001_DFA_HAP_XX.flv")
     large = next(read_frames(clip, 8, grey=True))[1]
     both = np.concatenate([np.pad(cv2.resize(large, (240, 180)), ((90, 90), (0, 0))), large], axis=1)
-    alone, beside = extractor._face(large), extractor._face(both)
-    assert alone is not None
-    assert beside is not None
+    (alone,), (beside,) = extractor._faces(large), extractor._faces(both)
     assert np.abs(alone - beside).mean() < 0.1
+
+
+def test_all_faces_give_their_mean(assets: Callable[[str], Path], tmp_path: Path) -> None:
+    import cv2
+
+    clip = Clip("a", video=assets("cremad") / "1001_DFA_HAP_XX.flv")
+    large = next(read_frames(clip, 8))[1]
+    both = np.concatenate([np.pad(cv2.resize(large, (240, 180)), ((90, 90), (0, 0), (0, 0))), large], axis=1)
+    path = clips.write_clip(tmp_path / "two.mp4", seconds=1, pixels=both)
+    made = fer.Extractor(fer.FerSettings(face="all", frame_rate_hz=2), assets("fer"))
+    _, picture = next(read_frames(Clip("a", video=path), 2, grey=True))
+    faces = made._faces(picture)
+    assert len(faces) == 2
+    result = made.extract(Clip("a", video=path))
+    mean = made.describe(np.stack(faces)).mean(axis=0)
+    np.testing.assert_allclose(result.values[0], mean, rtol=1e-4, atol=1e-5)
+    assert np.abs(mean - made.describe(np.stack(faces))[0]).max() > 0.01
+
+
+def test_a_mean_over_no_face_is_zeros() -> None:
+    rows = np.array([[1, 2], [3, 6], [5, 5]], np.float32)
+    assert averaged(rows, [0, 2, 0, 1]).tolist() == [[0, 0], [2, 4], [0, 0], [5, 5]]
 
 
 def test_other_weights_are_refused(assets: Callable[[str], Path], tmp_path: Path) -> None:
