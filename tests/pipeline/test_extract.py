@@ -517,6 +517,14 @@ def test_an_interrupt_ends_cleanly(project: Project) -> None:
     assert project.calls().total() == 12 - kept < 12
 
 
+def test_where_the_work_is_done_runs_no_stage_again() -> None:
+    stages = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    for modality in ("text", "audio", "video"):
+        stage = stages[f"extract-{modality}"]["do"]
+        assert not [name for name in stage["params"] if name.startswith("compute")]
+        assert not {"pipeline/engines.py", "pipeline/results.py"} & set(stage["deps"])
+
+
 # --- a full disk ----------------------------------------------------------------------
 
 
