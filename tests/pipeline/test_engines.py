@@ -97,9 +97,10 @@ def test_two_ray_nodes_give_the_bytes_of_processes(project: Project, cluster: An
     assert statuses.pop("environment-1")[1] == "1 thread, proxy http://127.0.0.1:9"
     assert all(status is Status.OK for status, _ in statuses.values())
     calls = project.calls()
-    assert calls["dies-1"] == calls["once-1"] == 2
-    lost = {name: count for name, count in calls.items() if name.startswith("ok-") and count > 1}
-    assert len(lost) <= 1, "only what the lost node was at is done again"
+    assert calls["dies-1"] in (2, 3)
+    assert calls["once-1"] in (2, 3)
+    again = calls.total() - len(calls) - 2  # beside the two that take their worker with them
+    assert 0 <= again <= 1, "only what the lost node was at is done again"
 
     # Ctrl-C takes the actors away; the cluster, which is others' too, goes on.
     shutil.rmtree(project.root / "data/cache")
