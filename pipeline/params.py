@@ -92,6 +92,20 @@ class Asset(Section):
         return self
 
 
+class DensefaceTraining(Section):
+    """One training of Denseface's network on FER+ (pipeline/train_denseface.py)."""
+
+    fer2013: Path  # fer2013.csv: the faces
+    ferplus: Path  # fer2013new.csv: the annotators' votes
+    labels: Literal["majority", "soft"] = "majority"  # what the votes become
+    epochs: Annotated[int, Field(ge=1)] = 300
+    batch_size: Annotated[int, Field(ge=2)] = 64
+    learning_rate: Annotated[float, Field(gt=0)] = 0.1
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    seed: Annotated[int, Field(ge=0)] = 0  # of weights, order and augmentation
+
+
 class Extraction(Section):
     """Which extractor makes one modality's features, and where it leaves ``extractors.<modality>.<name>``."""
 
@@ -277,6 +291,7 @@ class Params(Section):
     assets: dict[Name, Asset] = {}
     datasets: dict[Name, Dataset]
     extractors: Extractors = Extractors()
+    train_denseface: dict[Name, DensefaceTraining] = {}  # -> data/denseface/NAME.safetensors
     masks: dict[Name, Mask] = {}
     experiments: dict[Name, Experiment] = {}
     report: Report = Report()
@@ -292,6 +307,10 @@ class Params(Section):
     def asset(self, name: str) -> Asset:
         """Return an asset. Raises ParamsError when there is none of that name."""
         return _pick(self.assets, name, "assets")
+
+    def denseface_training(self, name: str) -> DensefaceTraining:
+        """Return a training of Denseface. Raises ParamsError when there is none of that name."""
+        return _pick(self.train_denseface, name, "train_denseface")
 
     def loader(self, dataset: str) -> loaders.BaseLoader[loaders.LoaderSettings]:
         """Return the loader of a dataset, with its checked options and its root."""

@@ -29,6 +29,7 @@ SECTIONS = (
     ("datasets.NAME", params.Dataset),
     ("datasets.NAME.folds", params.Folds),
     ("datasets.NAME.MODALITY", params.Extraction),
+    ("train_denseface.NAME", params.DensefaceTraining),
     ("masks.NAME", params.Mask),
     ("experiments.NAME", params.Experiment),
     ("report", params.Report),

@@ -1,17 +1,19 @@
-"""Train Denseface's network on FER+; not a stage of dvc.yaml, for the pictures cannot be fetched for you.
+"""Stage train-denseface: train Denseface's network on FER+, where params.yaml names its two files::
 
-    python -m pipeline.train_denseface --fer2013 fer2013.csv --ferplus fer2013new.csv --out my.safetensors
+    train_denseface:
+      ferplus: {fer2013: /data/fer2013.csv, ferplus: /data/fer2013new.csv}
+    extractors:
+      video:
+        denseface: {weights: data/denseface/ferplus.safetensors}
 
 fer2013.csv (Kaggle, "Challenges in Representation Learning") has 35,887 grey faces of 48 x 48 pixels, as
 text; fer2013new.csv (Barsoum et al., ICMI 2016, github.com/microsoft/FERPlus) has ten annotators' votes for
-the same rows in the same order. Then write in params.yaml::
-
-    extractors: {video: {denseface: {weights: /the/path/of/my.safetensors}}}
+the same rows in the same order. Nobody can fetch the pictures for you.
 
 Rows of the usage ``Training`` train; ``PublicTest`` chooses the epoch; ``PrivateTest`` is looked at once, at
 the end.
 
-Targets (``--labels``), after Barsoum et al., section 3. Rows with a vote for "NF" (no face) of more than
+Targets (``labels``), after Barsoum et al., section 3. Rows with a vote for "NF" (no face) of more than
 half, and rows without any vote for the eight classes, are left out and counted. Votes for "unknown" are
 dropped.
 
@@ -29,52 +31,30 @@ On a CPU equal files and settings give equal weights, bit for bit; but a CPU is 
 
 from __future__ import annotations
 
-import argparse
 import csv
 import hashlib
 import json
 import logging
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from pipeline.errors import DataError, LacunaError, ParamsError
+from pipeline.errors import DataError
 from pipeline.extractors.video._densenet import CLASSES, DEVIATION, MEAN, SIDE, DenseNet
+from pipeline.params import DensefaceTraining, Params
+from pipeline.stage import run_stage
 
+OUT = Path("data/denseface")
 SIDE_FER = 48
 USAGES = ("Training", "PublicTest", "PrivateTest")
 VOTES = (*CLASSES, "unknown", "NF")
 SHIFT = 4  # pixels of 64 that a training picture is moved at most
 
 log = logging.getLogger("lacuna")
-
-
-class TrainDensefaceSettings(BaseModel):
-    """How to train.
-
-    Attributes:
-        labels: what the votes become, as the module says.
-        epochs, batch_size, learning_rate, weight_decay, dropout: the recipe.
-        seed: of weights, order and augmentation.
-        device: auto is cuda when there is one, else cpu.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    labels: Literal["majority", "soft"] = "majority"
-    epochs: Annotated[int, Field(ge=1)] = 300
-    batch_size: Annotated[int, Field(ge=2)] = 64
-    learning_rate: Annotated[float, Field(gt=0)] = 0.1
-    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    seed: Annotated[int, Field(ge=0)] = 0
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
 
 
 @dataclass(frozen=True)
@@ -132,15 +112,18 @@ def read_faces(fer2013: Path, ferplus: Path, labels: str = "majority") -> dict[s
     }
 
 
-def train(faces: dict[str, Faces], settings: TrainDensefaceSettings, out: Path) -> dict[str, Any]:
+def train(
+    faces: dict[str, Faces], settings: DensefaceTraining, out: Path, device: str = "cpu"
+) -> dict[str, Any]:
     """Train the network, write its best epoch's weights as safetensors, and return the report.
 
-    Beside ``out`` stands ``<out>.json``: the settings, the losses and accuracies of every epoch, the test's.
+    Beside ``out`` stands the same name with .json: the settings, the losses and accuracies of every epoch, the test's.
 
     Args:
         faces: of :func:`read_faces`.
         settings: the recipe.
         out: a .safetensors file; it takes its place when whole.
+        device: auto is cuda when there is one, else cpu.
 
     Raises:
         DataError: there is nothing to train on, or the loss is no longer a number.
@@ -150,7 +133,6 @@ def train(faces: dict[str, Faces], settings: TrainDensefaceSettings, out: Path) 
 
     if not len(faces["Training"].pixels):
         raise DataError("no row of the usage Training is left to train on")
-    device = settings.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     generator = torch.Generator().manual_seed(_seed(settings.seed, "weights"))
@@ -189,7 +171,7 @@ def train(faces: dict[str, Faces], settings: TrainDensefaceSettings, out: Path) 
     test = _evaluate(network, data["PrivateTest"], settings.batch_size)
     log.info("epoch %d is kept; test: %s", chosen, _words(test))
     report = {
-        "settings": settings.model_dump(mode="json"),
+        "settings": settings.model_dump(mode="json", exclude={"fer2013", "ferplus"}),
         "classes": CLASSES,
         "faces": {usage: len(part.pixels) for usage, part in faces.items()},
         "left_out": {usage: part.left_out for usage, part in faces.items()},
@@ -201,7 +183,7 @@ def train(faces: dict[str, Faces], settings: TrainDensefaceSettings, out: Path) 
     # One key: safetensors writes several in an order that changes from run to run.
     content = save(kept, metadata={"model": f"DenseNet-BC-100-12; classes: {', '.join(CLASSES)}"})
     for path, data_bytes in (
-        (out.with_name(out.name + ".json"), (json.dumps(report, indent=2) + "\n").encode()),
+        (out.with_suffix(".json"), (json.dumps(report, indent=2) + "\n").encode()),
         (out, content),
     ):
         beside = path.with_name(path.name + ".part")
@@ -211,7 +193,7 @@ def train(faces: dict[str, Faces], settings: TrainDensefaceSettings, out: Path) 
 
 
 def _epoch(
-    network: Any, optimizer: Any, data: tuple[Any, Any], settings: TrainDensefaceSettings, epoch: int
+    network: Any, optimizer: Any, data: tuple[Any, Any], settings: DensefaceTraining, epoch: int
 ) -> float:
     """Go over the training faces once and return the mean loss."""
     import torch
@@ -229,7 +211,7 @@ def _epoch(
             _, logits = network(_moved(pictures[rows], generator))
             loss = F.cross_entropy(logits, targets[rows])
             if not torch.isfinite(loss):
-                raise DataError(f"epoch {epoch + 1}: the loss is {loss.item()}; lower --learning-rate")
+                raise DataError(f"epoch {epoch + 1}: the loss is {loss.item()}; lower learning_rate")
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
@@ -345,43 +327,21 @@ def _words(scores: dict[str, float]) -> str:
     return ", ".join(f"{name} {value:.4f}" for name, value in scores.items()) or "no rows"
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Read the command line, train, write.
+def main(params: Params, name: str) -> None:
+    """Train one of params.yaml's networks and write data/denseface/NAME.safetensors.
 
     Raises:
-        ParamsError: a setting is not allowed.
+        ParamsError: there is no training of that name.
         DataError: the files are not FER+'s.
     """
-    parser = argparse.ArgumentParser(
-        prog="python -m pipeline.train_denseface", description=(__doc__ or "").split("\n")[0]
-    )
-    parser.add_argument("--fer2013", type=Path, required=True, help="fer2013.csv")
-    parser.add_argument("--ferplus", type=Path, required=True, help="fer2013new.csv")
-    parser.add_argument("--out", type=Path, default=Path("data/denseface/denseface.safetensors"))
-    for name, field in TrainDensefaceSettings.model_fields.items():
-        parser.add_argument(
-            f"--{name.replace('_', '-')}", default=field.default, help=f"default {field.default}"
-        )
-    given = vars(parser.parse_args(arguments))
-    fer2013, ferplus, out = (given.pop(name) for name in ("fer2013", "ferplus", "out"))
-    if out.suffix != ".safetensors":
-        raise ParamsError(f"--out: found {out}, expected a name that ends in .safetensors")
-    try:
-        settings = TrainDensefaceSettings(**given)
-    except ValidationError as error:
-        problems = [f"--{'.'.join(map(str, e['loc'])).replace('_', '-')}: {e['msg']}" for e in error.errors()]
-        raise ParamsError("; ".join(problems)) from error
-    faces = read_faces(fer2013, ferplus, settings.labels)
+    settings = params.denseface_training(name)
+    faces = read_faces(settings.fer2013, settings.ferplus, settings.labels)
     for usage, part in faces.items():
         log.info("%s: %d faces; left out: %s", usage, len(part.pixels), part.left_out or "none")
-    train(faces, settings, out)
+    out = OUT / f"{name}.safetensors"
+    train(faces, settings, out, params.compute.device)
     log.info("wrote %s", out)
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    try:
-        main(sys.argv[1:])
-    except LacunaError as error:
-        log.error("error: %s", error)
-        raise SystemExit(1) from None
+    run_stage(main)

@@ -24,6 +24,7 @@ def copy_project(folder: Path, size: int, epochs: int) -> None:
     for name in (
         "pipeline",
         "models",
+        "data/denseface",
         "dvc.yaml",
         "params.yaml",
         ".dvcignore",

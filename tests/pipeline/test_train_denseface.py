@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,10 @@ import torch
 from pipeline import train_denseface
 from pipeline.errors import AssetError, DataError, ParamsError
 from pipeline.extractors.video import _densenet
-from pipeline.train_denseface import TrainDensefaceSettings, read_faces, train
+from pipeline.params import DensefaceTraining, load_params
+from pipeline.store import FeatureStore
+from pipeline.train_denseface import read_faces, train
+from tests.project import GIT, change, copy_project, repro, run, try_run
 
 HEADER = "Usage,Image name,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF"
 ROWS = (  # usage, votes
@@ -27,7 +31,14 @@ ROWS = (  # usage, votes
     ("PublicTest", (9, 0, 0, 0, 0, 0, 0, 1, 0, 0)),
     ("PrivateTest", (0, 0, 0, 0, 0, 8, 0, 0, 2, 0)),
 )
-SMALL = TrainDensefaceSettings(epochs=2, batch_size=4, learning_rate=0.01)
+
+
+def settings_of(**recipe: Any) -> DensefaceTraining:
+    """Return a recipe whose files do not matter."""
+    return DensefaceTraining(fer2013=Path("none"), ferplus=Path("none"), **recipe)
+
+
+SMALL = settings_of(epochs=2, batch_size=4, learning_rate=0.01)
 
 
 def write_files(folder: Path, rows: tuple[tuple[str, tuple[int, ...]], ...] = ROWS) -> tuple[Path, Path]:
@@ -97,7 +108,7 @@ def test_training_learns_writes_safetensors_and_is_deterministic(tmp_path: Path)
     pixels += np.random.default_rng(0).integers(0, 16, pixels.shape, dtype=np.uint8)
     part = train_denseface.Faces(pixels, np.eye(8, dtype=np.float32)[classes], {})
     faces = {"Training": part, "PublicTest": part, "PrivateTest": part}
-    settings = TrainDensefaceSettings(epochs=4, batch_size=8, dropout=0.05)
+    settings = settings_of(epochs=4, batch_size=8, dropout=0.05)
     torch.manual_seed(5)
     before = torch.random.get_rng_state()
     report = train(faces, settings, tmp_path / "a.safetensors")
@@ -105,7 +116,7 @@ def test_training_learns_writes_safetensors_and_is_deterministic(tmp_path: Path)
     losses = [epoch["loss"] for epoch in report["history"]]
     assert len(losses) == 4
     assert losses[-1] < 0.2 * losses[0]
-    assert json.loads((tmp_path / "a.safetensors.json").read_text())["test"] == report["test"]
+    assert json.loads((tmp_path / "a.json").read_text())["test"] == report["test"]
     torch.manual_seed(6)
     train(faces, settings, tmp_path / "b.safetensors")
     assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
@@ -137,33 +148,34 @@ def test_moving_shifts_and_mirrors_and_nothing_else() -> None:
     assert len(seen) > 8
 
 
-def test_the_command_line(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_the_stage_trains_before_video_is_extracted(tmp_path: Path) -> None:
+    """DVC itself orders the two, and takes a second run from its cache."""
+    project = tmp_path / "project"
+    copy_project(project, size=20, epochs=1)
     pictures, votes = write_files(tmp_path)
-    files = ["--fer2013", str(pictures), "--ferplus", str(votes)]
-    out = tmp_path / "new" / "w.safetensors"
-    train_denseface.main(
-        [
-            *files,
-            "--out",
-            str(out),
-            "--epochs",
-            "1",
-            "--batch-size",
-            "4",
-            "--labels",
-            "soft",
-            "--device",
-            "cpu",
-        ]
-    )
-    _densenet.load(out)
-    report = json.loads(out.with_name("w.safetensors.json").read_text())
+    recipe = {"epochs": 1, "batch_size": 4, "labels": "soft"}
+    change(project, "train_denseface", {"plus": {"fer2013": str(pictures), "ferplus": str(votes)} | recipe})
+    change(project, "compute.device", "cpu")
+    change(project, "extractors.video.denseface.weights", "data/denseface/plus.safetensors")
+    change(project, "datasets.cremad.video.extractor", "denseface")
+    ran = repro(project, "extract-video@cremad")
+    assert ran.index("train-denseface@plus") < ran.index("extract-video@cremad")
+    assert repro(project, "extract-video@cremad") == []
+    _densenet.load(project / "data/denseface/plus.safetensors")
+    report = json.loads((project / "data/denseface/plus.json").read_text())
     assert report["settings"]["labels"] == "soft"
     assert report["faces"] == {"Training": 5, "PublicTest": 2, "PrivateTest": 1}
-    with pytest.raises(ParamsError, match="--epochs"):
-        train_denseface.main([*files, "--epochs", "0"])
-    with pytest.raises(ParamsError, match=r"\.safetensors"):
-        train_denseface.main([*files, "--out", "w.pt"])
+    store = FeatureStore(project / "data/features/cremad/video.h5")
+    assert len(store.info.columns) == _densenet.FEATURES
+    assert run(project, *GIT, "status", "--porcelain", "--", "data") == "?? data/\n"
+    run(project, *GIT, "add", "data")
+    assert run(project, *GIT, "diff", "--cached", "--name-only").split() == ["data/denseface/README.md"]
+    change(project, "train_denseface.plus.epochs", 0)
+    said = try_run(project, "dvc", "repro", "train-denseface@plus")
+    assert "train_denseface.plus.epochs" in said.stderr + said.stdout
+    with pytest.raises(ParamsError, match='there is no "minus"'):
+        train_denseface.main(load_params(), "minus")
 
 
 def test_the_classes_are_ferplus_columns_in_the_references_order() -> None:

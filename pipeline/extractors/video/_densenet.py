@@ -95,7 +95,7 @@ class _Transition(nn.Module):
 
 
 def load(path: Path) -> DenseNet:
-    """Return the network with the weights of a safetensors file of ``python -m pipeline.train_denseface``.
+    """Return the network with the weights of a safetensors file of the stage train-denseface.
 
     Raises:
         AssetError: the file is absent, is no safetensors file, or holds other arrays than the network's.
@@ -110,6 +110,6 @@ def load(path: Path) -> DenseNet:
     except (OSError, SafetensorError, RuntimeError) as error:
         raise AssetError(
             f"{path}: not the weights of DenseNet-BC-100-12 in safetensors ({str(error)[:300]}). Train them: "
-            "python -m pipeline.train_denseface --help"
+            "pipeline/train_denseface.py says how"
         ) from error
     return network.eval()

