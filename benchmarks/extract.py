@@ -14,7 +14,10 @@ For each extractor, in milliseconds a second of clip:
   idle cores.
 
 Bare and pipeline run in one process and on one thread, and take turns every few clips, so that a busy machine
-slows both alike. FOLDER holds video files, such as data/raw/demo; without it the six real CREMA-D clips of
+slows both alike. Where no pinned package has weights they are random: wav2vec 2.0's base network with 4
+layers, DenseNet-BC, word2vec of this file's words. What is bare of covarep, which is no library's, is the
+analysis alone. Left out are openface, whose time is that of a program of its own, and import, which reads
+what is there. FOLDER holds video files, such as data/raw/demo; without it the six real CREMA-D clips of
 data/assets/cremad are repeated. Every copy gets bytes of its own, so that nothing is taken from kept results.
 """
 
@@ -45,15 +48,20 @@ from pipeline.extractors.base import BaseExtractor, Clip
 from pipeline.manifest import Sample, write_manifest
 from pipeline.results import ResultWriter, keys_of
 
-ALL = ("bert", "glove", "opensmile", "librosa", "facelandmarker", "fer")
 MODALITY = {
     "bert": "text",
     "glove": "text",
+    "word2vec": "text",
     "opensmile": "audio",
     "librosa": "audio",
+    "wav2vec2": "audio",
+    "covarep": "audio",
     "facelandmarker": "video",
+    "facet35": "video",
     "fer": "video",
+    "denseface": "video",
 }
+ALL = tuple(MODALITY)
 WORDS = """
 the film is not very good but its actors are a joy and nothing about this sad little story can save it from
 itself unless you like jackets brothers who lose their farm one after another and music that never stops
@@ -128,7 +136,7 @@ def measure(name: str, source: Source, count: int, assets: Path, repeats: int, f
     modality = MODALITY[name]
     clips, seconds = source.clips(modality, TRANSCRIPTS if modality == "text" else count)
     owner = base.find(MODALITY[name], name)
-    settings = owner.Settings(**{"opensmile": {"level": "lld+delta"}}.get(name, {}))
+    settings = owner.Settings(**settings_of(name, folder))
     extractor = owner(settings, assets / name)
     bare = BARE[name](assets / name, extractor)
     job = Job(
@@ -165,6 +173,34 @@ def measure(name: str, source: Source, count: int, assets: Path, repeats: int, f
     taken = {workers: stage_s(name, settings, clips, assets, folder, workers, repeats) for workers in (1, 2)}
     scale = 2e3 / seconds
     print(f"{taken[1] * scale:8.2f} {taken[2] * scale:7.2f} {taken[1] / taken[2]:5.2f}", flush=True)
+
+
+def settings_of(name: str, folder: Path) -> dict[str, Any]:
+    """Return the settings of an extractor that are not its defaults, with the random weights that it needs."""
+    import torch
+
+    torch.manual_seed(0)
+    if name == "opensmile":
+        return {"level": "lld+delta"}
+    if name == "word2vec":
+        path = folder / "vectors.txt"
+        rows = np.random.default_rng(0).normal(size=(len(WORDS), 300)).round(4)
+        lines = [f"{word} {' '.join(map(str, row))}" for word, row in zip(WORDS, rows.tolist(), strict=True)]
+        path.write_text("\n".join(lines), encoding="utf-8")
+        return {"path": path}
+    if name == "wav2vec2":
+        from transformers import Wav2Vec2Config, Wav2Vec2Model
+
+        Wav2Vec2Model(Wav2Vec2Config(num_hidden_layers=4)).save_pretrained(folder / "encoder")
+        return {"model": folder / "encoder"}
+    if name == "denseface":
+        from safetensors.torch import save_file
+
+        from pipeline.extractors.video._densenet import DenseNet
+
+        save_file(DenseNet().state_dict(), folder / "denseface.safetensors")
+        return {"weights": folder / "denseface.safetensors"}
+    return {}
 
 
 def work(extractor: BaseExtractor[Any], job: Job, clips: list[Clip]) -> None:
@@ -306,6 +342,35 @@ def bare_librosa(assets: Path, extractor: Any) -> Bare:
     return run
 
 
+def bare_wav2vec2(assets: Path, extractor: Any) -> Bare:
+    """transformers, clip by clip."""
+    import torch
+    from transformers import Wav2Vec2FeatureExtractor, Wav2Vec2Model
+
+    prepare = Wav2Vec2FeatureExtractor(do_normalize=True)
+    model = Wav2Vec2Model.from_pretrained(extractor.settings.model, local_files_only=True).eval()
+
+    def run(clips: Sequence[Clip]) -> list[Any]:
+        result = []
+        for clip in clips:
+            inputs = prepare(sound(clip.audio, 16_000), sampling_rate=16_000, return_tensors="pt")
+            with torch.inference_mode():
+                result.append(model(**inputs).last_hidden_state[0].numpy())
+        return result
+
+    return run
+
+
+def bare_covarep(assets: Path, extractor: Any) -> Bare:
+    """The analysis of the decoded sound, and no more."""
+    from pipeline.extractors.audio.covarep import analyse
+
+    def run(clips: Sequence[Clip]) -> list[Any]:
+        return [analyse(sound(clip.audio, 16_000).astype(np.float64)) for clip in clips]
+
+    return run
+
+
 def bare_facelandmarker(assets: Path, extractor: Any) -> Bare:
     """MediaPipe on the same pictures."""
     import mediapipe
@@ -328,6 +393,19 @@ def bare_facelandmarker(assets: Path, extractor: Any) -> Bare:
     return run
 
 
+def cascade_faces(cascade: Any, path: Path, rate: float, side: int, margin: int) -> list[np.ndarray]:
+    """Cut the first face of each picture with OpenCV."""
+    import cv2
+
+    faces = []
+    for picture in pictures(path, rate):
+        grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+        for x, y, w, h in cascade.detectMultiScale(grey, 1.1, 5, minSize=(50, 50))[:1]:
+            top, left = max(0, y - margin), max(0, x - margin)
+            faces.append(cv2.resize(grey[top : y + h + margin, left : x + w + margin], (side, side)))
+    return faces
+
+
 def bare_fer(assets: Path, extractor: Any) -> Bare:
     """OpenCV's cascade and the network on the same pictures."""
     import cv2
@@ -338,13 +416,32 @@ def bare_fer(assets: Path, extractor: Any) -> Bare:
     def run(clips: Sequence[Clip]) -> list[Any]:
         result = []
         for clip in clips:
-            faces = []
-            for picture in pictures(clip.video, extractor.settings.frame_rate_hz):
-                grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
-                for x, y, w, h in cascade.detectMultiScale(grey, 1.1, 5, minSize=(50, 50))[:1]:
-                    face = grey[max(0, y - 10) : y + h + 10, max(0, x - 10) : x + w + 10]
-                    faces.append(cv2.resize(face, (64, 64)).astype(np.float32) / 127.5 - 1)
-            result.append(extractor.describe(np.stack(faces)) if faces else None)
+            faces = cascade_faces(cascade, clip.video, extractor.settings.frame_rate_hz, 64, 10)
+            rows = np.stack(faces).astype(np.float32) / 127.5 - 1 if faces else None
+            result.append(None if rows is None else extractor.describe(rows))
+        return result
+
+    return run
+
+
+def bare_denseface(assets: Path, extractor: Any) -> Bare:
+    """OpenCV's cascade and the network in PyTorch on the same pictures, a clip's faces at once."""
+    import cv2
+    import torch
+
+    from pipeline.extractors.video._densenet import DEVIATION, MEAN, load
+
+    cv2.setNumThreads(1)
+    cascade = cv2.CascadeClassifier(str(assets / "haarcascade_frontalface_default.xml"))
+    network = load(extractor.settings.weights)
+
+    def run(clips: Sequence[Clip]) -> list[Any]:
+        result = []
+        for clip in clips:
+            faces = cascade_faces(cascade, clip.video, extractor.settings.frame_rate_hz, 64, 0)
+            with torch.inference_mode():
+                rows = torch.from_numpy(np.stack(faces)).float()[:, None] if faces else None
+                result.append(None if rows is None else network((rows - MEAN) / DEVIATION)[0].numpy())
         return result
 
     return run
@@ -353,10 +450,15 @@ def bare_fer(assets: Path, extractor: Any) -> Bare:
 BARE: dict[str, Callable[[Path, Any], Bare]] = {
     "bert": bare_bert,
     "glove": bare_glove,
+    "word2vec": bare_glove,
     "opensmile": bare_opensmile,
     "librosa": bare_librosa,
+    "wav2vec2": bare_wav2vec2,
+    "covarep": bare_covarep,
     "facelandmarker": bare_facelandmarker,
+    "facet35": bare_facelandmarker,
     "fer": bare_fer,
+    "denseface": bare_denseface,
 }
 
 if __name__ == "__main__":
