@@ -40,6 +40,7 @@ class Batch:
             a sample.
         sizes: the lengths once more, on the CPU, or None where nobody knows: who has them need not ask the
             device for the longest sequence.
+        here: ``present`` once more, on the CPU, or None, in the same way.
         complement: the same samples with just the *other* modalities available (MMIN Eq. 1), when the model
             asked for it by ``needs_complement`` and is being trained; else None.
     """
@@ -54,6 +55,7 @@ class Batch:
     token_ids: Tensor | None = None
     rows: Tensor | None = None
     sizes: Mapping[str, Tensor] | None = None
+    here: Tensor | None = None
     complement: Batch | None = None
 
     def __len__(self) -> int:
@@ -149,7 +151,9 @@ class Network(nn.Module, ABC):
         """Prepare for one of :attr:`stages`: the losses of the following batches are that stage's."""
 
 
-def drop_modalities(batch: Batch, present: Tensor, sizes: Mapping[str, Tensor] | None = None) -> Batch:
+def drop_modalities(
+    batch: Batch, present: Tensor, sizes: Mapping[str, Tensor] | None = None, here: Tensor | None = None
+) -> Batch:
     """Make modalities missing: the one place where they become zeros.
 
     A missing modality is one all-zero frame, so that neither its content nor its length tells anything; the
@@ -159,6 +163,7 @@ def drop_modalities(batch: Batch, present: Tensor, sizes: Mapping[str, Tensor] |
         batch: samples with all that was recorded.
         present: (B, 3) bool, what to leave. What was not there in the first place stays missing.
         sizes: modality -> (B,) int64 on the CPU, the lengths of what is left, where the caller knows them.
+        here: (B, 3) bool on the CPU, what is left, where the caller knows it.
 
     Returns:
         A batch that shares nothing with what was dropped; sequences are cut to the longest that is left.
@@ -187,6 +192,7 @@ def drop_modalities(batch: Batch, present: Tensor, sizes: Mapping[str, Tensor] |
         present=present,
         token_ids=tokens,
         sizes=sizes,
+        here=here,
     )
 
 

@@ -59,8 +59,9 @@ class Encoders(nn.Module):
         embeddings = []
         for index, modality in enumerate(MODALITIES):
             encoder, present = getattr(self, modality), batch.present[:, index]
+            here = None if batch.here is None else batch.here[:, index]
             embeddings.append(
-                encode_present(encoder, batch.features[modality], batch.lengths[modality], present)
+                encode_present(encoder, batch.features[modality], batch.lengths[modality], present, here)
             )
         return torch.cat(embeddings, dim=1)
 

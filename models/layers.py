@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -69,7 +70,11 @@ def masked_max(values: Tensor, lengths: Tensor) -> Tensor:
 
 
 def encode_present(
-    encoder: Callable[[Tensor, Tensor], Tensor], values: Tensor, lengths: Tensor, present: Tensor
+    encoder: Callable[[Tensor, Tensor], Tensor],
+    values: Tensor,
+    lengths: Tensor,
+    present: Tensor,
+    here: Tensor | None = None,
 ) -> Tensor:
     """Encode a modality, running the encoder once for all samples that lack it.
 
@@ -81,11 +86,12 @@ def encode_present(
         values: (B, T, D).
         lengths: (B,).
         present: (B,) bool.
+        here: the same on the CPU, or None: then the device is asked, and waited for.
 
     Returns:
         (B, H).
     """
-    rows = torch.nonzero(present).squeeze(1)
+    rows = _rows_of(present if here is None else here).to(values.device, non_blocking=True)
     if len(rows) == len(present):
         return encoder(values, lengths)
     nothing = encoder(values.new_zeros(1, 1, values.shape[2]), lengths.new_ones(1))
@@ -93,6 +99,11 @@ def encode_present(
         return nothing.expand(len(present), -1)
     encoded = torch.cat([nothing, encoder(values[rows], lengths[rows])])
     return encoded[torch.cumsum(present, dim=0) * present]  # 0, the missing one, or the sample's own
+
+
+@torch.compiler.disable
+def _rows_of(present: Tensor) -> Tensor:
+    return torch.from_numpy(np.flatnonzero(present.cpu().numpy()))
 
 
 def mlp(sizes: Sequence[int], dropout: float = 0.0) -> nn.Sequential:

@@ -177,7 +177,8 @@ class Model(Network):
     @staticmethod
     def _shown(batch: Batch, *modalities: str) -> Tensor:
         """Return (B,) bool: which samples have all of these modalities."""
-        return batch.present[:, [MODALITIES.index(m) for m in modalities]].all(dim=1)
+        columns = [batch.present[:, MODALITIES.index(m)] for m in modalities]
+        return torch.stack(columns).all(dim=0)
 
     def _target(self, batch: Batch, modality: str) -> tuple[Tensor, Tensor]:
         """Return a target (B, S, D), and (B,) bool where it is known."""

@@ -253,7 +253,7 @@ class DeviceSamples:
             present: (B, 3) bool on the CPU, which modalities to leave; None leaves all.
             complement: whether to add the same samples with just the other modalities (MMIN Eq. 1).
         """
-        where = indices.to(self.device)
+        where = indices.to(self.device, non_blocking=True)
         features, lengths, observed = {}, {}, {}
         sizes = {modality: self.flat[modality].sizes[indices] for modality in MODALITIES}
         tokens: Tensor | None = None
@@ -279,17 +279,18 @@ class DeviceSamples:
             token_ids=tokens,
             rows=where,
             sizes=sizes,
+            here=(has := self.has[indices]),
         )
         if present is None:
             return whole
-        has = self.has[indices]
 
         def show(pattern: Tensor) -> Batch:
+            here = pattern & has
             left = {
-                m: torch.where((pattern & has)[:, index], sizes[m], torch.ones_like(sizes[m]))
+                m: torch.where(here[:, index], sizes[m], torch.ones_like(sizes[m]))
                 for index, m in enumerate(MODALITIES)
             }
-            return drop_modalities(whole, pattern.to(self.device), left)
+            return drop_modalities(whole, pattern.to(self.device, non_blocking=True), left, here)
 
         batch = show(present)
         return replace(batch, complement=show(~present)) if complement else batch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,10 @@ import small_world
 import torch
 
 from pipeline.folds import make_folds
-from pipeline.loop import autocast, deterministic, fit
+from pipeline.loop import _Run, autocast, deterministic, fit
 from pipeline.mask import CONDITIONS
-from pipeline.params import Experiment
+from pipeline.params import Experiment, module_names
+from pipeline.regimes.base import Step
 from pipeline.regimes.standard import Regime, StandardSettings
 from pipeline.samples import read_samples
 from pipeline.train import build, resolve
@@ -87,3 +89,33 @@ def test_one_seed_gives_one_result_and_learns(tmp_path: Path) -> None:
         histories.append(result.history)
     assert histories[0] == histories[1]
     assert histories[0][-1]["train_loss"] < histories[0][0]["train_loss"]
+
+
+@pytest.mark.parametrize("regime", module_names("pipeline.regimes"))
+@pytest.mark.parametrize("model", MODELS)
+def test_no_step_waits_for_the_device(model: str, regime: str, tmp_path: Path) -> None:
+    """PyTorch itself raises where the host would wait; an epoch's sums are fetched after its steps."""
+    small_world.write(tmp_path, 40)
+    data = read_samples("small", small_world.dataset(), {"audio": 10}, tmp_path)
+    fold = make_folds(data.samples, small_world.dataset().folds)[0]
+    samples = data.prepare(data.fit_normalisers(fold.train), CUDA)
+    chosen = experiment(model, regime=regime)
+    owner = import_module(f"pipeline.regimes.{regime}").Regime
+    with deterministic(CUDA, 0):
+        network = build(chosen, data.dims, len(data.classes)).to(CUDA)
+    method = owner(owner.Settings())
+    run = _Run(network, method, samples, fold, chosen, 0, len(data.classes))
+    step = Step(network, run.forward, 3, 0, torch.Generator(), network.parameter_groups())
+    network.train()
+    network.epoch_start(1)
+    indices, patterns = torch.arange(16), torch.tensor([CONDITIONS["at"]]).repeat(16, 1)
+    optimizer = next(iter(run.optimizers.values()))
+    for mode in ("default", "error"):  # the first step sets up what is set up once
+        torch.cuda.set_sync_debug_mode(mode)
+        try:
+            for _ in range(2):
+                batches = [samples.collate(indices, patterns, network.needs_complement)] * method.batches
+                method.gradients(step, batches)
+                optimizer.step()
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
