@@ -369,15 +369,18 @@ def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], facts: dict[str, str] | None = None) -> None:
-    """Write a safetensors file beside its place and rename it when whole."""
+    """Write a safetensors file beside its place, under this process's own name, and rename it when whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(path.name + ".part")
+    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
     safetensors.torch.save_file({n: v.detach().cpu().contiguous() for n, v in tensors.items()}, beside, facts)
     beside.replace(path)
 
 
 def decay(epoch: int, experiment: Experiment) -> float:
-    """Return the factor on the learning rate: 1, then down by equal steps over the last epochs."""
+    """Return the factor on the learning rate: 1, then down by equal steps over the last epochs.
+
+    There are fewer ``decay_epochs`` than ``epochs`` (pipeline/params.py), so that the first epoch has the whole rate.
+    """
     over = epoch - (experiment.epochs - experiment.decay_epochs)
     return 1.0 - max(0, over) / (experiment.decay_epochs + 1)
 

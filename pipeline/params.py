@@ -424,7 +424,10 @@ def _check_names(path: Path, params: Params) -> None:
                 module = importlib.import_module(f"{package}.{chosen_name}")
                 settings_key = "settings" if field == "model" else "regime_settings"
                 owner = module.Model if field == "model" else module.Regime
-                problems += _check_settings(f"{key}.{settings_key}", owner, getattr(experiment, settings_key))
+                wrong = _check_settings(f"{key}.{settings_key}", owner, getattr(experiment, settings_key))
+                if field == "model" and not wrong:
+                    wrong = _check_decay(key, experiment, owner)
+                problems += wrong
     if params.report.baseline is not None and params.experiments:
         check("report.baseline", params.report.baseline, params.experiments)
     for name in params.report.published:
@@ -463,6 +466,19 @@ def _check_task(key: str, experiment: Experiment, params: Params) -> list[str]:
     return [
         f'{key}.task: found "regression", but the loader {loader} of {experiment.dataset} gives no scores; '
         f"expected classification, or a dataset with scores ({', '.join(those) or 'none here'})"
+    ]
+
+
+def _check_decay(key: str, experiment: Experiment, model: Any) -> list[str]:
+    """Return what is wrong with decay_epochs; a recipe's are made to fit the epochs (``resolve``)."""
+    recipe = model.recipe(model.Settings.model_validate(experiment.settings))
+    given = experiment.model_fields_set
+    epochs = experiment.epochs if "epochs" in given else recipe.get("epochs", experiment.epochs)
+    if "decay_epochs" not in given or experiment.decay_epochs < epochs:
+        return []
+    return [
+        f"{key}.decay_epochs: found {experiment.decay_epochs}, expected fewer than the {epochs} epochs: the rate would "
+        "be below learning_rate from the first epoch on"
     ]
 
 

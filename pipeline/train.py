@@ -103,10 +103,17 @@ _log = logging.getLogger("lacuna")
 
 
 def resolve(experiment: Experiment) -> Experiment:
-    """Fill in what the experiment leaves open and the model's settings want (``Network.recipe``)."""
+    """Fill in what the experiment leaves open and the model's settings want (``Network.recipe``).
+
+    Where the experiment has other ``epochs`` than the recipe, the recipe's ``decay_epochs`` become the same share of
+    them: MMIN's code lowers the rate in the last 30 of 60 epochs, and so in the last 5 of 10.
+    """
     model = import_module(f"models.{experiment.model}").Model
     wanted = model.recipe(model.Settings.model_validate(experiment.settings))
     update = {name: value for name, value in wanted.items() if name not in experiment.model_fields_set}
+    if "decay_epochs" in update and "epochs" not in update:  # the recipe's share of the experiment's epochs
+        usual = wanted.get("epochs", Experiment.model_fields["epochs"].default)
+        update["decay_epochs"] = wanted["decay_epochs"] * experiment.epochs // usual
     return experiment.model_copy(update=update)
 
 
@@ -214,6 +221,8 @@ class Job:
             "torch": torch.__version__,
             "device": self.device.partition(":")[0],
         }
+        if before is not None:  # what it takes over from this experiment, and what not
+            facts["pretraining"] = before.model_dump(mode="json", exclude=NO_NUMBERS)
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
 
     def pretrained(self) -> Job | None:
@@ -225,8 +234,12 @@ class Job:
 def train_job(job: Job, samples: SampleSet) -> Path:
     """Train one (fold, seed), or find it finished; return its folder in the cache.
 
+    Several processes may train the same at once (two experiments that start from one baseline): each writes
+    under a name of its own, and the first that is done gives its result to all.
+
     Raises:
         TrainingError: a loss is no number.
+        StoreError: the result cannot be put into the cache.
     """
     key = job.key(samples)
     finished = job.cache / key
@@ -256,7 +269,7 @@ def train_job(job: Job, samples: SampleSet) -> Path:
         samples.outputs,
         state=job.cache / f"{key}.state",
     )
-    beside = job.cache / f"{key}.part"
+    beside = job.cache / f"{key}.{os.getpid()}.part"
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
     save_tensors(beside / "weights.safetensors", network.state_dict())
@@ -272,8 +285,11 @@ def train_job(job: Job, samples: SampleSet) -> Path:
     (beside / "fit.json").write_text(json.dumps(facts), encoding="utf-8")
     try:
         beside.rename(finished)
-    except OSError:  # another experiment finished the same run meanwhile, with the same bytes
+    except OSError as error:
         shutil.rmtree(beside)
+        if not (finished / "fit.json").is_file():
+            raise StoreError(f"{finished}: cannot be written ({error}). Remove it and train again") from error
+        # Another process finished the same run meanwhile, with the same bytes.
     _log.info(
         "%s, fold %d, seed %d: best epoch %d of %d, validation %s %.3f (%.1f s)",
         job.experiment.model,

@@ -126,3 +126,27 @@ def test_what_is_no_params_file(tmp_path: Path, text: str, words: str) -> None:
 def test_no_file(tmp_path: Path) -> None:
     with pytest.raises(ParamsError, match="cannot be read"):
         load_params(tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize(
+    ("given", "wrong"),
+    [
+        ({"decay_epochs": 100}, "found 100, expected fewer than the 100 epochs"),
+        ({"decay_epochs": 10, "epochs": 10}, "found 10, expected fewer than the 10 epochs"),
+        ({"decay_epochs": 60, "settings": {"variant": "code"}}, "fewer than the 60 epochs"),  # the recipe's
+        ({"decay_epochs": 9, "epochs": 10}, None),
+        ({"decay_epochs": 59, "settings": {"variant": "code"}}, None),
+        ({"epochs": 3, "settings": {"variant": "code"}}, None),  # the recipe's 30 are made to fit
+        ({"epochs": 1}, None),
+    ],
+)
+def test_the_rate_cannot_fall_for_longer_than_training_lasts(
+    raw: dict[str, Any], write: Write, given: dict[str, Any], wrong: str | None
+) -> None:
+    raw["experiments"]["mmin"].update(given)
+    if wrong is None:
+        assert load_params(write(raw)).experiments["mmin"].model_fields_set >= given.keys()
+        return
+    with pytest.raises(ParamsError, match=wrong) as raised:
+        load_params(write(raw))
+    assert "experiments.mmin.decay_epochs" in str(raised.value)

@@ -18,7 +18,7 @@ import small_world
 import torch
 import yaml
 
-from pipeline import train
+from pipeline import loop, train
 from pipeline.errors import StoreError, TrainingError
 from pipeline.folds import make_folds
 from pipeline.params import Compute, Experiment
@@ -194,6 +194,23 @@ def test_the_references_variant_starts_from_its_own_baseline() -> None:
     assert before is not None and before.epochs == 3
 
 
+@pytest.mark.parametrize(
+    ("epochs", "decay"), [(None, 30), (60, 30), (10, 5), (30, 15), (7, 3), (1, 0), (100, 50)]
+)
+def test_a_recipes_decay_is_its_share_of_the_epochs(epochs: int | None, decay: int) -> None:
+    given = {} if epochs is None else {"epochs": epochs}
+    found = resolve(Experiment(dataset="small", model="mmin", settings={"variant": "code"}, **given))
+    assert (found.epochs, found.decay_epochs) == (epochs or 60, decay)
+    factors = [loop.decay(epoch, found) for epoch in range(1, found.epochs + 1)]
+    assert factors[0] == 1 and factors == sorted(factors, reverse=True) and factors[-1] > 0
+    before = pretraining(found)
+    assert before is not None and loop.decay(1, before) == 1
+    own = resolve(
+        Experiment(dataset="small", model="mmin", settings={"variant": "code"}, epochs=40, decay_epochs=4)
+    )
+    assert own.decay_epochs == 4
+
+
 def test_a_variants_recipe_gives_way_to_the_experiment() -> None:
     code = resolve(Experiment(dataset="small", model="mmin", settings={"variant": "code"}, epochs=5))
     assert (code.epochs, code.train_on, code.learning_rate, code.clip_groups) == (5, "sampled", 2e-4, True)
@@ -224,6 +241,77 @@ def test_a_key_covers_all_that_changes_the_numbers(samples: SampleSet, tmp_path:
     ]
     assert len(set(keys)) == len(keys)
     assert key(runs=3, evaluate_on="block") == keys[0]
+
+
+def test_a_key_covers_how_the_network_it_starts_from_is_trained(
+    samples: SampleSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fold = make_folds(samples.samples, FOLDS)[0]
+
+    def keys() -> tuple[str, str]:
+        found = [
+            Job(resolve(experiment(m)), fold, 0, "cpu", tmp_path).key(samples) for m in ("mmin", "baseline")
+        ]
+        return found[0], found[1]
+
+    before = keys()
+    monkeypatch.setattr(train, "INHERITED", tuple(name for name in train.INHERITED if name != "epochs"))
+    after = keys()
+    assert after[0] != before[0]  # its baseline is trained for 100 epochs now
+    assert after[1] == before[1]
+
+
+@pytest.mark.parametrize("when", ["fit", "state", "weights", "history"])
+def test_two_processes_that_train_the_same_leave_one_result(
+    samples: SampleSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """The second does all its work while the first trains its baseline, or writes its state or its result."""
+    fold = make_folds(samples.samples, FOLDS)[0]
+    job = Job(resolve(experiment("mmin", train_on="missing")), fold, 0, "cpu", tmp_path / "cache")
+    alone = train_job(Job(job.experiment, fold, 0, "cpu", tmp_path / "alone"), samples)
+    started: list[Path] = []
+
+    def second() -> None:
+        if not started:
+            started.append(tmp_path)
+            with monkeypatch.context() as other:
+                other.setattr(os, "getpid", lambda: 1)
+                started[0] = train_job(job, samples)
+
+    fitted, written, told = train.fit, safetensors.torch.save_file, train._history_csv
+
+    def fit(*arguments: Any, **named: Any) -> Any:
+        if when == "fit":
+            second()
+        return fitted(*arguments, **named, save_every_s=0.0)
+
+    def save(tensors: Any, path: Path, *arguments: Any) -> None:
+        written(tensors, path, *arguments)
+        if when in ("state", "weights") and (f".{when}" in path.name or path.name.startswith(when)):
+            second()
+
+    def tell(history: Any) -> str:
+        if when == "history":
+            second()
+        return told(history)
+
+    monkeypatch.setattr(train, "fit", fit)
+    monkeypatch.setattr(safetensors.torch, "save_file", save)
+    monkeypatch.setattr(train, "_history_csv", tell)
+    first = train_job(job, samples)
+    assert started == [first] and contents(first) == contents(alone)
+    left = [path.name for path in (tmp_path / "cache").iterdir()]
+    assert len(left) == 2 and all("." not in name for name in left)  # the baseline and MMIN
+
+
+def test_a_result_that_cannot_be_put_in_its_place_is_an_error(samples: SampleSet, tmp_path: Path) -> None:
+    job = Job(resolve(experiment(epochs=1)), make_folds(samples.samples, FOLDS)[0], 0, "cpu", tmp_path)
+    damaged = tmp_path / job.key(samples)
+    damaged.mkdir()
+    (damaged / "weights.safetensors").touch()  # but no fit.json
+    with pytest.raises(StoreError, match="cannot be written"):
+        train_job(job, samples)
+    assert [path.name for path in tmp_path.iterdir()] == [damaged.name]
 
 
 def test_a_key_stands_on_the_code_that_a_run_uses_and_on_no_other() -> None:
