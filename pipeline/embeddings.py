@@ -41,10 +41,11 @@ def read_embeddings(path: Path) -> dict[str, NDArray[Any]]:
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"{path}: cannot be read ({error}). Run: dvc repro -f -s evaluate") from error
     names = {"ids", "folds", *(f"{kind}_{m}" for m in LETTERS for kind in ("true", "imagined"))}
-    if found and (found.keys() != names or len({len(values) for values in found.values()}) != 1):
+    sizes = {len(values) for name, values in found.items() if name != "left_out"}
+    if found and (found.keys() != names | {"left_out"} or len(sizes) != 1):
         raise DataError(
-            f"{path}: found the arrays {sorted(found)}, expected {sorted(names)} of one length. "
-            "Run: dvc repro -f -s evaluate"
+            f"{path}: found the arrays {sorted(found)}, expected left_out and {sorted(names)}, these of one "
+            "length. Run: dvc repro -f -s evaluate"
         )
     return found
 
@@ -52,7 +53,8 @@ def read_embeddings(path: Path) -> dict[str, NDArray[Any]]:
 def choose_speakers(samples: Sequence[Sample], ids: Sequence[str]) -> list[tuple[str, list[int]]]:
     """Return the first female and the first male speaker with enough samples, and where these stand in ``ids``.
 
-    Only samples that have all three modalities' sources should be in ``ids``; the order is the manifest's.
+    Only samples that have all three modalities are in ``ids`` (``embed_experiment`` of pipeline/evaluate.py); the
+    order is the manifest's.
     """
     place = {name: index for index, name in enumerate(ids)}
     members: dict[tuple[str, str], list[int]] = {}

@@ -22,10 +22,11 @@ metric is wa, ua, macro_f1 or weighted_f1, in [0, 1]; of a regression those of i
 folds.csv: experiment, fold, run, condition, samples, then the metrics; condition "average"
 stands for the mean over the six missing conditions. This is what the t-test pairs.
 
-embeddings.npz: arrays by name, without pickle, of the first run's test samples (N over all folds), where the
-experiment sets keep_embeddings; else an archive of nothing. ids (N,) and folds (N,); for each modality m of a,
-v, t: true_m (N, E) float32, the frozen encoders' embedding of m alone (MMIN's h with a hat), and imagined_m
-(N, E), what the network imagines from the other two (h').
+embeddings.npz: arrays by name, without pickle, of the first run's test samples that have all three modalities (N
+over all folds), where the experiment sets keep_embeddings; else an archive of nothing. ids (N,) and folds (N,);
+for each modality m of a, v, t: true_m (N, E) float32, the frozen encoders' embedding of m alone (MMIN's h with a
+hat), and imagined_m (N, E), what the network imagines from the other two (h'). left_out: the ids of the test
+samples that lack a modality in the recording; of what is not there no embedding is true.
 
 confusion.csv: experiment, condition, label, predicted, count; all folds and runs together, every pair of
 classes; no rows of a regression.
@@ -49,7 +50,7 @@ from numpy.typing import NDArray
 
 from models.base import Network
 from pipeline import metrics
-from pipeline.errors import ParamsError, StoreError
+from pipeline.errors import DataError, ParamsError, StoreError
 from pipeline.folds import Fold, make_folds
 from pipeline.loop import EVALUATION_BATCH, choose_device, deterministic
 from pipeline.loop import predict as predict_logits
@@ -196,6 +197,7 @@ def embed_experiment(
 
     Raises:
         ParamsError: the model imagines nothing.
+        DataError: no test sample has all three modalities.
         StoreError, DataError: as :func:`evaluate_experiment`.
     """
     device = choose_device(compute.device)
@@ -203,16 +205,30 @@ def embed_experiment(
     samples = read_samples(experiment.dataset, dataset, rates, data, target=target)
     folder = data / "runs" / name
     found: dict[str, list[NDArray[Any]]] = {}
+    whole: NDArray[np.bool_] = np.all(samples.present, axis=1)
+    left_out: list[str] = []
     for fold in make_folds(samples.samples, dataset.folds):
+        left_out += [samples.samples[i].id for i in fold.test if not whole[i]]
+        tested = fold.test[whole[fold.test]]
+        if not len(tested):
+            continue
         predictor = load_run(folder / f"{fold.number}-1")
         _check(predictor, samples, fold, folder)
         network, prepared = predictor.network.to(device), samples.prepare(predictor.normalisers, device)
-        found.setdefault("ids", []).append(np.array([samples.samples[i].id for i in fold.test]))
-        found.setdefault("folds", []).append(np.full(len(fold.test), fold.number))
+        found.setdefault("ids", []).append(np.array([samples.samples[i].id for i in tested]))
+        found.setdefault("folds", []).append(np.full(len(tested), fold.number))
         for modality, given in (("a", "vt"), ("v", "at"), ("t", "av")):
-            for kind, values in _embed(network, prepared, fold.test, CONDITIONS[given]).items():
+            for kind, values in _embed(network, prepared, tested, CONDITIONS[given]).items():
                 found.setdefault(f"{kind}_{modality}", []).append(values)
-    return {key: np.concatenate(parts) for key, parts in found.items()}
+    if not found:
+        raise DataError(
+            f"{name}: keep_embeddings is set, but none of the {len(left_out)} test samples has text, audio and "
+            "video. Leave it out, or look at the report's table of what is missing"
+        )
+    if left_out:
+        _log.info("%s: no embeddings of %d test samples that lack a modality", name, len(left_out))
+    kept = {key: np.concatenate(parts) for key, parts in found.items()}
+    return {**kept, "left_out": np.array(left_out, np.str_)}
 
 
 def _embed(

@@ -19,10 +19,11 @@ from pipeline.manifest import Sample, read_manifest, write_manifest
 IDS = [f"x{i}" for i in range(12)]
 
 
-def kept(ids: list[str] = IDS) -> dict[str, np.ndarray]:
+def kept(ids: list[str] = IDS, left_out: list[str] | None = None) -> dict[str, np.ndarray]:
     """Return embeddings of three clusters, imagined exactly (a), as their mean (v), and shifted (t)."""
     rng = np.random.default_rng(0)
     found: dict[str, np.ndarray] = {"ids": np.array(ids), "folds": np.ones(len(ids), np.int64)}
+    found["left_out"] = np.array(left_out or [], np.str_)
     for place, m in enumerate("avt"):
         true = rng.normal(0, 1, (len(ids), 6)).astype(np.float32) + np.float32(40 * place)
         made = {"a": true, "v": np.broadcast_to(true.mean(axis=0), true.shape), "t": true + 3}[m]
@@ -71,6 +72,11 @@ def test_files_that_are_absent_empty_or_damaged(tmp_path: Path) -> None:
     write_embeddings(tmp_path / "part.npz", {"ids": np.array(["x"])})
     with pytest.raises(DataError, match="expected"):
         read_embeddings(tmp_path / "part.npz")
+    write_embeddings(tmp_path / "whole.npz", kept(left_out=["y", "z"]))
+    assert read_embeddings(tmp_path / "whole.npz")["left_out"].tolist() == ["y", "z"]
+    write_embeddings(tmp_path / "short.npz", {**kept(), "true_a": kept()["true_a"][:3]})
+    with pytest.raises(DataError, match="of one length"):
+        read_embeddings(tmp_path / "short.npz")
     (tmp_path / "bad.npz").write_bytes(b"PK nothing")
     with pytest.raises(DataError, match="cannot be read"):
         read_embeddings(tmp_path / "bad.npz")
@@ -80,7 +86,7 @@ def test_the_page_shows_them_where_they_were_kept(tmp_path: Path) -> None:
     data = tmp_path / "data"
     report_tree.write_tree(data)
     ids = [sample.id for sample in read_manifest(data / "manifests" / "demo.csv")]
-    write_embeddings(data / "results" / "mmin" / "embeddings.npz", kept(ids))
+    write_embeddings(data / "results" / "mmin" / "embeddings.npz", kept(ids, ["x1", "x2", "x3"]))
     given = {"dataset": "demo", "model": "mmin", "train_on": "missing"}
 
     def page(keep: bool) -> str:
@@ -97,5 +103,6 @@ def test_the_page_shows_them_where_they_were_kept(tmp_path: Path) -> None:
     write_manifest(manifest, rows)
     drawn = page(True)
     assert drawn == page(True)
+    assert "3 test samples that lack a modality in the recording are left out." in drawn
     assert "female speaker s0 (4 samples): a 0.00" in drawn and "male speaker s1 (4 samples)" in drawn
     assert "a imagined" in (tmp_path / "report" / "figures" / "mmin-embeddings.svg").read_text()

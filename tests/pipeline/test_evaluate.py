@@ -13,7 +13,7 @@ import pytest
 import small_world
 import torch
 
-from pipeline.errors import ParamsError, StoreError
+from pipeline.errors import DataError, ParamsError, StoreError
 from pipeline.evaluate import (
     Result,
     embed_experiment,
@@ -188,9 +188,9 @@ def test_what_is_trained_on_one_condition_is_evaluated_under_it(
 
 @pytest.fixture(scope="module")
 def imagined(tmp_path_factory: pytest.TempPathFactory, dataset: Dataset) -> tuple[Path, Dataset, Experiment]:
-    """Two trained folds of MMIN."""
+    """Two trained folds of MMIN; one test sample of each lacks a modality in the recording."""
     folder = tmp_path_factory.mktemp("mmin") / "data"
-    made = small_world.write(folder, 40)
+    made = small_world.write(folder, 40, missing=[("video", 0), ("audio", 11), ("text", 13)])
     two = dataset.model_copy(update={"folds": dataset.folds.model_copy(update={"count": 2})})
     experiment = Experiment(dataset="small", model="mmin", epochs=1, batch_size=32, keep_embeddings=True)
     samples = read_samples("small", two, {}, folder)
@@ -203,10 +203,15 @@ def test_embeddings_are_those_of_the_network(imagined: tuple[Path, Dataset, Expe
     folder, two, experiment = imagined
     kept = embed_experiment("aug", experiment, two, CPU, folder)
     samples = read_samples("small", two, {}, folder)
-    tested = [i for fold in make_folds(samples.samples, two.folds) for i in fold.test]
+    every = [i for fold in make_folds(samples.samples, two.folds) for i in fold.test]
+    tested = [i for i in every if i not in (0, 11)]
+    assert len(every) == 16 and len(tested) == 14
+    assert kept["left_out"].tolist() == ["s000", "s011"]  # s013 is no test sample
     assert kept["ids"].tolist() == [samples.samples[i].id for i in tested]
-    assert set(kept["folds"].tolist()) == {1, 2}
-    assert list(kept) == ["ids", "folds", *(f"{k}_{m}" for m in "avt" for k in ("true", "imagined"))]
+    assert kept["folds"].tolist() == [1] * 7 + [2] * 7
+    names = ["ids", "folds", *(f"{k}_{m}" for m in "avt" for k in ("true", "imagined")), "left_out"]
+    assert list(kept) == names
+    assert {len(kept[name]) for name in names[:-1]} == {14}
     predictor = load_run(folder / "runs" / "aug" / "1-1")
     prepared = samples.prepare(predictor.normalisers, torch.device("cpu"))
     with torch.no_grad():
@@ -215,6 +220,18 @@ def test_embeddings_are_those_of_the_network(imagined: tuple[Path, Dataset, Expe
         true, hidden = predictor.network.teacher(alone), predictor.network(others).hidden
     np.testing.assert_allclose(kept["true_a"][0], true[0], atol=1e-5)
     np.testing.assert_allclose(kept["imagined_a"][0], hidden["imagined"][0], atol=1e-5)
+
+
+def test_embeddings_where_no_sample_is_whole(
+    imagined: tuple[Path, Dataset, Experiment], tmp_path: Path
+) -> None:
+    folder, two, experiment = imagined
+    shutil.copytree(folder, tmp_path / "data")
+    small_world.write(tmp_path / "data", 40, missing=[("video", index) for index in range(40)])
+    for path in (tmp_path / "data" / "runs").rglob("run.json"):
+        path.unlink()  # nothing is opened
+    with pytest.raises(DataError, match="none of the 16 test samples has text, audio and video"):
+        embed_experiment("aug", experiment, two, CPU, tmp_path / "data")
 
 
 def test_embeddings_are_written_without_pickle_and_with_equal_bytes(tmp_path: Path) -> None:
