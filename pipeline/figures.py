@@ -56,6 +56,7 @@ def by_condition(
     chance: float | None,
     width_px: int,
     rule: str = "",
+    legend: bool = False,
 ) -> str:
     """Return a dot plot: a row for each condition, a dot and a deviation bar for each experiment.
 
@@ -66,11 +67,12 @@ def by_condition(
         chance: where a guess would be, or None.
         width_px: the width the page shows it at.
         rule: the condition above which a line is drawn, to set off the sums; or none.
+        legend: whether to draw one; the page has its own.
     """
     rows = len(conditions)
     step = min(0.22, 0.66 / max(len(series), 1))
     row_px = max(30, 11 * len(series) + 12)
-    height_px = rows * row_px + 58
+    height_px = rows * row_px + 58 + _legend_px(len(series), width_px) * legend
     figure, axes = _axes(width_px, height_px)
     for position, key in enumerate(conditions):
         if position % 2 == 0:  # a band, so that the eye stays in the row
@@ -112,6 +114,8 @@ def by_condition(
     axes.tick_params(axis="y", length=0, pad=8)
     axes.xaxis.grid(True, color=_DRAWN["grid"], lw=0.8)
     axes.set_xlabel(metric, color=_DRAWN["muted"], fontsize=11)
+    if legend:
+        _legend(figure, [(one.name, one.place) for one in series], width_px)
     return _svg(figure)
 
 
@@ -153,6 +157,7 @@ def curves_together(
     columns: int,
     width_px: int,
     row_px: int = 190,
+    legend: bool = False,
 ) -> str:
     """Return learning curves of several experiments, a panel a quantity, in rows of ``columns``.
 
@@ -162,14 +167,17 @@ def curves_together(
         columns: panels side by side.
         width_px: the width the page shows it at.
         row_px: the height of a row.
+        legend: whether to draw one; the page has its own.
     """
     rows = -(-len(panels) // columns)
-    figure, axes = _axes(width_px, rows * row_px + 30, rows=rows, columns=columns)
+    names = {name: place for _, lines in panels for name, (place, _) in lines.items()}
+    height_px = rows * row_px + 30 + _legend_px(len(names), width_px) * legend
+    figure, axes = _axes(width_px, height_px, rows=rows, columns=columns)
     every = [axes] if rows * columns == 1 else list(axes.flat)
     for place in every[len(panels) :]:
         place.set_visible(False)
     for place, (label, lines) in zip(every, panels, strict=False):
-        for name, (colour, values) in lines.items():
+        for colour, values in lines.values():
             longest = max(map(len, values), default=0)
             means = [_mean([line[e] for line in values if e < len(line)]) for e in range(longest)]
             place.plot(
@@ -180,13 +188,14 @@ def curves_together(
                 marker=MARKERS[colour % len(MARKERS)],
                 markevery=max(1, longest // 8),
                 ms=4,
-                label=name,
             )
         place.yaxis.grid(True, color=_DRAWN["grid"], lw=0.8)
         place.set_title(label, loc="left", fontsize=11, color=_DRAWN["muted"], pad=4)
         place.xaxis.get_major_locator().set_params(integer=True, nbins=5)
         place.yaxis.get_major_locator().set_params(nbins=4)
     every[len(panels) - 1].set_xlabel("epoch", color=_DRAWN["muted"], fontsize=11)
+    if legend:
+        _legend(figure, list(names.items()), width_px)
     return _svg(figure)
 
 
@@ -278,6 +287,41 @@ def page_colours() -> dict[str, tuple[str, str]]:
 def _mean(values: Sequence[float]) -> float:
     finite = [value for value in values if math.isfinite(value)]
     return math.fsum(finite) / len(finite) if finite else math.nan
+
+
+def _legend_columns(count: int, width_px: int) -> int:
+    return max(1, min(count, width_px // 150))
+
+
+def _legend_px(count: int, width_px: int) -> int:
+    """Return the height that a legend of so many names takes."""
+    return 12 + 20 * -(-count // _legend_columns(count, width_px)) if count else 0
+
+
+def _legend(figure: Any, names: Sequence[tuple[str, int]], width_px: int) -> None:
+    """Put a legend below the axes: for each (name, place among the series) its line with its marker."""
+    from matplotlib.lines import Line2D
+
+    handles = [
+        Line2D(
+            [],
+            [],
+            color=_DRAWN[f"s{place % len(SERIES)}"],
+            marker=MARKERS[place % len(MARKERS)],
+            ms=5,
+            lw=1.6,
+            label=name,
+        )
+        for name, place in names
+    ]
+    figure.legend(
+        handles=handles,
+        loc="outside lower center",
+        ncols=_legend_columns(len(names), width_px),
+        frameon=False,
+        fontsize=11,
+        labelcolor=_DRAWN["ink"],
+    )
 
 
 def _axes(width_px: int, height_px: int, rows: int = 1, columns: int = 1) -> tuple[Any, Any]:

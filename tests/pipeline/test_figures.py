@@ -77,3 +77,39 @@ def test_more_experiments_than_colours(count: int) -> None:
 def test_a_label_with_dollars_is_text() -> None:
     svg = figures.by_condition([figures.Series("x", 0, {"$a_1$": 0.5})], {"$a_1$": "$a_1$"}, "UA", None, 340)
     assert "$a_1$" in svg
+
+
+def texts(svg: str) -> list[str | None]:
+    root = ElementTree.fromstring(svg)  # noqa: S314 - our own bytes
+    return [node.text for node in root.iter("{http://www.w3.org/2000/svg}text")]
+
+
+def height(svg: str) -> float:
+    found = re.search(r'<svg [^>]*height="([\d.]+)pt"', svg)
+    assert found is not None
+    return float(found[1])
+
+
+def test_a_figure_of_its_own_has_a_legend_and_the_pages_has_none() -> None:
+    names = ["mmin-orig", "mmin-sampled", "mmin-m3s"]
+    lines = {name: (place, [[1.0, 0.5 + place / 10]]) for place, name in enumerate(names)}
+    panels = [("validation loss", lines), ("test loss", dict(list(lines.items())[:2]))]
+    without = figures.curves_together(panels, 2, 820)
+    alone = figures.standalone(figures.curves_together(panels, 2, 820, legend=True))
+    assert not set(names) & set(texts(figures.standalone(without)))
+    assert [text for text in texts(alone) if text in names] == names  # each once
+    assert height(alone) > height(without)
+    for place in range(3):  # two panels or one, and the legend
+        assert alone.count(f"stroke: {figures.SERIES[place]}") > without.count(
+            f"stroke: {figures.SERIES[place]}"
+        )
+    assert alone == figures.standalone(figures.curves_together(panels, 2, 820, legend=True))
+
+
+def test_the_legend_of_results_by_condition() -> None:
+    svg = figures.by_condition(SERIES, {"a": "a", "b": "b"}, "UA", None, 820, legend=True)
+    assert {"first", "second"} <= set(texts(svg))
+    assert not {"first", "second"} & set(texts(draw()))
+    many = [figures.Series(f"e{i}", i, {"a": i / 20}) for i in range(17)]
+    found = texts(figures.by_condition(many, {"a": "a"}, "UA", None, 340, legend=True))
+    assert {f"e{i}" for i in range(17)} <= set(found)
