@@ -6,7 +6,7 @@ Nothing here is fixed text: a sentence says what the numbers say, whichever way 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pipeline.facts import DatasetFacts, ExperimentFacts
 from pipeline.params import Params
@@ -16,6 +16,7 @@ from pipeline.scores import (
     FULL,
     LOWER_IS_BETTER,
     PairedTest,
+    Scores,
     condition_words,
     paired_test,
 )
@@ -82,6 +83,8 @@ class Comparison:
         loader: the dataset's.
         task: classification or regression; the two are never compared.
         against: experiment -> the one it is tested against instead of the baseline.
+        merged: experiment of ``evaluated`` that is not in params.yaml -> those that it is made of
+            (:func:`merge_rows`).
     """
 
     dataset: DatasetFacts
@@ -93,6 +96,7 @@ class Comparison:
     loader: str
     task: str = "classification"
     against: Mapping[str, str] = field(default_factory=dict)
+    merged: Mapping[str, Sequence[ExperimentFacts]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -104,6 +108,23 @@ class Comparison:
         if one.name not in self.against:
             return None if one is self.baseline else self.baseline
         return next((other for other in self.evaluated if other.name == self.against[one.name]), None)
+
+    def opponents(self, one: ExperimentFacts) -> list[ExperimentFacts]:
+        """Return all that one is tested against: the baseline (or its own), the augmented baseline, and what is
+        merged of several experiments; no pair comes twice."""
+        found = [self.opponent(one)]
+        if one is not self.baseline and one is not self.augmented:
+            found.append(self.augmented)
+        if one.name not in self.merged and (
+            self.baseline is None or (one is not self.baseline and one is not self.augmented)
+        ):
+            found += [other for other in self.evaluated if other.name in self.merged]
+        return list({other.name: other for other in found if other is not None}.values())
+
+    @property
+    def real(self) -> list[ExperimentFacts]:
+        """The evaluated experiments of params.yaml, none of them merged."""
+        return [part for one in self.evaluated for part in self.merged.get(one.name, [one])]
 
     def judged(self, one: ExperimentFacts) -> str:
         """Return the condition that an experiment is judged by: the average of six, else its last one."""
@@ -156,8 +177,22 @@ def compare(
     own = [one for one in experiments if (one.dataset, one.task) == (dataset.name, task)]
     if not own:
         return None
-    evaluated = [one for one in own if one.scores.values]
-    baseline = next((one for one in evaluated if one.name == params.report.baseline), None)
+    evaluated, merged = merge_rows(params, [one for one in own if one.scores.values])
+    against = dict(params.report.against)
+    for name, parts in merged.items():
+        others = {params.report.against.get(part.name) for part in parts}
+        if len(others) == 1 and (other := others.pop()) is not None:
+            against[name] = other
+    whole = {part.name: name for name, parts in merged.items() for part in parts}
+    against = {name: whole.get(other, other) for name, other in against.items() if whole.get(other) != name}
+    wanted = params.report.baseline
+    baseline = next((one for one in evaluated if one.name == whole.get(str(wanted), wanted)), None)
+    if (
+        baseline is None
+    ):  # of several datasets each has its own: the one that all the others are tested against
+        others = {against.get(one.name) for one in evaluated if one.name not in against.values()}
+        only = others.pop() if len(others) == 1 else None
+        baseline = next((one for one in evaluated if one.name == only and one.name not in against), None)
     augmented = None
     if baseline is not None:
         same = [one for one in evaluated if one.model == baseline.model and one.train_on == "augmented"]
@@ -166,8 +201,59 @@ def compare(
     asked = params.experiments[own[0].name].select_by
     metric = asked if asked in computed else next(iter(computed), asked)
     loader = params.datasets[dataset.name].loader
-    against = params.report.against
-    return Comparison(dataset, own, evaluated, baseline, augmented, metric, loader, task, against)
+    return Comparison(dataset, own, evaluated, baseline, augmented, metric, loader, task, against, merged)
+
+
+def merge_rows(
+    params: Params, evaluated: Sequence[ExperimentFacts]
+) -> tuple[list[ExperimentFacts], dict[str, list[ExperimentFacts]]]:
+    """Make one experiment of those that share a row of a published table, a condition each (MMIN's MCTN and the
+    Baseline of its Table 7): only together have they an average, a t-test and a rank.
+
+    Experiments that share a row and were evaluated under the same condition stay apart: they are rivals.
+
+    Args:
+        params: params.yaml; ``report.published`` says who shares a row.
+        evaluated: a dataset's experiments with results.
+
+    Returns:
+        The experiments, a merged one in the place of its first, named as the row is; and merged name -> its parts.
+    """
+    rows: dict[tuple[str, str, str, str], list[ExperimentFacts]] = {}
+    for one in evaluated:
+        row = params.report.published.get(one.name)
+        if row is not None:
+            rows.setdefault((row.paper, row.table, row.dataset, row.model), []).append(one)
+    names = {one.name for one in evaluated}
+    merged: dict[str, list[ExperimentFacts]] = {}
+    for (*_, model), parts in rows.items():
+        conditions = [condition for part in parts for condition in part.scores.conditions]
+        if len(parts) > 1 and len(set(conditions)) == len(conditions):
+            merged[model if model not in names | merged.keys() else f"{model} (together)"] = parts
+    instead = {parts[0].name: name for name, parts in merged.items()}
+    gone = {part.name for parts in merged.values() for part in parts}
+    found = []
+    for one in evaluated:
+        if one.name in instead:
+            found.append(_merge(instead[one.name], merged[instead[one.name]]))
+        elif one.name not in gone:
+            found.append(one)
+    return found, merged
+
+
+def _merge(name: str, parts: Sequence[ExperimentFacts]) -> ExperimentFacts:
+    confusion = {condition: counts for part in parts for condition, counts in part.confusion.items()}
+    return replace(
+        parts[0],
+        name=name,
+        train_on=", ".join(part.train_on for part in parts),
+        scores=Scores.merged([part.scores for part in parts]),
+        confusion={c: confusion[c] for c in (*CONDITIONS, *confusion) if c in confusion},
+        curves={},
+        summary={},
+        runs={},
+        embeddings={},
+    )
 
 
 def verdicts(comparison: Comparison) -> list[Verdict]:
@@ -308,12 +394,14 @@ def result_cell(comparison: Comparison, one: ExperimentFacts, condition: str, me
 
 def _mark_notes(comparison: Comparison) -> list[str]:
     notes = []
-    if any(one.name in comparison.against for one in comparison.evaluated):
-        pairs = [
-            f"{one.name} against {other.name}"
-            for one in comparison.evaluated
-            if one.name in comparison.against and (other := comparison.opponent(one)) is not None
-        ]
+    pairs = [
+        f"{one.name} against {other.name}"
+        for one in comparison.evaluated
+        if one.name in comparison.against
+        and (other := comparison.opponent(one)) is not None
+        and other is not comparison.baseline
+    ]
+    if pairs:
         notes.append(
             f"* better, p < 0.05 (two-tailed paired t-test over folds and runs): {', '.join(pairs)}."
         )
@@ -322,52 +410,38 @@ def _mark_notes(comparison: Comparison) -> list[str]:
             notes.append(
                 f"{sign} better than {other.name}, p < 0.05 (two-tailed paired t-test over folds and runs)."
             )
+    for name, parts in comparison.merged.items():
+        notes.append(f"{name}: {', '.join(part.name for part in parts)}, a condition each.")
     return notes
 
 
 def test_table(comparison: Comparison) -> Table | None:
-    """Return every experiment's t-test against the baseline, or whom it is tested against instead; None when
-    there is nobody to test."""
+    """Return every experiment's t-tests, against the baseline (or its own), the augmented baseline, and what is
+    merged of several; None when there is nobody to test."""
     rows = []
-    named = bool({one.name for one in comparison.evaluated} & comparison.against.keys())
     for one in comparison.evaluated:
-        baseline = comparison.opponent(one)
-        if baseline is None:
-            continue
-        for condition in comparison.tested:
-            for metric in comparison.metrics:
-                test = paired_test(one.scores, baseline.scores, condition, metric)
-                if test is not None:
-                    rows.append(
-                        [
-                            Cell(one.name),
-                            *([Cell(baseline.name)] if named else []),
-                            Cell("average of six" if condition == AVERAGE else condition_words(condition)),
-                            Cell(metric_name(metric)),
-                            Cell(signed(test.difference), number=True),
-                            Cell("–" if test.t is None else f"{test.t:.2f}".replace("-", "−"), number=True),
-                            Cell(
-                                "–" if test.p is None else f"{test.p:.4f}", best=test.significant, number=True
-                            ),
-                            Cell(str(test.pairs), number=True),
-                        ]
-                    )
+        for other in comparison.opponents(one):
+            for condition in comparison.tested:
+                for metric in comparison.metrics:
+                    test = paired_test(one.scores, other.scores, condition, metric)
+                    if test is not None:
+                        rows.append(
+                            [
+                                Cell(one.name),
+                                Cell(other.name),
+                                Cell(
+                                    "average of six" if condition == AVERAGE else condition_words(condition)
+                                ),
+                                *_test_cells(test, metric),
+                            ]
+                        )
     if not rows:
         return None
     return Table(
         name=f"{comparison.name}-tests",
-        caption=f"Each experiment against {opponent_words(comparison)} on {comparison.dataset.words}: "
+        caption=f"Each experiment against the others that it is measured by on {comparison.dataset.words}: "
         "difference of the means and two-tailed paired t-test.",
-        head=[
-            "experiment",
-            *(["against"] if named else []),
-            "condition",
-            "metric",
-            "difference",
-            "t",
-            "p",
-            "pairs",
-        ],
+        head=["experiment", "against", "condition", "metric", "difference", "t", "p", "pairs"],
         rows=rows,
         notes=[
             "Bold: p < 0.05, in either direction. Folds share training data, so p is somewhat too small; "
@@ -376,10 +450,14 @@ def test_table(comparison: Comparison) -> Table | None:
     )
 
 
-def opponent_words(comparison: Comparison) -> str:
-    """Return the baseline's name, or that there is more than one."""
-    every = {o.name for one in comparison.evaluated if (o := comparison.opponent(one)) is not None}
-    return every.pop() if len(every) == 1 else "its own baseline"
+def _test_cells(test: PairedTest, metric: str) -> list[Cell]:
+    return [
+        Cell(metric_name(metric)),
+        Cell(signed(test.difference), number=True),
+        Cell("–" if test.t is None else f"{test.t:.2f}".replace("-", "−"), number=True),
+        Cell("–" if test.p is None else f"{test.p:.4f}", best=test.significant, number=True),
+        Cell(str(test.pairs), number=True),
+    ]
 
 
 def confusion_table(comparison: Comparison) -> Table:

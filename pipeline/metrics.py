@@ -177,28 +177,6 @@ def mean_and_deviation(values: ArrayLike) -> tuple[float, float]:
     return float(numbers.mean()), float(numbers.std(ddof=1)) if numbers.size > 1 else 0.0
 
 
-def paired_t_test(first: ArrayLike, second: ArrayLike) -> float:
-    """Return the two-tailed p-value of the paired t-test (M3S Table 5).
-
-    Args:
-        first: (K,) one value a fold and seed.
-        second: (K,) the other experiment's values of the same folds and seeds, in the same order.
-
-    Returns:
-        p in [0, 1]; 1 where all differences are 0 or there are fewer than two pairs, 0 where they are one
-        equal number other than 0.
-    """
-    from scipy.stats import ttest_rel
-
-    a, b = np.asarray(first, np.float64), np.asarray(second, np.float64)
-    difference = a - b
-    if difference.size < 2 or not difference.any():
-        return 1.0
-    if np.ptp(difference) <= 1e-12 * float(np.abs(difference).max()):
-        return 0.0
-    return float(ttest_rel(a, b).pvalue)
-
-
 def average(rows: Mapping[str, Mapping[str, float]], conditions: tuple[str, ...]) -> dict[str, float]:
     """Return the mean of each metric over the named conditions (MMIN Table 5, column "Average")."""
     names = rows[conditions[0]].keys()

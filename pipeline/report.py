@@ -34,7 +34,6 @@ from pipeline.comparison import (
     compare,
     confusion_table,
     metric_name,
-    opponent_words,
     p_value,
     result_cell,
     result_table,
@@ -117,10 +116,14 @@ def write(
 
 
 def result_rows(comparisons: Sequence[Comparison]) -> Iterator[list[object]]:
-    """Yield every number as data: a header, then a row for each dataset, experiment, condition and metric."""
+    """Yield every number as data: a header, then a row for each dataset, experiment, condition and metric.
+
+    What is merged of several experiments stands there as well as its parts.
+    """
     yield ["dataset", "experiment", "condition", "metric", "mean", "deviation", "count"]
     for comparison in comparisons:
-        for one in comparison.evaluated:
+        parts = [part for every in comparison.merged.values() for part in every]
+        for one in (*comparison.evaluated, *parts):
             for condition in comparison.conditions:
                 for metric in comparison.metrics:
                     number = one.scores.number(condition, metric)
@@ -166,7 +169,7 @@ def render(
     comparisons: Sequence[Comparison],
     drawn: dict[str, str],
 ) -> str:
-    """Return the page; the figures that it shows are put into ``drawn``, name -> SVG."""
+    """Return the page; its figures for files of their own are put into ``drawn``, name -> SVG."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -258,14 +261,11 @@ def _section(params: Params, comparison: Comparison, drawn: dict[str, str]) -> d
         "table": result_table(comparison),
         "metric_words": [(metric_name(m), METRIC_WORDS[m]) for m in comparison.metrics if m in METRIC_WORDS],
         "tests": test_table(comparison),
-        "opponent": opponent_words(comparison),
         "published": published_table(params, comparison),
         "p_values": p_value_table(params, comparison),
         "together": [part for group in curve_groups(comparison) if (part := _together_part(group, drawn))],
         "by_condition": _result_figure(comparison, drawn) if comparison.evaluated else None,
-        "embeddings": [
-            part for one in comparison.evaluated if (part := _embeddings_part(comparison, one, drawn))
-        ],
+        "embeddings": [part for one in comparison.real if (part := _embeddings_part(comparison, one, drawn))],
         "curves": [part for one in comparison.experiments if (part := _curves_part(comparison, one, drawn))],
         "confusions": [(one, _confusions(one, comparison)) for one in comparison.evaluated if one.confusion],
         "pending": [(one.name, one.state) for one in comparison.experiments if not one.scores.values],
@@ -303,8 +303,9 @@ def _result_figure(comparison: Comparison, drawn: dict[str, str]) -> dict[str, A
     for kind, labels, width in (("wide", words, 820), ("narrow", short, 330)):
         svg = figures.by_condition(series, labels, metric_name(metric), comparison.chance, width, AVERAGE)
         parts[kind] = Markup(figures.inline(svg, f"{comparison.name}-{kind}", title, described))  # noqa: S704
-        if kind == "wide":
-            drawn[name] = svg
+    drawn[name] = figures.by_condition(
+        series, words, metric_name(metric), comparison.chance, 820, AVERAGE, legend=True
+    )
     return {**parts, "series": comparison.evaluated}
 
 
@@ -333,6 +334,8 @@ def _embeddings_part(
         "Error of the imagined embeddings over that of guessing the speaker's mean embedding, so that 1 is no "
         f"better than the mean: {'; '.join(words)}."
     )
+    if without := len(one.embeddings["left_out"]):
+        said += f" {without} test samples that lack a modality in the recording are left out."
     name = f"{one.name}-embeddings"
     title = f"t-SNE of true and imagined embeddings of {one.name}"
     shown = {}
@@ -417,8 +420,7 @@ def _together_part(group: Sequence[ExperimentFacts], drawn: dict[str, str]) -> d
         svg = figures.curves_together(panels, columns, width)
         title = f"Learning curves of {names}"
         shown[kind] = Markup(figures.inline(svg, f"{name}-{kind}", title, words))  # noqa: S704
-        if kind == "wide":
-            drawn[name] = svg
+    drawn[name] = figures.curves_together(panels, 2 if watched else len(panels), 820, legend=True)
     return {"experiments": trained, "words": words.strip(), **shown}
 
 

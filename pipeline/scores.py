@@ -50,6 +50,19 @@ class Scores:
         every = (metric for scores in self.values.values() for one in scores.values() for metric in one)
         return tuple(dict.fromkeys(every))
 
+    @classmethod
+    def merged(cls, parts: Sequence[Scores]) -> Scores:
+        """Return the conditions of several experiments as those of one, joined by (fold, run).
+
+        Args:
+            parts: their scores; of a condition that two have, the later's are taken.
+        """
+        values: dict[Key, dict[str, Mapping[str, float]]] = {}
+        for part in parts:
+            for key, scores in part.values.items():
+                values.setdefault(key, {}).update(scores)
+        return cls(dict(sorted(values.items())))
+
     def of(self, condition: str, metric: str) -> dict[Key, float]:
         """Return (fold, run) -> value of one metric under one condition, or :data:`AVERAGE` over the six
         missing ones.

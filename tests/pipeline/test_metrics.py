@@ -109,19 +109,6 @@ def test_mean_and_deviation() -> None:
     assert metrics.mean_and_deviation([4.0]) == (4.0, 0.0)
 
 
-def test_paired_t_test_by_hand() -> None:
-    # differences 1 2 3: mean 2, deviation 1, t = 2 sqrt(3), two degrees of freedom: p = 1 - t / sqrt(2 + t^2)
-    t = 2 * 3**0.5
-    assert metrics.paired_t_test([2, 4, 6], [1, 2, 3]) == pytest.approx(1 - t / (2 + t * t) ** 0.5)
-
-
-@pytest.mark.parametrize(
-    ("first", "second", "p"), [([1, 2], [1, 2], 1.0), ([1], [2], 1.0), ([2, 3, 4], [1, 2, 3], 0.0)]
-)
-def test_paired_t_test_where_nothing_varies(first: list[float], second: list[float], p: float) -> None:
-    assert metrics.paired_t_test(first, second) == p
-
-
 def test_average_is_over_the_named_conditions() -> None:
     rows = {"a": {"wa": 0.2, "ua": 0.4}, "v": {"wa": 0.4, "ua": 0.8}, "avt": {"wa": 1.0, "ua": 1.0}}
     assert metrics.average(rows, ("a", "v")) == pytest.approx({"wa": 0.3, "ua": 0.6})

@@ -169,6 +169,17 @@ class TestNumbers:
         assert float(found[0]["train_loss"]) == pytest.approx(1.4 * 0.85 + 0.02 * 3)  # folds 1 to 5
         assert float(found[11]["train_loss"]) == pytest.approx(1.4 * 0.85**12 + 0.02 * 3)  # folds 2 and 4
 
+    def test_figures_of_their_own_say_whose_lines_are_whose(self, data: Path) -> None:
+        text = (data / "report/figures/demo-ua-by-condition.svg").read_text(encoding="utf-8")
+        assert all(f">{name}</text>" in text for name in report_tree.GAIN)
+
+    def test_every_test_stands_in_the_table_with_whom_it_is_against(self, data: Path) -> None:
+        found = rows(data / "report/tables/demo-tests.csv")
+        assert {(row["experiment"], row["against"]) for row in found} == {
+            ("augmented", "full-modality"), ("mmin", "full-modality"), ("mmin", "augmented"),
+        }  # fmt: skip
+        assert len(found) == 3 * 2 * 4  # the average and the full condition, four metrics
+
 
 class TestWords:
     def test_the_verdict_is_computed(self, data: Path) -> None:

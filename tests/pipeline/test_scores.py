@@ -49,6 +49,30 @@ def test_paired_test_by_hand() -> None:
     assert (test.pairs, test.better, test.significant) == (3, True, False)
 
 
+def test_paired_test_of_one_two_three() -> None:
+    # differences 1 2 3: mean 2, deviation 1, t = 2 sqrt(3), two degrees of freedom: p = 1 - t / sqrt(2 + t^2)
+    test = paired_test(scores(2, 4, 6), scores(1, 2, 3), "avt", "ua")
+    t = 2 * 3**0.5
+    assert test is not None and test.t == pytest.approx(t)
+    assert test.p == pytest.approx(1 - t / (2 + t * t) ** 0.5)
+
+
+def test_scores_of_one_model_a_condition_are_joined_by_fold_and_run() -> None:
+    parts = [
+        Scores({(2, 1): {"a": {"ua": 0.4}}, (1, 1): {"a": {"ua": 0.2}}}),
+        Scores({(1, 1): {"v": {"ua": 0.6}}, (1, 2): {"v": {"ua": 0.8}}}),
+    ]
+    merged = Scores.merged(parts)
+    assert merged.values == {
+        (1, 1): {"a": {"ua": 0.2}, "v": {"ua": 0.6}},
+        (1, 2): {"v": {"ua": 0.8}},
+        (2, 1): {"a": {"ua": 0.4}},
+    }
+    assert list(merged.values) == [(1, 1), (1, 2), (2, 1)]
+    assert merged.of("v", "ua") == {(1, 1): 0.6, (1, 2): 0.8}
+    assert parts[0].values[1, 1] == {"a": {"ua": 0.2}}  # untouched
+
+
 def test_a_difference_the_other_way_is_as_significant_but_not_better() -> None:
     test = paired_test(scores(0.5, 0.4, 0.51, 0.4), scores(0.6, 0.51, 0.6, 0.52), "avt", "ua")
     assert test is not None
@@ -64,7 +88,12 @@ def test_lower_is_better_for_an_error() -> None:
 
 @pytest.mark.parametrize(
     ("these", "others", "pairs"),
-    [((0.6,), (0.5,), 1), ((0.6, 0.7), (0.5, 0.6), 2), ((0.5, 0.5), (0.5, 0.5), 2)],
+    [
+        ((0.6,), (0.5,), 1),
+        ((0.6, 0.7), (0.5, 0.6), 2),
+        ((0.5, 0.5), (0.5, 0.5), 2),
+        ((2.0, 3.0, 4.0), (1.0, 2.0, 3.0), 3),
+    ],
 )
 def test_without_spread_there_is_no_p(
     these: tuple[float, ...], others: tuple[float, ...], pairs: int
