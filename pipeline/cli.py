@@ -88,12 +88,14 @@ examples:
 """
 PRESET_EPILOG = """\
 Without a name: the presets there are. --write replaces the sections experiments and report of params.yaml, adds
-the dataset when it is not there yet, and leaves the rest as it is.
+the dataset when it is not there yet, and leaves the rest as it is. It refuses where an experiment would take the
+name of one on another dataset, whose runs would be written over; --replace does it all the same. On several
+datasets at once, a name that two would have gets the dataset's behind it: mmin-iemocap, mmin-msp_improv.
 
 examples:
   lacuna preset
   lacuna preset mmin-table5
-  lacuna preset mmin-table5 --dataset iemocap --write
+  lacuna preset mmin-table5 --dataset iemocap msp_improv --write --replace
   lacuna preset m3s-table2 --dataset iemocap mosi sims --write
 """
 EXPORT_EPILOG = """\
@@ -259,6 +261,9 @@ def make_parser() -> argparse.ArgumentParser:
         "--dataset", default=["demo"], nargs="+", metavar="DATASET", help="one or more; default: demo"
     )
     preset.add_argument("--write", action="store_true", help="put it into params.yaml")
+    preset.add_argument(
+        "--replace", action="store_true", help="even where other datasets' experiments have the names"
+    )
     preset.set_defaults(run=run_preset)
 
     group = _parser(commands.add_parser, "dataset", "Look at a dataset's own tree.", DATASET_EPILOG)
@@ -376,21 +381,23 @@ def list_params(options: argparse.Namespace) -> int:
 def run_preset(options: argparse.Namespace) -> int:
     """List the presets, print one, or put it into params.yaml."""
     from pipeline.params import PARAMS_FILE, load_params
-    from pipeline.preset import load_preset, make_blocks, preset_names, render, write_blocks
+    from pipeline.preset import join, load_preset, make_blocks, preset_names, render, write_blocks
 
     if options.name is None:
         _rows([(name, load_preset(name).what) for name in preset_names()])
         return 0
     params = load_params()
     preset = load_preset(options.name)
-    blocks, *more = [make_blocks(preset, dataset, params) for dataset in options.dataset]
-    for other in more:
-        blocks = blocks.joined(other)
+    blocks = join([make_blocks(preset, dataset, params) for dataset in dict.fromkeys(options.dataset)])
     if not options.write:
         print(clean(render(blocks)), end="")
         return 0
-    write_blocks(blocks)
-    gone = [name for name in params.experiments if name not in blocks.experiments]
+    write_blocks(blocks, replace_others=options.replace)
+    gone = [
+        name
+        for name, one in params.experiments.items()
+        if blocks.experiments.get(name, {}).get("dataset") != one.dataset
+    ]
     say(f"{PARAMS_FILE}: now has the experiments {', '.join(blocks.experiments)}")
     if gone:
         say(f"{PARAMS_FILE}: replaced the experiments {', '.join(gone)}")

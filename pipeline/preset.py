@@ -6,10 +6,11 @@ A preset is a file pipeline/presets/<name>.yaml; its name is the file's. To add 
     title: the report's
     paper: mmin                      whose numbers in published.csv and whose data in papers.yml (default mmin)
     baseline: full-modality          the experiment that the report tests the others against, or null
-    features: {text: ..., audio: ..., video: ...}    the paper's extractors
+    features: {text: ..., audio: ..., video: ...}    the paper's extractors: a name, or {extractor, settings}
     masks: {NAME: {...}}             what the experiments are evaluated under, beside those of params.yaml
     protocols:                       by the dataset's loader
       iemocap: {folds: ..., labels: [...], fields: {what every experiment gets there}}
+      mosi: {..., features: {audio: ...}}    instead of those above
       demo: {fields: {...}}          without folds: the dataset's own
     experiments:
       NAME: {experiment: {fields of an experiment}, published: {table: "5", model: ..., conditions: [...]}}
@@ -25,12 +26,14 @@ from __future__ import annotations
 
 import copy
 import re
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from pipeline.errors import ParamsError, nearest
 from pipeline.params import MODALITIES, PARAMS_FILE, Modality, Params, Section, load_params
@@ -46,12 +49,25 @@ class Row(Section):
     conditions: tuple[str, ...] = ()
 
 
+class PaperExtractor(Section):
+    """One modality's extractor, and those of its settings that the paper says."""
+
+    extractor: str
+    settings: Annotated[dict[str, Any], Field(default_factory=dict)]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_alone(cls, given: Any) -> Any:
+        return {"extractor": given} if isinstance(given, str) else given
+
+
 class Protocol(Section):
     """How the paper splits and trains on one dataset."""
 
     folds: dict[str, Any] | None = None
     labels: tuple[str, ...] = ()
     fields: Annotated[dict[str, Any], Field(default_factory=dict)]
+    features: Annotated[dict[Modality, PaperExtractor], Field(default_factory=dict)]
 
 
 class PresetExperiment(Section):
@@ -71,7 +87,7 @@ class Preset(Section):
     title: str
     paper: str = "mmin"
     baseline: str | None
-    features: dict[Modality, str]
+    features: dict[Modality, PaperExtractor]
     masks: Annotated[dict[str, dict[str, Any]], Field(default_factory=dict)]
     protocols: Annotated[dict[str, Protocol], Field(min_length=1)]
     experiments: Annotated[dict[str, PresetExperiment], Field(min_length=1)]
@@ -94,20 +110,66 @@ class Blocks:
     notes: tuple[str, ...]
     masks: dict[str, Any] = field(default_factory=dict)
 
-    def joined(self, other: Blocks) -> Blocks:
-        """Return both together: one preset on several datasets."""
-        report = {**self.report, **other.report}
-        for key in ("published", "against", "p_values"):
-            if both := {**self.report.get(key, {}), **other.report.get(key, {})}:
-                report[key] = both
-        report["title"] = f"{self.report['title']} and {other.report['title'].rpartition(' on ')[2]}"
-        return Blocks(
-            {**self.experiments, **other.experiments},
-            report,
-            {**self.dataset, **other.dataset},
-            (*self.notes, *other.notes),
-            {**self.masks, **other.masks},
+    def renamed(self, names: Mapping[str, str]) -> Blocks:
+        """Return the same with other names of experiments, old -> new, wherever they stand."""
+
+        def keys(content: Mapping[str, Any]) -> dict[str, Any]:
+            return {names.get(name, name): value for name, value in content.items()}
+
+        report = dict(self.report)
+        for key in ("published", "p_values"):
+            if key in report:
+                report[key] = keys(report[key])
+        if "against" in report:
+            report["against"] = {
+                name: names.get(other, other) for name, other in keys(report["against"]).items()
+            }
+        if "baseline" in report:
+            report["baseline"] = names.get(report["baseline"], report["baseline"])
+        return replace(self, experiments=keys(self.experiments), report=report)
+
+
+def join(parts: Sequence[Blocks]) -> Blocks:
+    """Return one preset on several datasets, each part on one of them.
+
+    An experiment whose name another part has as well gets its dataset's name behind it, and where there is more
+    than one baseline, every experiment is tested against that of its own dataset.
+
+    Args:
+        parts: one or more; their datasets differ.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    counts = Counter(name for part in parts for name in part.experiments)
+    renamed = [
+        part.renamed(
+            {name: f"{name}-{one['dataset']}" for name, one in part.experiments.items() if counts[name] > 1}
         )
+        for part in parts
+    ]
+    report: dict[str, Any] = {}
+    titles = [str(part.report["title"]) for part in renamed]
+    report["title"] = " and ".join([titles[0], *(title.rpartition(" on ")[2] for title in titles[1:])])
+    baselines = {part.report["baseline"] for part in renamed if "baseline" in part.report}
+    if len(baselines) == 1:
+        report["baseline"] = baselines.pop()
+    for part in renamed:
+        for key in ("published", "p_values"):
+            if part.report.get(key):
+                report.setdefault(key, {}).update(part.report[key])
+        against = dict(part.report.get("against", {}))
+        if baselines and "baseline" in part.report:
+            own = part.report["baseline"]
+            against = {**{name: own for name in part.experiments if name != own}, **against}
+        if against:
+            report.setdefault("against", {}).update(against)
+    return Blocks(
+        {name: one for part in renamed for name, one in part.experiments.items()},
+        report,
+        {name: entry for part in renamed for name, entry in part.dataset.items()},
+        tuple(note for part in renamed for note in part.notes),
+        {name: mask for part in renamed for name, mask in part.masks.items()},
+    )
 
 
 def preset_names() -> list[str]:
@@ -152,6 +214,7 @@ def make_blocks(preset: Preset, dataset: str, params: Params) -> Blocks:
             f"the loader: {', '.join(preset.protocols)}.{nearest(loader, preset.protocols)}"
         )
     protocol = preset.protocols[loader]
+    features = {modality: {**preset.features, **protocol.features}[modality] for modality in MODALITIES}
     experiments: dict[str, Any] = {}
     published: dict[str, Any] = {}
     against: dict[str, str] = {}
@@ -185,21 +248,40 @@ def make_blocks(preset: Preset, dataset: str, params: Params) -> Blocks:
             "options": {},
             "labels": list(protocol.labels),
             "folds": protocol.folds or {"scheme": "official"},
-            **{modality: {"extractor": preset.features[modality]} for modality in MODALITIES},
+            **{modality: features[modality].model_dump(exclude_defaults=True) for modality in MODALITIES},
         }
         return Blocks(experiments, report, {dataset: entry}, (), masks)
-    notes = []
+    notes = _dataset_notes(dataset, protocol, features, params)
+    return Blocks(experiments, report, {}, tuple(notes), masks)
+
+
+def _dataset_notes(
+    name: str, protocol: Protocol, features: Mapping[Modality, PaperExtractor], params: Params
+) -> list[str]:
+    """Say what of a dataset's section in params.yaml is not the paper's."""
+    known, notes = params.datasets[name], []
     folds = known.folds.model_dump(mode="json", exclude_defaults=True)
     if protocol.folds is not None and folds != protocol.folds:
-        notes.append(f"datasets.{dataset}.folds is {folds}; the paper's is {protocol.folds}")
-    for modality in MODALITIES:
+        notes.append(f"datasets.{name}.folds is {folds}; the paper's is {protocol.folds}")
+    if protocol.labels and set(known.labels) != set(protocol.labels):
+        notes.append(
+            f"datasets.{name}.labels are {', '.join(known.labels) or 'none'}; the paper's are "
+            f"{', '.join(protocol.labels)}"
+        )
+    for modality, paper in features.items():
         chosen = known.extraction(modality).extractor
-        if chosen != preset.features[modality]:
+        if chosen != paper.extractor:
             notes.append(
-                f"datasets.{dataset}.{modality}.extractor is {chosen}; the paper's is "
-                f"{preset.features[modality]}"
+                f"datasets.{name}.{modality}.extractor is {chosen}; the paper's is {paper.extractor}"
             )
-    return Blocks(experiments, report, {}, tuple(notes), masks)
+            continue
+        settings = params.extractor_settings(name, modality).model_dump(mode="json")
+        for key, value in paper.settings.items():
+            if settings.get(key) != value:
+                notes.append(
+                    f"datasets.{name}.{modality}: {key} of {chosen} is {settings.get(key)}; the paper's is {value}"
+                )
+    return notes
 
 
 def _merge(given: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
@@ -224,15 +306,23 @@ def _section(name: str, content: dict[str, Any]) -> str:
     return yaml.safe_dump({name: content}, sort_keys=False, default_flow_style=None, width=105)
 
 
-def write_blocks(blocks: Blocks, path: Path = PARAMS_FILE) -> None:
+def write_blocks(blocks: Blocks, path: Path = PARAMS_FILE, replace_others: bool = False) -> None:
     """Put the sections into params.yaml: ``experiments`` and ``report`` are replaced, the rest stays as it is.
 
     Comments outside these two sections stay. The new file is checked before it takes the old one's place.
 
+    Args:
+        blocks: the sections.
+        path: params.yaml.
+        replace_others: whether an experiment may take the place of one of the same name on another dataset.
+
     Raises:
-        ParamsError: the result would not be a valid params.yaml; the file is left as it was.
+        ParamsError: the result would not be a valid params.yaml, or would take an experiment of another dataset
+            away; the file is left as it was.
     """
     text = path.read_text(encoding="utf-8")
+    if not replace_others:
+        _refuse_others(blocks, path)
     for name, entries in (("datasets", blocks.dataset), ("masks", blocks.masks)):
         begin, end = _span(text, name)
         if entries and begin < end:
@@ -257,6 +347,26 @@ def write_blocks(blocks: Blocks, path: Path = PARAMS_FILE) -> None:
             f"{path} is left as it was: with the preset it would not be valid. {error}"
         ) from error
     beside.replace(path)
+
+
+def _refuse_others(blocks: Blocks, path: Path) -> None:
+    """Raise where an experiment would take the name, and with it the folders, of one on another dataset."""
+    before = load_params(path).experiments
+    taken = {
+        name: before[name].dataset
+        for name, one in blocks.experiments.items()
+        if name in before and before[name].dataset != one["dataset"]
+    }
+    if taken:
+        listed = ", ".join(f"{name} (on {dataset})" for name, dataset in taken.items())
+        datasets = " ".join(
+            dict.fromkeys([*taken.values(), *(e["dataset"] for e in blocks.experiments.values())])
+        )
+        raise ParamsError(
+            f"{path} is left as it was: it has experiments of the same names on another dataset: {listed}. Their "
+            f"runs and results would be written over. To have the preset on both, name both: --dataset {datasets}; to "
+            "have it instead of them: --replace"
+        )
 
 
 def _span(text: str, section: str) -> tuple[int, int]:

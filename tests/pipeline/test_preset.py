@@ -11,8 +11,9 @@ import yaml
 from pipeline import cli
 from pipeline.errors import ParamsError
 from pipeline.params import load_params
-from pipeline.preset import Blocks, load_preset, make_blocks, preset_names, render, write_blocks
-from pipeline.published import find_rows
+from pipeline.preset import Blocks, join, load_preset, make_blocks, preset_names, render, write_blocks
+from pipeline.published import find_rows, read_papers
+from pipeline.train import resolve
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
 CASES = [(name, dataset) for name in preset_names() for dataset in load_preset(name).protocols]
@@ -35,7 +36,7 @@ def test_every_preset_gives_valid_params_and_rows_that_are_published(
     project: Path, name: str, dataset: str
 ) -> None:
     made = blocks(name, dataset)
-    write_blocks(made)
+    write_blocks(made, replace_others=True)
     params = load_params()
     wanted = load_preset(name).experiments
     assert list(params.experiments) == [
@@ -66,7 +67,7 @@ def test_everything_else_stays_comments_and_all(project: Path) -> None:
     before = project.read_text()
     text = before.replace("experiments:\n", "# about experiments\nexperiments:\n", 1) + "\n# the end\n"
     project.write_text(text)
-    write_blocks(blocks("mmin-table6", "iemocap"))
+    write_blocks(blocks("mmin-table6", "iemocap"), replace_others=True)
     after = project.read_text()
     old, new = yaml.safe_load(before), yaml.safe_load(after)
     assert new["datasets"].pop("iemocap")["loader"] == "iemocap"
@@ -85,6 +86,45 @@ def test_what_is_not_the_papers_is_said(project: Path) -> None:
     made = blocks("mmin-table5", "demo")
     assert any("facelandmarker; the paper's is denseface" in note for note in made.notes)
     assert render(made).startswith("# ")
+    text = project.read_text()
+    other = text.replace("opensmile: {feature_set: IS13_ComParE,", "opensmile: {feature_set: ComParE_2016,")
+    project.write_text(other.replace("loader: demo\n", "loader: iemocap\n", 1))
+    notes = make_blocks(load_preset("mmin-table4"), "demo", load_params()).notes
+    assert (
+        "datasets.demo.audio: feature_set of opensmile is ComParE_2016; the paper's is IS13_ComParE" in notes
+    )
+    assert any(note.startswith("datasets.demo.folds is {'scheme': 'session'") for note in notes)
+    assert not any("labels" in note for note in notes)
+    fewer = project.read_text().replace("labels: [happy, neutral, sad, angry]", "labels: [happy, sad]", 1)
+    project.write_text(fewer)
+    notes = make_blocks(load_preset("mmin-table4"), "demo", load_params()).notes
+    assert "datasets.demo.labels are happy, sad; the paper's are happy, neutral, sad, angry" in notes
+
+
+def test_features_are_those_that_the_report_compares_with(project: Path) -> None:
+    for name, dataset in CASES:
+        preset = load_preset(name)
+        if preset.protocols[dataset].folds is None:
+            continue
+        entry, paper = blocks(name, dataset).dataset[dataset], read_papers()[preset.paper][dataset]
+        assert entry["folds"]["scheme"] == paper["scheme"]
+        assert entry["labels"] == paper["labels"]
+        for modality, features in paper["features"].items():
+            assert entry[modality]["extractor"] == features["extractor"], (name, dataset, modality)
+            said = entry[modality].get("settings", {})
+            assert said.items() <= features.get("settings", {}).items()
+    mosi, sims = (blocks("m3s-table2", d).dataset[d] for d in ("mosi", "sims"))
+    assert [mosi[m]["extractor"] for m in ("text", "audio", "video")] == ["bert", "covarep", "facet35"]
+    assert [sims[m]["extractor"] for m in ("text", "audio", "video")] == ["bert", "librosa", "openface"]
+
+
+@pytest.mark.parametrize("name", ["m3s-table2", "m3s-table3", "m3s-table4", "m3s-table5", "m3s-fig3"])
+def test_self_mm_alone_stops_early(project: Path, name: str) -> None:
+    every = [blocks(name, d) for d in ("mosi", "sims") if d in load_preset(name).protocols]
+    write_blocks(join(every))
+    found = {one.model: resolve(one) for one in load_params().experiments.values()}
+    wanted = {"misa": (500, None), "mmim": (40, None), "self_mm": (100, 8)}
+    assert found and all((one.epochs, one.patience) == wanted[model] for model, one in found.items())
 
 
 def test_a_preset_that_does_not_fit_leaves_params_as_they_were(project: Path) -> None:
@@ -155,6 +195,54 @@ def test_table_4_trains_the_networks_of_table_2(project: Path) -> None:
     for name in ("mmim-orig", "mmim-sampled", "mmim-m3s"):
         assert fourth[name].pop("evaluate_on") == "block-60-80" != second[name].pop("evaluate_on")
         assert fourth[name] == second[name]
+
+
+def test_names_that_two_datasets_share_get_the_datasets(project: Path) -> None:
+    both = join([blocks("mmin-table5", "iemocap"), blocks("mmin-table5", "msp_improv")])
+    write_blocks(both, replace_others=True)
+    params = load_params()
+    assert len(params.experiments) == 18
+    for name, one in params.experiments.items():
+        assert name.endswith(f"-{one.dataset}")
+        assert params.report.published[name].dataset == one.dataset
+        if name != f"full-modality-{one.dataset}":
+            assert params.report.against[name] == f"full-modality-{one.dataset}"
+    assert params.report.baseline is None and len(params.report.against) == 16
+    assert params.report.title == "MMIN, Table 5 on iemocap and msp_improv"
+    selected = {one.dataset: one.select_by for one in params.experiments.values()}
+    assert selected == {"iemocap": "ua", "msp_improv": "macro_f1"}
+
+
+def test_names_that_do_not_collide_stay_and_what_points_at_them_follows(project: Path) -> None:
+    both = join([blocks("m3s-table5", "demo"), blocks("m3s-table5", "mosi"), blocks("m3s-table5", "sims")])
+    assert {"mmin-orig", "misa-orig-demo", "misa-orig-mosi", "self-mm-m3s-sims"} <= both.experiments.keys()
+    assert both.report["against"] == {
+        name: name.replace("-m3s", "-orig") for name in both.experiments if "-m3s" in name
+    }
+    assert set(both.report["p_values"]) == set(both.report["against"])
+    assert "baseline" not in both.report
+    assert join([blocks("mmin-table5", "demo")]) == blocks("mmin-table5", "demo")
+
+
+def test_an_experiment_of_another_dataset_is_not_overwritten(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def write(*words: str) -> tuple[int, str]:
+        with pytest.raises(SystemExit) as ended:
+            cli.main(["preset", "mmin-table5", *words, "--write"])
+        printed = capsys.readouterr()
+        return int(ended.value.code or 0), printed.out + printed.err
+
+    assert write("--dataset", "demo")[0] == 0
+    assert write("--dataset", "iemocap", "--replace")[0] == 0
+    text = project.read_text()
+    status, said = write("--dataset", "msp_improv")
+    assert status == 1 and "mmin (on iemocap)" in said and "--dataset iemocap msp_improv" in said
+    assert project.read_text() == text
+    assert write("--dataset", "iemocap")[0] == 0  # its own again
+    status, said = write("--dataset", "msp_improv", "--replace")
+    assert status == 0 and "replaced the experiments full-modality, augmented, mmin" in said
+    assert {one.dataset for one in load_params().experiments.values()} == {"msp_improv"}
 
 
 def test_several_datasets_at_once(project: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import csv
+import hashlib
+import json
+import math
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import report_tree
@@ -14,7 +20,19 @@ from pipeline.errors import ParamsError
 from pipeline.facts import gather
 from pipeline.mask import CONDITIONS
 from pipeline.params import Params, PublishedRow
-from pipeline.published import find_rows, published_table, read_published
+from pipeline.preset import load_preset, preset_names
+from pipeline.published import (
+    FOLDER,
+    Row,
+    differences,
+    find_rows,
+    p_value_table,
+    published_table,
+    read_papers,
+    read_published,
+)
+from pipeline.scores import Scores
+from pipeline.store import FeatureInfo
 from pipeline.tables import Table
 
 
@@ -108,6 +126,74 @@ def test_the_numbers_are_those_of_m3s() -> None:
     assert number("5", "MMIN", "ua") == 7.95e-5
 
 
+# Of the sorted rows "dataset,model,metric,condition,value" of each table, after they were read against the paper.
+PINNED = {
+    ("mmin", "4"): (5, "59564355aa17560f"), ("mmin", "5"): (93, "2e604e5c7ecc8678"),
+    ("mmin", "6"): (48, "b01c6d2ff49d3527"), ("mmin", "7"): (21, "b322de116fc0069d"),
+    ("m3s", "2"): (39, "d0ddde4d113c4274"), ("m3s", "3"): (54, "5367cc6e26c181dc"),
+    ("m3s", "4"): (18, "82b96b740537d142"), ("m3s", "5"): (13, "d1d9a45868505217"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("paper", "table"), PINNED)
+def test_every_number_of_every_table_is_pinned(paper: str, table: str) -> None:
+    with (FOLDER / "published.csv").open(encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if (row["paper"], row["table"]) == (paper, table)]
+    names = ("dataset", "model", "metric", "condition")
+    lines = sorted(",".join([*(row[n] for n in names), repr(float(row["value"]))]) for row in rows)
+    digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+    assert (len(lines), digest) == PINNED[paper, table]
+
+
+@pytest.mark.parametrize(
+    ("paper", "table", "dataset", "model", "metric", "condition", "value"),
+    [
+        ("mmin", "4", "iemocap", "Our full-modality baseline", "wa", "avt", 0.7651),
+        ("mmin", "4", "iemocap", "cLSTM-MMA", "wa", "avt", 0.7394),
+        ("mmin", "4", "iemocap", "SSMM", "ua", "avt", 0.7450),
+        ("mmin", "5", "iemocap", "Full-modality baseline", "ua", "v", 0.3966),
+        ("mmin", "5", "iemocap", "Augmented baseline", "wa", "average", 0.6243),
+        ("mmin", "5", "iemocap", "MCTN", "ua", "vt", 0.6834),
+        ("mmin", "5", "msp_improv", "MMIN", "macro_f1", "avt", 0.6855),
+        ("mmin", "5", "msp_improv", "MCTN", "macro_f1", "a", 0.3285),
+        ("mmin", "6", "iemocap", "MMIN-AE", "wa", "av", 0.6115),
+        ("mmin", "6", "iemocap", "MMIN-NoCycle", "ua", "avt", 0.7709),
+        ("mmin", "7", "iemocap", "Baseline", "ua", "t", 0.6873),
+        ("mmin", "7", "iemocap", "Augmented", "ua", "vt", 0.7162),
+        ("m3s", "2", "sims", "Self-MM ORIG + SPL-TRN", "mae", "block-40-60", 0.5049),
+        ("m3s", "2", "mosi", "MISA ORIG", "acc7", "block-40-60", 0.3863),
+        ("m3s", "3", "mosi", "MMIM 20-40 ORIG + M3S", "r", "block-20-40", 0.7923),
+        ("m3s", "3", "iemocap", "MMIN 60-80 ORIG + SPL-TRN", "wa", "average", 0.5812),
+        ("m3s", "4", "iemocap", "MMIN ORIG + M3S", "ua", "average", 0.6140),
+        ("m3s", "4", "mosi", "MMIM ORIG", "mae", "block-60-80", 0.7201),
+        ("m3s", "5", "sims", "Self-MM", "sims_acc2", "block-40-60", 0.0018),
+        ("m3s", "5", "mosi", "MMIM", "r", "block-40-60", 0.1971),
+    ],
+)
+def test_some_cells_of_every_table(
+    paper: str, table: str, dataset: str, model: str, metric: str, condition: str, value: float
+) -> None:
+    assert read_published()[Row(paper, table, dataset, model, metric)][condition] == value
+
+
+def test_what_no_preset_names_is_only_published() -> None:
+    named = set()
+    for name in preset_names():
+        preset = load_preset(name)
+        for one in preset.experiments.values():
+            named |= {(preset.paper, row.table, row.model) for row in (one.published, one.p_values) if row}
+    others = {
+        (row.paper, row.model) for row in read_published() if (row.paper, row.table, row.model) not in named
+    }
+    said = {
+        (paper, model)
+        for paper, datasets in read_papers().items()
+        for about in datasets.values()
+        for model in about.get("only_published", ())
+    }
+    assert others == said == {("mmin", "cLSTM-MMA"), ("mmin", "SSMM")}
+
+
 def test_ours_beside_theirs_by_hand(data: Path) -> None:
     found = table(with_rows(mmin={"table": "5", "model": "MMIN"}), data)
     assert found is not None
@@ -158,6 +244,157 @@ def test_what_differs_is_said(data: Path) -> None:
     assert "ours are facelandmarker with 5 columns, the paper's Denseface with 342" in words
     assert "over 10 folds × 3 runs; ours is over 5 folds" in words
     assert "average of MMIN (UA) is 0.6524; its six numbers give 0.6547" in words
+
+
+def test_rows_that_nothing_here_reproduces_have_a_dash(data: Path) -> None:
+    given = {"table": "4", "model": "Our full-modality baseline"}
+    found = table(with_rows(**{"full-modality": given}), data)
+    assert found is not None
+    rows = [[cell.text for cell in row] for row in found.rows]
+    assert [row[0] for row in rows[:2]] == ["Our full-modality baseline"] * 2
+    assert rows[2:] == [
+        ["cLSTM-MMA", "–", "WA", "nothing missing", "0.7394", "–", "–"],
+        ["SSMM", "–", "WA", "nothing missing", "0.7560", "–", "–"],
+        ["SSMM", "–", "UA", "nothing missing", "0.7450", "–", "–"],
+    ]
+    other = table(with_rows(mmin={"table": "5", "model": "MMIN"}), data)
+    assert other is not None and {row[0].text for row in other.rows} == {"MMIN"}
+
+
+def noted(
+    params: Params, data: Path, row: Row, extractors: dict[str, FeatureInfo] | None = None, **changes: Any
+) -> list[str]:
+    """Return what is said to differ, with other facts of the dataset than the tree's."""
+    datasets, experiments = gather(params, data)
+    features = {
+        name: replace(one, info=(extractors or {}).get(name, one.info))
+        for name, one in datasets[0].features.items()
+    }
+    facts = replace(datasets[0], features=features, constructed=False)
+    comparison = compare(params, facts, experiments)
+    assert comparison is not None
+    comparison = replace(comparison, loader=row.dataset, **changes)
+    named = [one for one in comparison.evaluated if one.name in params.report.published]
+    return differences(params, comparison, {row: named})
+
+
+def about(modality: str, extractor: str, columns: int, period: float | None, **settings: Any) -> FeatureInfo:
+    names = tuple(f"c{i}" for i in range(columns))
+    return FeatureInfo("demo", modality, extractor, settings, names, period, "")
+
+
+PAPERS = {
+    "text": about("text", "bert", 1024, None),
+    "audio": about("audio", "opensmile", 130, 0.01, feature_set="IS13_ComParE", level="lld+delta"),
+    "video": about("video", "denseface", 342, None, frame_rate_hz=None),
+}
+
+
+def test_nothing_differs_where_all_is_as_in_the_paper(data: Path, tmp_path: Path) -> None:
+    row = Row("mmin", "7", "iemocap", "MMIN", "ua")
+    raw = with_rows(mmin={"table": "7", "model": "MMIN"}).model_dump(exclude_unset=True)
+    raw["datasets"]["demo"]["folds"] = {"scheme": "speaker-partner"}
+    params = Params.model_validate(raw)
+    datasets, experiments = gather(params, data)
+    mmin = next(one for one in experiments if one.name == "mmin")
+    some = next(iter(mmin.scores.values.values()))
+    scores = Scores({(fold, run): some for fold in range(1, 11) for run in range(1, 4)})
+    mmin = replace(mmin, scores=scores, summary={**mmin.summary, "samples": 5531})
+    features = {name: replace(one, info=PAPERS[name]) for name, one in datasets[0].features.items()}
+    facts = replace(datasets[0], features=features, constructed=False)
+    comparison = compare(params, facts, [mmin])
+    assert comparison is not None
+    found = differences(params, replace(comparison, loader="iemocap"), {row: [mmin]})
+    assert found == read_papers()["mmin"]["iemocap"]["open"]
+
+
+def test_each_thing_that_differs_is_said(data: Path) -> None:
+    row = Row("mmin", "5", "iemocap", "MMIN", "wa")
+    raw = with_rows(mmin={"table": "5", "model": "MMIN"}).model_dump(exclude_unset=True)
+    raw["experiments"]["mmin"]["frame_rate_hz"] = {"audio": 10}
+    params = Params.model_validate(raw)
+    other = PAPERS["audio"].settings | {"feature_set": "ComParE_2016"}
+    found = noted(params, data, row, {**PAPERS, "audio": replace(PAPERS["audio"], settings=other)})
+    assert "MMIN's table is on 5531 samples; ours is on 40." in found
+    assert "MMIN's table splits by the scheme speaker-partner; ours by official." in found
+    assert "MMIN's table is over 10 folds × 3 runs; ours is over 5 folds." in found
+    assert 'audio features: feature_set of opensmile is "ComParE_2016", the paper\'s "IS13_ComParE".' in found
+    assert "audio features: ours have 10 frames a second, the paper's 100." in found
+    assert not any(words.startswith(("text features", "video features")) for words in found)
+    sampled = replace(PAPERS["video"], settings={"frame_rate_hz": 8.0}, frame_period_s=0.125)
+    found = noted(params, data, row, {**PAPERS, "video": sampled})
+    assert "video features: frame_rate_hz of denseface is 8.0, the paper's null." in found
+    msp = replace(row, dataset="msp_improv", metric="macro_f1")
+    assert "MMIN's table is on 3819 samples; ours is on 40." in noted(params, data, msp)
+
+
+def test_other_classes_and_another_task_are_said(data: Path, tmp_path: Path) -> None:
+    report_tree.write_tree(tmp_path)
+    summary = tmp_path / "runs" / "mmin" / "summary.json"
+    summary.write_text(json.dumps(json.loads(summary.read_text()) | {"classes": ["happy", "sad"]}))
+    params = with_rows(mmin={"table": "5", "model": "MMIN"})
+    row = Row("mmin", "5", "iemocap", "MMIN", "wa")
+    found = noted(params, tmp_path, row)
+    assert "MMIN's table tells 4 classes apart (happy, neutral, sad, angry); ours 2 (happy, sad)." in found
+    mosi = Row("m3s", "2", "mosi", "MISA ORIG", "mae")
+    found = noted(params, data, mosi)
+    assert "M3S's table is a regression; ours is a classification." in found
+    assert "M3S's table is on 2199 samples; ours is on 40." in found
+    assert not any("classes" in words for words in found)
+
+
+@pytest.mark.parametrize(("steps", "words"), [(None, "(1 here)"), (3, "(3 here)")])
+def test_k_is_that_of_the_experiment(data: Path, steps: int | None, words: str) -> None:
+    raw = with_rows(mmin={"paper": "m3s", "table": "2", "model": "MMIN ORIG + M3S"}).model_dump(
+        exclude_unset=True
+    )
+    raw["experiments"]["mmin"]["regime"] = "m3s"
+    if steps is not None:
+        raw["experiments"]["mmin"]["regime_settings"] = {"inner_steps": steps}
+    params = Params.model_validate(raw)
+    found = noted(params, data, Row("m3s", "2", "iemocap", "MMIN ORIG + M3S", "ua"))
+    assert f"M3S gives neither the number K of inner steps {words} nor that of seeds." in found
+    assert any("pretrained" in words and "complete samples" in words for words in found)
+
+
+def test_published_p_values_beside_ours_by_hand(data: Path) -> None:
+    names = ("full-modality", "mmin")
+    given: dict[str, Any] = {
+        "title": "x",
+        "against": {"mmin": "full-modality"},
+        "p_values": {
+            "mmin": {
+                "paper": "m3s",
+                "table": "5",
+                "dataset": "iemocap",
+                "model": "MMIN",
+                "conditions": ["average"],
+            }
+        },
+    }
+    params = report_tree.params(report=given)
+    datasets, experiments = gather(params, data)
+    # Over three folds .1, .2 and .3 better, under each of the six conditions: p = 1 - sqrt(12 / 14).
+    made = {}
+    for name, levels in zip(names, ((0.5, 0.5, 0.5), (0.6, 0.7, 0.8)), strict=True):
+        values = {
+            (fold, 1): {c: {"wa": level, "ua": level, "weighted_f1": 0.5 - level} for c in CONDITIONS}
+            for fold, level in enumerate(levels, start=1)
+        }
+        made[name] = Scores(values)
+    experiments = [replace(one, scores=made[one.name]) for one in experiments if one.name in names]
+    comparison = compare(params, datasets[0], experiments)
+    assert comparison is not None
+    found = p_value_table(params, comparison)
+    assert found is not None
+    p = f"{1 - math.sqrt(12 / 14):.4g}"
+    assert [[cell.text for cell in row] for row in found.rows] == [
+        ["MMIN", "mmin", "full-modality", "WA", "0.0007", p, "+0.200", "yes", "3"],
+        ["MMIN", "mmin", "full-modality", "UA", "7.95e-05", p, "+0.200", "yes", "3"],
+        ["MMIN", "mmin", "full-modality", "weighted F1", "0.0005", p, "−0.200", "no", "3"],
+    ]
+    assert not any(cell.best for row in found.rows for cell in row)  # p is above 0.05
+    assert p_value_table(report_tree.params(), comparison) is None
 
 
 def test_a_row_that_is_not_published(data: Path) -> None:
