@@ -51,6 +51,28 @@ def test_speakers_test_and_their_partners_validate() -> None:
     assert {min(names(SAMPLES, fold.test, "speaker")) for fold in folds} == {s.speaker for s in SAMPLES}
 
 
+def test_msp_improv_has_twelve_folds() -> None:
+    """Six sessions of an actress and an actor each (MMIN section 4.5); not as many samples of each."""
+    sizes = [
+        (session, gender, 3 + 2 * session - (gender == "M")) for session in range(1, 7) for gender in "FM"
+    ]
+    samples = [
+        Sample(id=f"{gender}{session:02d}-{i}", speaker=f"{gender}{session:02d}", session=str(session),
+               dialogue=f"S{session}-{i % 3}")
+        for session, gender, count in sizes for i in range(count)
+    ]  # fmt: skip
+    folds = make_folds(samples, Folds(scheme="speaker-partner"))
+    assert [fold.number for fold in folds] == list(range(1, 13))
+    assert sum(len(fold.test) for fold in folds) == len(samples) == 114
+    for fold, (session, gender, count) in zip(folds, sizes, strict=True):
+        partner = f"{'M' if gender == 'F' else 'F'}{session:02d}"
+        assert names(samples, fold.test, "speaker") == {f"{gender}{session:02d}"} and len(fold.test) == count
+        assert names(samples, fold.valid, "speaker") == {partner}
+        assert len(names(samples, fold.train, "speaker")) == 10
+        assert names(samples, fold.train, "session") == {str(s) for s in range(1, 7)} - {str(session)}
+    assert folds[3].description == "test M02; validate F02; train all sessions but 2"
+
+
 def test_the_owners_split() -> None:
     parts = ["train", "train", "valid", "test", ""]
     samples = [Sample(id=str(i), split=part, dialogue=f"d{i}", speaker="one") for i, part in enumerate(parts)]
