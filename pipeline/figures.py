@@ -72,7 +72,8 @@ def by_condition(
     rows = len(conditions)
     step = min(0.22, 0.66 / max(len(series), 1))
     row_px = max(30, 11 * len(series) + 12)
-    height_px = rows * row_px + 58 + _legend_px(len(series), width_px) * legend
+    places = {one.name: one.place for one in series} if legend else {}
+    height_px = rows * row_px + 58 + _legend_px(list(places), width_px)
     figure, axes = _axes(width_px, height_px)
     for position, key in enumerate(conditions):
         if position % 2 == 0:  # a band, so that the eye stays in the row
@@ -115,7 +116,7 @@ def by_condition(
     axes.xaxis.grid(True, color=_DRAWN["grid"], lw=0.8)
     axes.set_xlabel(metric, color=_DRAWN["muted"], fontsize=11)
     if legend:
-        _legend(figure, [(one.name, one.place) for one in series], width_px)
+        _legend(figure, places, width_px)
     return _svg(figure)
 
 
@@ -170,8 +171,8 @@ def curves_together(
         legend: whether to draw one; the page has its own.
     """
     rows = -(-len(panels) // columns)
-    names = {name: place for _, lines in panels for name, (place, _) in lines.items()}
-    height_px = rows * row_px + 30 + _legend_px(len(names), width_px) * legend
+    places = {name: place for _, lines in panels for name, (place, _) in lines.items()} if legend else {}
+    height_px = rows * row_px + 30 + _legend_px(list(places), width_px)
     figure, axes = _axes(width_px, height_px, rows=rows, columns=columns)
     every = [axes] if rows * columns == 1 else list(axes.flat)
     for place in every[len(panels) :]:
@@ -195,7 +196,7 @@ def curves_together(
         place.yaxis.get_major_locator().set_params(nbins=4)
     every[len(panels) - 1].set_xlabel("epoch", color=_DRAWN["muted"], fontsize=11)
     if legend:
-        _legend(figure, list(names.items()), width_px)
+        _legend(figure, places, width_px)
     return _svg(figure)
 
 
@@ -289,17 +290,19 @@ def _mean(values: Sequence[float]) -> float:
     return math.fsum(finite) / len(finite) if finite else math.nan
 
 
-def _legend_columns(count: int, width_px: int) -> int:
-    return max(1, min(count, width_px // 150))
+def _legend_columns(names: Sequence[str], width_px: int) -> int:
+    """Return how many names stand side by side in a legend, by the longest."""
+    longest = 55 + 7 * max(map(len, names), default=0)
+    return max(1, min(len(names), width_px // longest))
 
 
-def _legend_px(count: int, width_px: int) -> int:
-    """Return the height that a legend of so many names takes."""
-    return 12 + 20 * -(-count // _legend_columns(count, width_px)) if count else 0
+def _legend_px(names: Sequence[str], width_px: int) -> int:
+    """Return the height that a legend of these names takes."""
+    return 12 + 20 * -(-len(names) // _legend_columns(names, width_px)) if names else 0
 
 
-def _legend(figure: Any, names: Sequence[tuple[str, int]], width_px: int) -> None:
-    """Put a legend below the axes: for each (name, place among the series) its line with its marker."""
+def _legend(figure: Any, places: Mapping[str, int], width_px: int) -> None:
+    """Put a legend below the axes: for each name, by its place among the series, its line with its marker."""
     from matplotlib.lines import Line2D
 
     handles = [
@@ -312,12 +315,12 @@ def _legend(figure: Any, names: Sequence[tuple[str, int]], width_px: int) -> Non
             lw=1.6,
             label=name,
         )
-        for name, place in names
+        for name, place in places.items()
     ]
     figure.legend(
         handles=handles,
         loc="outside lower center",
-        ncols=_legend_columns(len(names), width_px),
+        ncols=_legend_columns(list(places), width_px),
         frameon=False,
         fontsize=11,
         labelcolor=_DRAWN["ink"],
