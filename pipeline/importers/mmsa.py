@@ -3,8 +3,10 @@ lengths, labels.
 
 Sequences are padded with zeros; how long each is says audio_lengths or vision_lengths (absent in aligned
 files: then nothing is known, and zero rows at the end are taken for padding), and for text the mask in
-text_bert. What pipeline/export.py writes under ``lacuna`` gives back times, flags, tokens and statuses as
-well.
+text_bert. Its ids begin with [CLS] and end with [SEP], which are no words: they are left out, and so are their
+rows where the text features have as many rows as text_bert. (The other modalities of an aligned file keep the
+rows that stand beside them.) Where the rows are of something else, such as words, there are no ids. What
+pipeline/export.py writes under ``lacuna`` gives back times, flags, tokens and statuses as well.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from pipeline.store import FeatureSequence, Status
 
 FIELDS = {"text": "text", "audio": "audio", "video": "vision"}
 LENGTHS = {"audio": "audio_lengths", "video": "vision_lengths"}
+CLS, SEP = 101, 102  # of BERT's vocabularies; models/parts.py puts them back
 
 
 class Reader(Base):
@@ -83,27 +86,36 @@ class Reader(Base):
         values = fields[self._field][index]
         if isinstance(own, dict):
             return self._exported(own, values, index, where)
-        length = self._length(fields, values, index, where)
-        if length == 0:
+        rows, ids = self._rows(fields, values, index, where)
+        if not len(rows):
             return FeatureSequence.absent(
-                len(self._columns), Status.MISSING, "all zeros in the imported file"
+                len(self._columns),
+                Status.MISSING,
+                "no words in the imported file" if ids is not None else "all zeros in the imported file",
             )
-        ids = None
-        if self.request.modality == "text" and "text_bert" in fields:
-            ids = np.asarray(fields["text_bert"])[index, 0, :length]
-        return self.sequence(values[:length], where, token_ids=ids)
+        return self.sequence(rows, where, token_ids=ids)
+
+    def _rows(
+        self, fields: dict[str, Any], values: NDArray[Any], index: int, where: str
+    ) -> tuple[NDArray[Any], NDArray[Any] | None]:
+        """Return the rows of (L, D) values that are no padding, and their token ids if these are known."""
+        if self.request.modality != "text" or "text_bert" not in fields:
+            return values[: self._length(fields, values, index, where)], None
+        bert = np.asarray(fields["text_bert"])
+        if bert.ndim == 3 and bert.shape[1] == 3 and len(bert) > index:
+            ids = bert[index, 0, : int((bert[index, 1] != 0).sum())]
+            first = int(len(ids) > 0 and ids[0] == CLS)
+            last = len(ids) - int(len(ids) > first and ids[-1] == SEP)
+            if bert.shape[2] == len(values):
+                return values[first:last], ids[first:last]
+            if bert.shape[2] == len(values) + 2:  # rows of the words alone
+                return values[: last - first], ids[first:last]
+        return values[: self._length(fields, values, index, where)], None
 
     def _length(self, fields: dict[str, Any], values: NDArray[Any], index: int, where: str) -> int:
         filled = np.flatnonzero((values != 0).any(axis=1))
         seen = int(filled[-1]) + 1 if len(filled) else 0
-        if self.request.modality == "text":
-            if "text_bert" not in fields:
-                return seen
-            bert = np.asarray(fields["text_bert"])
-            if bert.ndim != 3 or bert.shape[1] != 3 or bert.shape[2] != len(values):
-                return seen
-            return int((bert[index, 1] != 0).sum())
-        lengths = fields.get(LENGTHS[self.request.modality])
+        lengths = fields.get(LENGTHS.get(self.request.modality, ""))
         if lengths is None:
             return seen
         length = int(np.asarray(lengths[index]).ravel()[0])

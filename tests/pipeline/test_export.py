@@ -105,6 +105,23 @@ def test_store_to_pickle_to_store_is_bit_for_bit(
             assert one.token_ids.tobytes() == other.token_ids.tobytes()
 
 
+def test_without_what_lacuna_adds_the_words_are_the_same(
+    stores: dict[str, FeatureStore], tmp_path: Path
+) -> None:
+    """[CLS] and [SEP], which text_bert has and the store has not, are neither added twice nor kept."""
+    export_mmsa(SAMPLES, stores, parts(), tmp_path / "x.pkl")
+    content = plain_pickle.load(tmp_path / "x.pkl")
+    for fields in content.values():
+        del fields["lacuna"]
+    (tmp_path / "plain.pkl").write_bytes(pickle.dumps(content))
+    again = imported(tmp_path, "text", tmp_path / "plain.pkl")
+    for one, other in zip(again, stores["text"], strict=True):
+        assert one.values.tobytes() == other.values.tobytes()
+        assert one.status == other.status
+        assert one.token_ids is not None and other.token_ids is not None
+        assert one.token_ids.tolist() == other.token_ids.tolist()
+
+
 def test_what_mmsa_sees(stores: dict[str, FeatureStore], tmp_path: Path) -> None:
     path = tmp_path / "x.pkl"
     export_mmsa(SAMPLES, stores, parts(), path, ("negative", "neutral", "positive"))

@@ -269,9 +269,29 @@ def test_mmsa_text(tmp_path: Path) -> None:
     bert = np.array([[[101, 7, 102, 0], [1, 1, 1, 0], [0, 0, 0, 0]]], np.float32)
     path = mmsa(tmp_path / "f.pkl", id=["v$_$1"], text=text, text_bert=bert)
     found = read(path, "v_1", "text")
-    assert found.values.tolist() == VALUES[:3].tolist()
+    assert found.values.tolist() == VALUES[1:2].tolist()  # the rows of [CLS] and [SEP] are no words'
     assert found.token_ids is not None
-    assert found.token_ids.tolist() == [101, 7, 102]
+    assert found.token_ids.tolist() == [7]
+
+
+def test_mmsa_text_that_was_cut_or_is_of_words_or_is_none(tmp_path: Path) -> None:
+    text = np.stack([VALUES + 1, VALUES + 1])
+    ids = [[101, 7, 8, 9], [101, 102, 0, 0]]  # the first was cut before its [SEP], the second has no words
+    bert = np.array([[row, [int(i > 0) for i in row], [0] * 4] for row in ids], np.float32)
+    path = mmsa(tmp_path / "f.pkl", text=text, text_bert=bert)
+    found = read(path, "v_1", "text")
+    assert found.values.tolist() == text[0, 1:].tolist()
+    assert found.token_ids is not None and found.token_ids.tolist() == [7, 8, 9]
+    empty = read(path, "v_2", "text")
+    assert (empty.status, empty.reason) == (Status.MISSING, "no words in the imported file")
+    wide = np.zeros((2, 3, 9), np.float32)  # rows of words, say GloVe's, and word pieces beside them
+    wide[:, 0, :4], wide[:, 1, :4] = [101, 7, 8, 102], 1
+    words = read(mmsa(tmp_path / "g.pkl", text=text, text_bert=wide), "v_1", "text")
+    assert words.values.tolist() == text[0].tolist()
+    assert words.token_ids is None
+    beside = read(mmsa(tmp_path / "h.pkl", text=text, text_bert=wide[:, :, :6]), "v_1", "text")
+    assert beside.values.tolist() == text[0, :2].tolist()
+    assert beside.token_ids is not None and beside.token_ids.tolist() == [7, 8]
 
 
 @pytest.mark.parametrize(
