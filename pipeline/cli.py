@@ -540,7 +540,9 @@ def run_features_diff(options: argparse.Namespace) -> int:
     for kind, changed in (
         ("another status", found.status),
         ("another number of rows", found.length),
-        ("other words or flags", found.words),
+        ("other words", found.words),
+        ("other token ids", found.token_ids),
+        ("other flags", found.flags),
         ("other times", found.times),
         ("other values", found.values),
     ):

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import DataError, StoreError
 from pipeline.manifest import manifest_checksum, read_manifest
-from pipeline.store import FeatureStore, Status
+from pipeline.store import FeatureStore, Status, add_to_checksum
 
 ROWS_A_BLOCK = 65_536
 NAMED = 5  # samples that a message names
@@ -68,13 +68,18 @@ def check(path: Path, manifest: Path | None = None) -> Check:
 def _check_values(store: FeatureStore, rows: int) -> tuple[str, str, bool]:
     checksum = hashlib.sha256()
     try:
-        for start, stop, values, times, _ in _blocks(store):
-            first = int(store.offsets[start])
+        for start, stop, values, times, flags in _blocks(store):
+            first, last = int(store.offsets[start]), int(store.offsets[stop])
+            parts = {"values": values, "times": times, "flags": flags, **store.read_token_rows(first, last)}
             for index in range(start, stop):
-                part = slice(*(store.offsets[index : index + 2] - first))
-                checksum.update(store.ids[index].encode() + bytes([store.status[index]]))
-                checksum.update(values[part].tobytes())
-                checksum.update(times[part].tobytes())
+                own = slice(*(store.offsets[index : index + 2] - first))
+                add_to_checksum(
+                    checksum,
+                    store.ids[index],
+                    int(store.status[index]),
+                    store.reasons[index],
+                    {name: array[own] for name, array in parts.items()},
+                )
     except StoreError as error:
         return "checksum", str(error), False
     found = checksum.hexdigest()
@@ -156,7 +161,8 @@ class Difference:
         about: what they say of themselves: key -> (first, second).
         only: ids that only the first has, and only the second.
         columns: names that only the first has, and only the second.
-        status, length, words: samples of both whose status, number of rows, or words and flags differ.
+        status, length: samples of both whose status or number of rows differ.
+        words, flags, token_ids: samples of both whose words, flags or token ids differ.
         times: samples of both whose times differ, at most by how much, in seconds.
         values: samples of both whose values differ by more than is allowed, by how much at most.
         largest: the largest difference between two values, its sample and its column.
@@ -169,6 +175,8 @@ class Difference:
     status: dict[str, tuple[str, str]] = field(default_factory=dict)
     length: dict[str, tuple[int, int]] = field(default_factory=dict)
     words: list[str] = field(default_factory=list)
+    flags: list[str] = field(default_factory=list)
+    token_ids: list[str] = field(default_factory=list)
     times: dict[str, float] = field(default_factory=dict)
     values: dict[str, float] = field(default_factory=dict)
     largest: tuple[float, str, str] = (0.0, "", "")
@@ -176,9 +184,9 @@ class Difference:
 
     @property
     def same(self) -> bool:
-        """Whether samples, columns, statuses and values are the same; what they say of themselves may differ."""
-        parts = (*self.only, *self.columns, self.status, self.length, self.words, self.times, self.values)
-        return not any(parts)
+        """Whether samples, columns, statuses and rows are the same; what they say of themselves may differ."""
+        rows = (self.length, self.words, self.flags, self.token_ids, self.times, self.values)
+        return not any((*self.only, *self.columns, self.status, *rows))
 
 
 def diff(first: Path, second: Path, tolerance: float = 0.0) -> Difference:
@@ -229,8 +237,12 @@ def _compare(
     if len(a.times) != len(b.times):
         found.length[name] = len(a.times), len(b.times)
         return
-    if a.tokens != b.tokens or not np.array_equal(a.flags, b.flags):
+    if a.tokens != b.tokens:
         found.words.append(name)
+    if not np.array_equal(a.flags, b.flags):
+        found.flags.append(name)
+    if a.token_ids is not None and b.token_ids is not None and not np.array_equal(a.token_ids, b.token_ids):
+        found.token_ids.append(name)
     if len(a.times) and (apart := float(np.abs(a.times - b.times).max())) > tolerance:
         found.times[name] = apart
     if len(a.times) and picks[0]:

@@ -10,8 +10,9 @@ Layout of a feature store (ragged, nothing is padded)::
     /status   (N,)        uint8: 0 ok, 1 missing, 2 failed
     /reasons  (N,)        utf-8 strings: why a status is not ok, else empty
     /tokens   (sum T,)    utf-8 strings: words or word pieces; text only
-    /token_ids (sum T,)   int64, the encoder's vocabulary; text only
+    /token_ids (sum T,)   int64, the encoder's vocabulary, -1 where there are none; text only
 
+The attribute ``values_sha256`` is over all of these but the offsets, which follow from it.
 Files are written beside their place and renamed when whole, are opened read-only, and hold no clock time, so that
 equal features are equal bytes.
 """
@@ -21,6 +22,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -34,8 +36,9 @@ from numpy.typing import NDArray
 
 from pipeline.errors import StoreError
 
-FEATURE_SCHEMA = 1
+FEATURE_SCHEMA = 2
 ROWS_A_CHUNK = 1024
+_NUMBERS = {"values": "<f4", "times": "<f4", "flags": "u1", "token_ids": "<i8"}
 
 
 class Status(IntEnum):
@@ -57,7 +60,10 @@ class FeatureSequence:
         status: OK, MISSING or FAILED.
         reason: why the status is not OK; empty otherwise.
         tokens: T words or word pieces (text only), else empty.
-        token_ids: (T,) int64 of the encoder's vocabulary (text only), else None.
+        token_ids: (T,) int64 of the encoder's vocabulary (text only), else None: a model that has an encoder of
+            its own takes them for its own.
+        unseen: how many rows one without rows would have, had any of them been observed: words that are all
+            unknown, pictures without a face. It is for the stage's count, and not written to the store.
     """
 
     values: NDArray[np.float32]
@@ -67,13 +73,13 @@ class FeatureSequence:
     reason: str = ""
     tokens: tuple[str, ...] = ()
     token_ids: NDArray[np.int64] | None = None
+    unseen: int = 0
 
     @classmethod
-    def absent(cls, dims: int, status: Status, reason: str) -> FeatureSequence:
+    def absent(cls, dims: int, status: Status, reason: str, unseen: int = 0) -> FeatureSequence:
         """Return the sequence without frames that stands for a missing or failed modality."""
-        return cls(
-            np.zeros((0, dims), np.float32), np.zeros(0, np.float32), np.zeros(0, np.uint8), status, reason
-        )
+        values, times = np.zeros((0, dims), np.float32), np.zeros(0, np.float32)
+        return cls(values, times, np.zeros(0, np.uint8), status, reason, unseen=unseen)
 
     def check(self, dims: int, where: str) -> None:
         """Check shapes, dtypes and values.
@@ -90,6 +96,10 @@ class FeatureSequence:
             raise StoreError(f"{where}: flags have the shape {self.flags.shape}, expected {(length,)}")
         if self.tokens and len(self.tokens) != length:
             raise StoreError(f"{where}: {len(self.tokens)} tokens for {length} rows of values")
+        if self.token_ids is not None and self.token_ids.shape != (length,):
+            raise StoreError(
+                f"{where}: token ids have the shape {self.token_ids.shape}, expected {(length,)}"
+            )
         if not np.isfinite(self.values).all():
             row, column = np.argwhere(~np.isfinite(self.values))[0]
             raise StoreError(
@@ -257,9 +267,7 @@ class FeatureWriter:
         self._ids.append(sample_id)
         self._status.append(int(sequence.status))
         self._reasons.append(sequence.reason)
-        self._checksum.update(sample_id.encode() + bytes([sequence.status]))
-        self._checksum.update(np.ascontiguousarray(sequence.values).tobytes())
-        self._checksum.update(np.ascontiguousarray(sequence.times).tobytes())
+        add_to_checksum(self._checksum, sample_id, int(sequence.status), sequence.reason, parts)
 
     def _finish(self) -> None:
         write = self._file.create_dataset
@@ -443,6 +451,20 @@ class FeatureStore:
             raise StoreError(f"{self.path}, rows {start} to {stop}: {error}") from error
         return values, times, flags
 
+    def read_token_rows(self, start: int, stop: int) -> dict[str, Any]:
+        """Return the tokens and token_ids of the rows ``start:stop``, (T,) each; nothing unless it is text.
+
+        Raises:
+            StoreError: they cannot be read.
+        """
+        if "tokens" not in self._file:
+            return {}
+        try:
+            tokens = self._file["tokens"].asstr()[start:stop]
+            return {"tokens": tokens, "token_ids": self._file["token_ids"][start:stop]}
+        except (KeyError, OSError, ValueError) as error:
+            raise StoreError(f"{self.path}, tokens of the rows {start} to {stop}: {error}") from error
+
     def read_flags(self) -> NDArray[np.uint8]:
         """Return (sum T,) uint8: 1 where a frame was observed.
 
@@ -461,6 +483,24 @@ class FeatureStore:
             return None
         ids: NDArray[np.int64] = self._file["token_ids"][:]
         return ids
+
+
+def add_to_checksum(
+    checksum: Any, sample_id: str, status: int, reason: str, parts: Mapping[str, Any]
+) -> None:
+    """Add a sample to the sha256 of a store.
+
+    Args:
+        checksum: of hashlib.
+        sample_id, status, reason: of the sample; no text in HDF5 holds a zero byte, so that one ends each.
+        parts: values (T, D), times, flags and, of text, tokens and token_ids, (T,) each.
+    """
+    texts = [sample_id, reason, *parts.get("tokens", ())]
+    checksum.update(struct.pack("<QB", len(parts["times"]), status))
+    checksum.update("".join(f"{text}\0" for text in texts).encode())
+    for name, dtype in _NUMBERS.items():
+        if name in parts:
+            checksum.update(np.ascontiguousarray(parts[name], dtype).tobytes())
 
 
 def open_checked(path: Path, kind: str, schema: int, fix: str) -> Any:

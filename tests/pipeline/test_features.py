@@ -39,6 +39,16 @@ def project(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
+def spoken() -> Samples:
+    """The same four as text, with words and their ids."""
+    made = samples()
+    for name, one in made.items():
+        if count := len(one.times):
+            words = tuple(f"{name} word {index}" for index in range(count))
+            made[name] = replace(one, tokens=words, token_ids=np.arange(count) + 1000)
+    return made
+
+
 def write(project: Path, name: str = "audio.h5", given: Samples | None = None, **about: object) -> Path:
     path = project / "features/demo" / name
     checksum = manifest_checksum(project / "manifests/demo.csv")
@@ -64,6 +74,12 @@ def test_a_whole_store(project: Path, monkeypatch: pytest.MonkeyPatch, rows_a_bl
     assert states(write(project)) == ALL_RIGHT
 
 
+@pytest.mark.parametrize("rows_a_block", [1, 6, 65_536])
+def test_a_whole_text_store(project: Path, monkeypatch: pytest.MonkeyPatch, rows_a_block: int) -> None:
+    monkeypatch.setattr(features, "ROWS_A_BLOCK", rows_a_block)
+    assert states(write(project, given=spoken(), modality="text")) == ALL_RIGHT
+
+
 def test_an_empty_store(project: Path) -> None:
     write_manifest(project / "manifests/demo.csv", [])
     assert states(write(project, given={})) == ALL_RIGHT
@@ -85,6 +101,23 @@ def damage_flag(file: h5py.File) -> None:
     file["flags"][5] = 0
 
 
+def damage_hidden_flag(file: h5py.File) -> None:
+    file["values"][5] = 0  # a row of zeros with either flag is as a store may have it
+    file["flags"][5] = 0
+
+
+def damage_reason(file: h5py.File) -> None:
+    file["reasons"][1] = "no soand"
+
+
+def damage_token(file: h5py.File) -> None:
+    file["tokens"][2] = "s1 word 7"
+
+
+def damage_token_id(file: h5py.File) -> None:
+    file["token_ids"][45] += 1
+
+
 def damage_status(file: h5py.File) -> None:
     file["status"][1] = 0
 
@@ -103,7 +136,11 @@ def damage_ids(file: h5py.File) -> None:
         (damage_value, {"checksum"}, "the file says"),
         (damage_number, {"checksum", "finite"}, "not in s4"),
         (damage_time, {"checksum", "times"}, "not in s1"),
-        (damage_flag, {"flags"}, "not in s3"),
+        (damage_flag, {"checksum", "flags"}, "not in s3"),
+        (damage_hidden_flag, {"checksum"}, "the file says"),
+        (damage_reason, {"checksum"}, "the file says"),
+        (damage_token, {"checksum"}, "the file says"),
+        (damage_token_id, {"checksum"}, "the file says"),
         (damage_status, {"checksum", "status"}, "does not go with rows and reason: s2"),
         (damage_names, {"names"}, "twice or more: a"),
         (damage_ids, {"checksum", "ids", "manifest"}, "twice or more: s1"),
@@ -112,7 +149,7 @@ def damage_ids(file: h5py.File) -> None:
 def test_damage_is_found(
     project: Path, damage: Callable[[h5py.File], None], wrong: set[str], message: str
 ) -> None:
-    path = write(project)
+    path = write(project, given=spoken(), modality="text")
     with h5py.File(path, "r+") as file:
         damage(file)
     found = check(path)
@@ -170,6 +207,23 @@ def test_differences(project: Path) -> None:
     assert found.values == {"s4": pytest.approx(0.25, abs=1e-6)}
     assert found.times == {"s4": pytest.approx(0.5, abs=1e-6)}
     assert found.largest == (pytest.approx(0.25, abs=1e-6), "s4", "c")
+
+
+def test_differences_of_words(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    changed = spoken()
+    changed["s1"] = replace(changed["s1"], tokens=("another", *changed["s1"].tokens[1:]))
+    changed["s3"] = replace(changed["s3"], token_ids=np.array([7]))
+    changed["s4"] = replace(changed["s4"], flags=np.zeros(40, np.uint8))
+    first = write(project, "a.h5", spoken(), modality="text")
+    second = write(project, "b.h5", changed, modality="text")
+    found = diff(first, second)
+    assert (found.words, found.token_ids, found.flags) == (["s1"], ["s3"], ["s4"])
+    assert not found.same
+    assert diff(first, first).same
+    assert run("diff", str(first), str(second)) == 1
+    said = capsys.readouterr().out
+    for kind, name in (("words", "s1"), ("token ids", "s3"), ("flags", "s4")):
+        assert f"1 of 4 samples have other {kind}: {name}" in said
 
 
 def test_what_is_close_enough(project: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -79,6 +80,32 @@ def test_equal_features_are_equal_bytes(tmp_path: Path) -> None:
         assert one.values_sha256 != other.values_sha256
 
 
+def test_the_checksum_is_over_every_field(tmp_path: Path) -> None:
+    words = sequence(3, tokens=("a", "b", "c"), token_ids=np.array([1, 2, 3]))
+    absent = FeatureSequence.absent(3, Status.MISSING, "empty transcript")
+    shifted = words.times + np.float32(1)
+    found = []
+    for name, samples in {
+        "as it is": {"x": words, "y": absent},
+        "values": {"x": replace(words, values=words.values * 2), "y": absent},
+        "times": {"x": replace(words, times=shifted), "y": absent},
+        "flags": {"x": replace(words, flags=np.array([1, 0, 1], np.uint8)), "y": absent},
+        "tokens": {"x": replace(words, tokens=("a", "bc", "")), "y": absent},
+        "token ids": {"x": replace(words, token_ids=np.array([1, 2, 4])), "y": absent},
+        "no token ids": {"x": replace(words, token_ids=None), "y": absent},
+        "status": {"x": words, "y": replace(absent, status=Status.FAILED)},
+        "reason": {"x": words, "y": replace(absent, reason="no words")},
+        "ids": {"x": words, "z": absent},
+        "fewer": {"x": words},
+    }.items():
+        with FeatureStore(write(tmp_path / f"{name}.h5", samples, "text")) as store:
+            found.append(store.values_sha256)
+    assert len(set(found)) == len(found)
+    again = replace(words, token_ids=np.full(3, -1))  # none are stored as -1
+    with FeatureStore(write(tmp_path / "again.h5", {"x": again, "y": absent}, "text")) as store:
+        assert store.values_sha256 == found[6]
+
+
 def test_an_empty_store_works(tmp_path: Path) -> None:
     with FeatureStore(write(tmp_path / "audio.h5", {}), []) as store:
         assert len(store) == 0
@@ -111,6 +138,7 @@ def test_an_empty_store_works(tmp_path: Path) -> None:
             FeatureSequence(np.zeros((0, 3), np.float32), np.zeros(0, np.float32), np.ones(0, np.uint8)),
             "no rows",
         ),
+        (sequence(2, tokens=("a", "b"), token_ids=np.array([1])), "token ids have the shape (1,)"),
     ],
 )
 def test_a_wrong_sequence_is_refused_and_nothing_is_left(
