@@ -43,9 +43,10 @@ class Summary:
     Attributes:
         ok, missing, failed: samples by status.
         computed: results that were computed now; the others were kept from before, or equal one of these.
-        rows: rows of the store; unobserved: those among them that stand for nothing (no face, an unknown
-            word).
+        rows: rows of the store, and rows that samples would have of which none was observed; unobserved:
+            those among them that stand for nothing (no face, an unknown word).
         seconds: of wall time that computing took.
+        what: is unobserved, in words.
     """
 
     ok: int
@@ -55,14 +56,15 @@ class Summary:
     rows: int
     unobserved: int
     seconds: float
+    what: str = "rows unobserved"
 
     def __str__(self) -> str:
         """Return it as one line."""
         total = self.ok + self.missing + self.failed
         rate = f" in {self.seconds:.1f} s ({self.computed / self.seconds:.1f}/s)" if self.computed else ""
-        unobserved = (
-            f"; {self.unobserved / self.rows:.1%} of {self.rows} rows unobserved" if self.unobserved else ""
-        )
+        unobserved = ""
+        if self.unobserved:
+            unobserved = f"; {self.unobserved / self.rows:.1%} of {self.rows} {self.what}"
         return (
             f"{self.ok} ok, {self.missing} missing, {self.failed} failed; {self.computed} computed{rate}, "
             f"{max(0, total - self.computed)} kept{unobserved}"
@@ -224,8 +226,8 @@ def _assemble(
         for sample_id, result in zip(ids, results, strict=True):
             writer.append(sample_id, result)
             counts[result.status] += 1
-            rows += len(result.flags)
-            unobserved += int((result.flags == 0).sum())
+            rows += len(result.flags) + result.unseen
+            unobserved += int((result.flags == 0).sum()) + result.unseen
             if result.status is Status.FAILED:
                 failures.append(f"  {sample_id}: {result.reason}")
         if len(failures) > max_failed_share * len(ids):
@@ -240,8 +242,16 @@ def _assemble(
             )
     for line in failures[:NAMED_FAILURES]:
         log.warning("failed:%s", line[1:])
+    words = info.modality == "text" and "align" not in info.settings
     return Summary(
-        counts[Status.OK], counts[Status.MISSING], counts[Status.FAILED], computed, rows, unobserved, seconds
+        counts[Status.OK],
+        counts[Status.MISSING],
+        counts[Status.FAILED],
+        computed,
+        rows,
+        unobserved,
+        seconds,
+        "words are unknown words" if words else "rows unobserved",
     )
 
 

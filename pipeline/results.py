@@ -282,7 +282,8 @@ def _write_all(file: int, data: bytes) -> None:
 def _encode(result: FeatureSequence) -> bytes:
     from safetensors.numpy import save
 
-    text = json.dumps({"status": int(result.status), "reason": result.reason, "tokens": result.tokens})
+    facts = {"status": int(result.status), "reason": result.reason, "tokens": result.tokens}
+    text = json.dumps(facts | ({"unseen": result.unseen} if result.unseen else {}))
     arrays: dict[str, Any] = {
         "values": result.values,
         "times": result.times,
@@ -310,6 +311,7 @@ def _decode(data: bytes, dims: int) -> FeatureSequence | None:
             reason=text["reason"],
             tokens=tuple(text["tokens"]),
             token_ids=arrays.get("token_ids"),
+            unseen=int(text.get("unseen", 0)),
         )
         result.check(dims, "kept result")
     except (SafetensorError, ValueError, KeyError, TypeError, StoreError):

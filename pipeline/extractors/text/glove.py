@@ -28,8 +28,9 @@ class GloveSettings(ExtractorSettings):
     """Which vectors.
 
     Attributes:
-        path: a .txt file (a word and its numbers a line; word2vec's first line is passed over) or a .npy file
-            of (words, dims); null: the asset ``glove``.
+        path: a .txt or .vec file (a word and its numbers a line; word2vec's first line is passed over) or a
+            .npy file of (words, dims); null: the asset ``glove``. word2vec's .bin files are read by the
+            extractor ``word2vec``.
         words: the words of a .npy file in its order: .txt, one a line, or .parquet with one column of
             strings.
     """
@@ -39,8 +40,9 @@ class GloveSettings(ExtractorSettings):
 
     @model_validator(mode="after")
     def _go_together(self) -> GloveSettings:
-        if self.path is not None and self.path.suffix not in (".npy", ".txt"):
-            raise ValueError(f"found the path {self.path}, expected a .npy or .txt file")
+        if self.path is not None and self.path.suffix not in (".npy", ".txt", ".vec"):
+            way_out = "; the extractor word2vec reads it" if self.path.suffix == ".bin" else ""
+            raise ValueError(f"found the path {self.path}, expected a .npy, .txt or .vec file{way_out}")
         if (self.words is not None) != (self.path is not None and self.path.suffix == ".npy"):
             raise ValueError("words goes with a path that ends in .npy, and is needed by it")
         return self
@@ -50,7 +52,8 @@ class Extractor(BaseExtractor[GloveSettings]):
     """The vectors (T, D) of the T words of a transcript, in lower case and without punctuation.
 
     An unknown word is zeros with flag 0; a transcript without any known word is *missing*. Contractions that
-    are no words of the file are split as its authors' tokenizer does (don't: do, n't).
+    are no words of the file are split as its authors' tokenizer does (don't: do, n't). There are no token ids:
+    rows of the file are no vocabulary of any encoder.
     """
 
     modality = "text"
@@ -80,9 +83,8 @@ class Extractor(BaseExtractor[GloveSettings]):
             raise StreamMissing("empty transcript")
         flags = np.array([word in rows for word, _ in pieces], np.uint8)
         if not flags.any():
-            return FeatureSequence.absent(
-                vectors.shape[1], Status.MISSING, f"none of the {len(pieces)} words has a vector"
-            )
+            reason = f"none of the {len(pieces)} words has a vector"
+            return FeatureSequence.absent(vectors.shape[1], Status.MISSING, reason, len(pieces))
         values = np.zeros((len(pieces), vectors.shape[1]), np.float32)
         known = np.flatnonzero(flags)
         values[known] = vectors[[rows[pieces[index][0]] for index in known]]
@@ -91,7 +93,6 @@ class Extractor(BaseExtractor[GloveSettings]):
             times=token_times(clip.text, [span for _, span in pieces], clip.words),
             flags=flags,
             tokens=tuple(word for word, _ in pieces),
-            token_ids=np.array([rows.get(word, -1) for word, _ in pieces], np.int64),
         )
 
     def _pieces(self, word: str, start: int) -> list[tuple[str, tuple[int, int]]]:
@@ -123,7 +124,7 @@ class Extractor(BaseExtractor[GloveSettings]):
 
         path, words = self.settings.path, self.settings.words
         try:
-            if path is not None and path.suffix == ".txt":
+            if path is not None and path.suffix != ".npy":
                 return _read_text(path)
             if path is None or words is None:
                 path, words = load_checked(self.assets, VECTORS), load_checked(self.assets, WORDS)
@@ -151,13 +152,14 @@ def _read_words(path: Path) -> list[str]:
 
         words: list[str] = pyarrow.parquet.read_table(path).column(0).to_pylist()
         return words
-    return path.read_text(encoding="utf-8").splitlines()
+    lines = path.read_bytes().decode("utf-8").removesuffix("\n").split("\n")
+    return [line.removesuffix("\r") for line in lines]
 
 
 def _read_text(path: Path) -> tuple[dict[str, int], NDArray[np.float32]]:
     rows: dict[str, int] = {}
     vectors: list[NDArray[np.float32]] = []
-    with path.open(encoding="utf-8") as file:
+    with path.open(encoding="utf-8", newline="\n") as file:
         for number, line in enumerate(file, start=1):
             parts = line.rstrip().split(" ")
             if number == 1 and len(parts) == 2:

@@ -141,7 +141,7 @@ class Extractor(BaseExtractor[FacelandmarkerSettings]):
             last = picture
         if not any(flags):
             return FeatureSequence.absent(
-                len(nothing), Status.MISSING, f"no face in any of {len(flags)} pictures"
+                len(nothing), Status.MISSING, f"no face in any of {len(flags)} pictures", len(flags)
             )
         return FeatureSequence(np.stack(rows), np.array(times, np.float32), np.array(flags, np.uint8))
 

@@ -131,7 +131,7 @@ class Extractor(BaseExtractor[Facet35Settings]):
         """Return one row a picture."""
         found = self._faces.extract(clip)
         if found.status is not Status.OK:
-            return FeatureSequence.absent(len(COLUMNS), found.status, found.reason)
+            return FeatureSequence.absent(len(COLUMNS), found.status, found.reason, found.unseen)
         return FeatureSequence(derive(found.values, found.flags), found.times, found.flags)
 
     def close(self) -> None:

@@ -76,7 +76,7 @@ class Extractor(BaseExtractor[FerSettings]):
         flags = np.array([bool(found) for found in faces], np.uint8)
         if not flags.any():
             return FeatureSequence.absent(
-                len(self.columns), Status.MISSING, f"no face in any of {len(faces)} pictures"
+                len(self.columns), Status.MISSING, f"no face in any of {len(faces)} pictures", len(faces)
             )
         rows = self.describe(np.stack([face for found in faces for face in found]))
         values = averaged(rows, [len(found) for found in faces])

@@ -25,8 +25,7 @@ def test_rows_are_the_files(extractor: glove.Extractor, assets: Callable[[str], 
     result = extractor.extract(Clip("a", text="The, OF."))
     vectors = np.load(assets("glove") / glove.VECTORS, mmap_mode="r")
     assert result.tokens == ("the", "of")
-    assert result.token_ids is not None
-    assert result.token_ids.tolist() == [0, 3]  # the most frequent words come first: the , . of
+    assert result.token_ids is None  # rows of a file are no encoder's vocabulary
     assert np.array_equal(result.values, vectors[[0, 3]])
     assert len(extractor.columns) == 50
 
@@ -35,8 +34,6 @@ def test_unknown_words_are_zeros_with_flag_0(extractor: glove.Extractor) -> None
     result = extractor.extract(Clip("a", text="a qzxwvq film"))
     assert result.flags.tolist() == [1, 0, 1]
     assert not result.values[1].any()
-    assert result.token_ids is not None
-    assert result.token_ids[1] == -1
     result.check(50, "test")
 
 
@@ -44,6 +41,7 @@ def test_only_unknown_words_are_missing(extractor: glove.Extractor) -> None:
     result = extractor.extract(Clip("a", text="qzxwvq wvqzx"))
     assert result.status is Status.MISSING
     assert result.reason == "none of the 2 words has a vector"
+    assert result.unseen == 2
 
 
 def test_contractions_and_hyphens(extractor: glove.Extractor) -> None:
@@ -73,6 +71,24 @@ def test_text_and_npy_files(tmp_path: Path) -> None:
         assert [path.name for path in extractor.files] in (["v.txt"], ["v.npy", "words.txt"])
 
 
+@pytest.mark.parametrize("line_break", ["\n", "\r\n"])
+def test_words_that_hold_odd_characters(tmp_path: Path, line_break: str) -> None:
+    """A line ends at a line feed, and not at what else Unicode or Python take for an end of a line."""
+    words = ["good", "a\u2028b", "c\x85d", "e\x0bf", "bad"]
+    numbers = np.arange(10, dtype=np.float32).reshape(5, 2)
+    np.save(tmp_path / "v.npy", numbers)
+    (tmp_path / "words.txt").write_bytes((line_break.join(words) + line_break).encode())
+    lines = (f"{word} {a:g} {b:g}" for word, (a, b) in zip(words, numbers, strict=True))
+    (tmp_path / "v.vec").write_bytes((line_break.join(lines) + line_break).encode())
+    for settings in (
+        glove.GloveSettings(path=tmp_path / "v.npy", words=tmp_path / "words.txt"),
+        glove.GloveSettings(path=tmp_path / "v.vec"),
+    ):
+        rows, vectors = glove.Extractor(settings, tmp_path)._table
+        assert sorted(rows, key=rows.get) == words  # type: ignore[arg-type]
+        assert np.array_equal(vectors, numbers)
+
+
 def test_files_that_do_not_fit(tmp_path: Path, assets: Callable[[str], Path]) -> None:
     np.save(tmp_path / "v.npy", np.zeros((3, 2), np.float32))
     np.save(tmp_path / "pickled.npy", np.array([{}], dtype=object), allow_pickle=True)
@@ -100,8 +116,12 @@ def test_files_that_do_not_fit(tmp_path: Path, assets: Callable[[str], Path]) ->
 
 
 def test_settings_that_do_not_go_together() -> None:
-    with pytest.raises(ValidationError, match=r"expected a \.npy or \.txt file"):
+    with pytest.raises(
+        ValidationError, match=r"expected a \.npy, \.txt or \.vec file; the extractor word2vec"
+    ):
         glove.GloveSettings(path="vectors.bin")
+    with pytest.raises(ValidationError, match=r"expected a \.npy, \.txt or \.vec file \["):
+        glove.GloveSettings(path="vectors.pkl")
     for settings in ({"path": "v.npy"}, {"words": "w.txt"}, {"path": "v.txt", "words": "w.txt"}):
         with pytest.raises(ValidationError, match=r"words goes with a path that ends in \.npy"):
             glove.GloveSettings(**settings)

@@ -65,8 +65,7 @@ def test_every_format_gives_the_same_rows(extractor: word2vec.Extractor) -> None
     expected = np.stack([np.zeros(3) if row is None else VECTORS[row] for row in rows]).astype(np.float32)
     np.testing.assert_array_equal(sequence.values, expected)
     assert sequence.flags.tolist() == [1, 1, 1, 1, 1, 1, 0, 1, 1]
-    assert sequence.token_ids is not None
-    assert sequence.token_ids.tolist() == [0, 6, 1, 2, 7, 5, -1, 3, 4]
+    assert sequence.token_ids is None
 
 
 def test_words_take_their_times_from_the_alignment(tmp_path: Path) -> None:
