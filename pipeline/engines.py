@@ -1,7 +1,8 @@
 """Where extraction's workers run: processes of this machine, or actors of a Ray cluster.
 
 Either way a worker has the model loaded once and one thread, and one batch of clips at a time: nothing piles
-up, and a death costs a batch. A worker that dies is replaced; a clip that two of them died of has failed.
+up, and a death costs a batch. A worker that dies is replaced, and its clips go to the queue's end; one that two
+workers died of has failed.
 Which engine and how many workers changes no byte of the results.
 
 On a Ray cluster every node must see the project's folder and the media under the same paths (a shared file
@@ -28,7 +29,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline import errors
-from pipeline.errors import LacunaError, MediaError, StoreError, StreamMissing
+from pipeline.errors import LacunaError, MediaError, MomentaryError, StoreError, StreamMissing
 from pipeline.extractors import base
 from pipeline.extractors.base import BaseExtractor, Clip
 from pipeline.results import ResultWriter, file_of, made_with
@@ -38,7 +39,8 @@ Engine = Literal["processes", "ray"]
 
 STRIKES = 2  # a clip that so many workers died of has failed
 LOSSES = 5  # and so has one that was lost so often together with a node
-DEATHS = 6  # so many deaths without one result between them are no clip's fault
+DEATHS = 6  # so many workers that died before they were ready, without one result between them, end the stage
+DEATHS_AT_WORK = 50  # and so do so many that died of clips: it cannot be the fault of all of these
 PATIENCE_S = 30.0  # without a free processor in the cluster, then it is said
 
 _ONE_THREAD = dict.fromkeys(
@@ -167,6 +169,7 @@ def _finish(job: Job, result: FeatureSequence | Exception) -> tuple[bool, Featur
     if isinstance(result, StreamMissing):
         result = FeatureSequence.absent(job.dims, Status.MISSING, str(result))
     elif isinstance(result, MediaError):
+        lasting = not isinstance(result, MomentaryError)
         result = FeatureSequence.absent(job.dims, Status.FAILED, str(result))
     elif isinstance(result, LacunaError):
         raise result
@@ -250,7 +253,7 @@ class _Pool(ABC):
         self._unkept: dict[int, FeatureSequence] = {}
         self._strikes: Counter[int] = Counter()
         self._losses: Counter[int] = Counter()
-        self._deaths = 0
+        self._deaths = self._deaths_at_work = 0  # since the last result
 
     @abstractmethod
     def _cores(self) -> int:
@@ -269,8 +272,10 @@ class _Pool(ABC):
         try:
             self._fill(todo, self._wanted(workers))
             while self._queue or any(worker.doing for worker in self._workers):
-                while len(self._workers) < self._wanted(workers) and self._queue:
+                free = sum(not worker.doing for worker in self._workers)
+                while free < len(self._queue) and len(self._workers) < self._wanted(workers):
                     self._workers.append(self._start())
+                    free += 1
                 for worker in self._workers:
                     if worker.ready and not worker.doing and self._queue:
                         worker.doing = self._queue.popleft()
@@ -304,7 +309,7 @@ class _Pool(ABC):
         if isinstance(came, _Death):
             self._bury(worker, came)
             return
-        self._deaths = 0
+        self._deaths = self._deaths_at_work = 0
         for index, result in came:
             worker.doing.remove(index)
             if result is not None:
@@ -314,15 +319,19 @@ class _Pool(ABC):
     def _bury(self, worker: Any, death: _Death) -> None:
         self._workers.remove(worker)
         worker.stop()
-        self._deaths += death.blame
-        if self._deaths >= DEATHS:
+        if worker.ready:
+            self._deaths_at_work += death.blame
+        else:
+            self._deaths += death.blame
+        if self._deaths >= DEATHS or self._deaths_at_work >= DEATHS_AT_WORK:
             ids = ", ".join(self._clips[index].id for index in worker.doing[:3])
+            deaths = self._deaths + self._deaths_at_work
             raise LacunaError(
-                f"{self._job.modality} extractor {self._job.extractor}: {self._deaths} worker processes died "
+                f"{self._job.modality} extractor {self._job.extractor}: {deaths} worker processes died "
                 f"one after another, the last {death.how}, at {ids or 'the start'}. What they wrote stands "
                 "above. Is there enough memory for compute.workers processes?"
             )
-        for index in reversed(worker.doing):
+        for index in worker.doing:
             self._strikes[index] += death.blame
             self._losses[index] += not death.blame
             if self._strikes[index] >= STRIKES or self._losses[index] >= LOSSES:
@@ -331,7 +340,7 @@ class _Pool(ABC):
                 self._unkept[index] = FeatureSequence.absent(self._job.dims, Status.FAILED, reason)
                 self._done(1)
             else:
-                self._queue.appendleft([index])
+                self._queue.append([index])  # at the end: the others come first
         log.warning("a worker process died %s; another takes over", death.how)
 
 
@@ -348,19 +357,28 @@ class _ProcessPool(_Pool):
         return _Process(self._job)
 
     def _wait(self) -> Iterator[tuple[_Process, Done | Fault | _Death]]:
-        busy = [worker.connection for worker in self._workers if worker.doing]
+        busy = [worker.connection for worker in self._workers if worker.doing or not worker.ready]
         ready = set(wait([*busy, *(worker.process.sentinel for worker in self._workers)]))
         for worker in list(self._workers):
             if not ready & {worker.connection, worker.process.sentinel}:
                 continue
             try:
                 while worker.connection.poll():
-                    yield worker, worker.connection.recv()
+                    came = worker.connection.recv()
+                    if isinstance(came, _Ready):
+                        worker.ready = True
+                    else:
+                        yield worker, came
             except (EOFError, OSError):
                 yield worker, worker.death()
                 continue
             if not worker.process.is_alive() and not worker.connection.poll():
                 yield worker, worker.death()
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """What a process says when its extractor is made."""
 
 
 class _Process(_Worker):
@@ -369,7 +387,7 @@ class _Process(_Worker):
     def __init__(self, job: Job) -> None:
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
-        self.doing, self.ready = [], True
+        self.doing, self.ready = [], False
         self.process = context.Process(target=_work, args=(theirs, job), daemon=True)
         with _environment(_ONE_THREAD | _NO_NETWORK):
             self.process.start()
@@ -408,6 +426,7 @@ def _work(connection: Connection, job: Job) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         with closing(make_extractor(job)) as extractor, ResultWriter(job.cache) as writer:
+            connection.send(_Ready())
             while (work := connection.recv()) is not None:
                 connection.send(keep_all(writer, work, extract_all(job, extractor, work)))
     except LacunaError as error:

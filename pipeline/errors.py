@@ -34,6 +34,12 @@ class StreamMissing(MediaError):
     """The clip decodes but lacks the asked-for stream: a *missing* modality, not a failure."""
 
 
+class MomentaryError(MediaError):
+    """One clip cannot be read now, for a reason that lies not in it: a full disk, no memory, a program that was
+    killed. It is a failure of this run alone: nothing is kept, and the next run tries again.
+    """
+
+
 class StoreError(LacunaError):
     """An HDF5 file of features or masks is damaged, or does not belong to what it is used with."""
 

@@ -24,7 +24,7 @@ import pytest
 import yaml
 
 from pipeline.errors import DataError
-from pipeline.extract import clip_of, extract
+from pipeline.extract import Summary, clip_of, extract
 from pipeline.extractors import base
 from pipeline.manifest import Sample, Word, manifest_checksum, write_manifest
 from pipeline.results import RECORD
@@ -44,7 +44,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.errors import AssetError, MediaError, StreamMissing
+from pipeline.errors import AssetError, MediaError, MomentaryError, StreamMissing
 from pipeline.extractors.base import BaseExtractor, ExtractorSettings
 from pipeline.store import FeatureSequence
 
@@ -88,6 +88,8 @@ class Extractor(BaseExtractor[ProbeSettings]):
         super().__init__(settings, assets)
         if settings.dies_at_start and multiprocessing.parent_process() is not None:
             os._exit(3)
+        with Path("starts.log").open("a") as log:
+            log.write("*")
 
     def extract(self, clip):
         with Path("calls.log").open("a") as log:
@@ -106,6 +108,8 @@ class Extractor(BaseExtractor[ProbeSettings]):
             raise MediaError(threads())
         if kind == "broken":
             raise MediaError("cannot be read")
+        if kind == "moment" and not Path("mended").exists():
+            raise MomentaryError("no space left")
         if kind == "odd":
             raise KeyError("surprise")
         if kind == "asset":
@@ -450,6 +454,71 @@ def test_a_clip_that_kills_workers_fails_alone(project: Project) -> None:
     assert project.calls() == {"dies-1": 2}
 
 
+def test_clips_that_kill_workers_one_after_another_fail_alone(project: Project) -> None:
+    killers = [f"dies-{index}" for index in range(4)]
+    project.samples(*killers, *(f"ok-{index}" for index in range(3)), "dies-4", "dies-5")
+    project.params(workers=1)
+    said = project.run()
+    statuses = project.statuses()
+    assert "3 ok, 0 missing, 6 failed" in said
+    for name in (*killers, "dies-4", "dies-5"):
+        assert statuses[name] == (
+            Status.FAILED,
+            "2 worker processes died of it, the last by signal SIGKILL",
+        )
+    calls = project.log.read_text().splitlines()
+    first = [line.split()[0] for line in calls[:9]]
+    assert first == [
+        *killers,
+        "ok-0",
+        "ok-1",
+        "ok-2",
+        "dies-4",
+        "dies-5",
+    ]  # a killer comes again when all are done
+
+
+def test_a_machine_on_which_every_clip_kills_is_not_tried_for_ever(
+    project: Project,
+) -> None:
+    engines = project.root / "pipeline/engines.py"
+    source = engines.read_text(encoding="utf-8")
+    assert "DEATHS_AT_WORK = 50 " in source
+    engines.write_text(source.replace("DEATHS_AT_WORK = 50 ", "DEATHS_AT_WORK = 7 "), encoding="utf-8")
+    project.samples(*(f"dies-{index}" for index in range(9)))
+    project.params(workers=1)
+    said = project.run(code=1)
+    assert "7 worker processes died one after another, the last by signal SIGKILL, at dies-6" in said
+
+
+def test_no_more_workers_start_than_there_is_work(project: Project) -> None:
+    ids = project.samples(*(f"ok-{index}" for index in range(6)))
+    project.params(workers=2)
+    project.run()
+    starts = project.root / "starts.log"
+    starts.unlink()
+    project.samples(*ids, "new")
+    project.params(workers=8)
+    project.run()
+    assert project.calls()["new"] == 1
+    assert starts.read_text() == "**"  # the stage's own, which knows the columns, and one worker
+
+
+def test_what_fails_for_the_moment_is_tried_again(project: Project) -> None:
+    project.samples("moment-1", "broken-1", "ok-1")
+    project.run()
+    assert project.statuses()["moment-1"] == (Status.FAILED, "no space left")
+    project.calls()
+    project.run()
+    assert project.calls() == {"moment-1": 1}
+    (project.root / "mended").touch()
+    project.run()
+    assert project.statuses()["moment-1"] == (Status.OK, "")
+    assert project.calls() == {"moment-1": 1}
+    project.run()
+    assert project.calls() == {}
+
+
 def test_workers_that_die_at_their_start_stop_the_stage(project: Project) -> None:
     project.samples("ok-1", "ok-2", "ok-3", "ok-4", "ok-5")
     project.params(dies_at_start=True)
@@ -629,6 +698,34 @@ def test_real_features_are_the_same_bytes_with_one_and_two_workers(
         assert read.ids[-1] == "nothing"
         assert read.status[-1] == Status.MISSING
         assert (read.read_token_ids() is not None) == (modality == "text")
+
+
+def test_the_share_of_unknown_words_counts_transcripts_of_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "v.txt").write_text("good 1 2\nbad 3 4\n", encoding="utf-8")
+    texts = {"a": "good bad xyz", "b": "xyz zyx", "c": "", "d": "good"}
+    write_manifest(tmp_path / "m.csv", [Sample(id=name, text=text) for name, text in texts.items()])
+    owner = base.find("text", "glove")
+
+    def run() -> Summary:
+        return extract(
+            dataset="words",
+            modality="text",
+            manifest=tmp_path / "m.csv",
+            root=tmp_path,
+            extractor="glove",
+            settings=owner.Settings(path=tmp_path / "v.txt"),
+            assets=tmp_path / "none",
+            store=tmp_path / "text.h5",
+            cache=tmp_path / "cache",
+            workers=1,
+            progress=False,
+        )
+
+    for computed in (4, 0):  # what is kept counts alike
+        summary = run()
+        assert (summary.ok, summary.missing, summary.computed) == (2, 2, computed)
+        assert (summary.rows, summary.unobserved) == (6, 3)
+        assert str(summary).endswith("; 50.0% of 6 words are unknown words")
 
 
 def test_a_clip_has_what_its_row_says(tmp_path: Path) -> None:

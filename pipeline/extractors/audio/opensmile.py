@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from pipeline.errors import MediaError
+from pipeline.errors import MediaError, MomentaryError
 from pipeline.extractors.base import BaseExtractor, Clip, ExtractorSettings
 from pipeline.media import read_audio
 from pipeline.store import FeatureSequence
@@ -176,7 +176,7 @@ class Extractor(BaseExtractor[OpensmileSettings]):
             smile.external_audio_source_set_eoi("extsource")
             smile.run()
         except OpenSmileException as error:
-            raise MediaError(f"openSMILE stopped: {error}") from error
+            raise MomentaryError(f"openSMILE stopped: {error}") from error  # its files may have gone
         finally:
             smile.free()
         return rows, first_s[0] if first_s else 0.0

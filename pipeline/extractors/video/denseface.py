@@ -95,7 +95,7 @@ class Extractor(BaseExtractor[DensefaceSettings]):
         flags = np.array([bool(found) for found in faces], np.uint8)
         if not flags.any():
             return FeatureSequence.absent(
-                FEATURES, Status.MISSING, f"no face in any of {len(faces)} pictures"
+                FEATURES, Status.MISSING, f"no face in any of {len(faces)} pictures", len(faces)
             )
         rows = self.describe(np.stack([face for found in faces for face in found]))
         values = averaged(rows, [len(found) for found in faces])

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from pipeline.errors import AssetError, MediaError, StreamMissing
+from pipeline.errors import AssetError, MediaError, MomentaryError, StreamMissing
 from pipeline.extractors.base import BaseExtractor, Clip, ExtractorSettings
 from pipeline.importers.openface import COLUMNS, Table, read_csv
 from pipeline.media import read_frames
@@ -45,7 +45,8 @@ class OpenfaceSettings(ExtractorSettings):
         frame_rate_hz: pictures a second; null: every picture of the file, as published features have it.
         non_finite: NaN and infinity in a csv of yours, where OpenFace claims success: "refuse" fails the sample
             and names the place; "zero" makes the picture unobserved, as it is always when the program is run.
-        timeout_s: for one clip; the program is stopped after it, and the clip has failed.
+        timeout_s: for one clip; the program is stopped after it, and the clip has failed. A clip that the
+            program failed at is tried again by the next run.
     """
 
     executable: Path | None = None
@@ -109,7 +110,7 @@ class Extractor(BaseExtractor[OpenfaceSettings]):
         values, times, flags = self._read(clip) if self.settings.csv_folder else self._run(clip)
         if not flags.any():
             return FeatureSequence.absent(
-                len(COLUMNS), Status.MISSING, f"no face in any of {len(flags)} pictures"
+                len(COLUMNS), Status.MISSING, f"no face in any of {len(flags)} pictures", len(flags)
             )
         return FeatureSequence(values, times, flags)
 
@@ -195,14 +196,20 @@ def find_program(executable: Path | None = None) -> Path:
 
 
 def _write_pictures(clip: Clip, frame_rate_hz: float | None, folder: Path) -> Iterator[float]:
-    """Write the clip's pictures, lossless and in the order of their names; yield their times."""
+    """Write the clip's pictures, lossless and in the order of their names; yield their times.
+
+    Raises:
+        MomentaryError: they cannot be written.
+    """
     import cv2
 
     for number, (time_s, picture) in enumerate(read_frames(clip, frame_rate_hz)):
         if not cv2.imwrite(
             str(folder / f"{number:07d}.png"), picture[:, :, ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1]
         ):
-            raise MediaError(f"{clip.id}: picture {number} cannot be written to {folder}. Is the disk full?")
+            raise MomentaryError(
+                f"{clip.id}: picture {number} cannot be written to {folder}. Is the disk full?"
+            )
         yield time_s
 
 
@@ -210,7 +217,8 @@ def _call(command: list[str], results: Path, timeout_s: float, clip_id: str) -> 
     """Run the program in the folder of its results; whatever it started ends with it.
 
     Raises:
-        MediaError: it took too long, failed, or wrote nothing.
+        MomentaryError: it took too long, failed, or wrote nothing: who is to blame, the clip or the program's
+            installation, memory or load, nobody can tell.
         AssetError: it cannot be started.
     """
     try:
@@ -231,10 +239,12 @@ def _call(command: list[str], results: Path, timeout_s: float, clip_id: str) -> 
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
         if isinstance(error, subprocess.TimeoutExpired):
-            raise MediaError(f"{clip_id}: {PROGRAM} took more than {timeout_s:g} s and was stopped") from None
+            raise MomentaryError(
+                f"{clip_id}: {PROGRAM} took more than {timeout_s:g} s and was stopped"
+            ) from None
         raise
     last = " / ".join(said.decode("utf-8", "replace").strip().splitlines()[-3:])[:300] or "nothing"
     if process.returncode:
-        raise MediaError(f"{clip_id}: {PROGRAM} ended with {process.returncode}; it said: {last}")
+        raise MomentaryError(f"{clip_id}: {PROGRAM} ended with {process.returncode}; it said: {last}")
     if not (results / "clip.csv").is_file():
-        raise MediaError(f"{clip_id}: {PROGRAM} wrote no csv; it said: {last}")
+        raise MomentaryError(f"{clip_id}: {PROGRAM} wrote no csv; it said: {last}")

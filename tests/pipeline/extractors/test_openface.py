@@ -7,18 +7,21 @@ import time
 from pathlib import Path
 from typing import Literal
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from pipeline.engines import Job, Work, extract_all, keep_all
 from pipeline.errors import AssetError, MediaError, StreamMissing
 from pipeline.extractors.base import Clip
 from pipeline.extractors.video import openface
 from pipeline.extractors.video.openface import COLUMNS, OpenfaceSettings
 from pipeline.importers import openface as reading
 from pipeline.media import read_frames
+from pipeline.results import KeptResults, ResultWriter
 from pipeline.store import Status
 from tests.clips import write_clip
 from tests.openface_program import write_program
@@ -313,6 +316,44 @@ def test_a_program_that_fails_says_why(tmp_path: Path) -> None:
         program = write_program(tmp_path / "fe", source)
         with pytest.raises(MediaError, match=message):
             build(tmp_path, executable=program).extract(clip)
+
+
+@pytest.mark.parametrize("trouble", ["model", "killed", "slow", "full"])
+def test_what_the_program_fails_at_is_tried_again_once_it_is_mended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: str
+) -> None:
+    clip = Clip("a", video=write_clip(tmp_path / "a.mp4", pixels=noise(6), seconds=0.25))
+    mended = tmp_path / "mended"
+    program = write_program(tmp_path / "FeatureExtraction")
+    lines = program.read_text().splitlines()
+    mischief = {
+        "model": "sys.exit('Could not load the landmark detector')",
+        "killed": "os.kill(os.getpid(), 9)",
+        "slow": "time.sleep(60)",
+        "full": "pass",
+    }[trouble]
+    lines.insert(2, f"import os, sys, time\nif not os.path.exists({str(mended)!r}): {mischief}")
+    program.write_text("\n".join(lines))
+    settings = OpenfaceSettings(executable=program, frame_rate_hz=8, timeout_s=2 if trouble == "slow" else 60)
+    extractor = openface.Extractor(settings, tmp_path)
+    job = Job("video", "openface", settings.model_dump_json(), tmp_path, tmp_path / "cache", 709)
+    work: Work = [(0, "0" * 64, clip)]
+    if trouble == "full":
+        monkeypatch.setattr(cv2, "imwrite", lambda *_: False)
+    with ResultWriter(job.cache) as writer:
+        ((_, failed),) = keep_all(writer, work, extract_all(job, extractor, work))
+        assert failed is not None and failed.status is Status.FAILED
+        kept = KeptResults(job.cache, job.dims)
+        kept.refresh({"0" * 64})
+        assert len(kept) == 0
+        mended.touch()
+        monkeypatch.undo()
+        ((_, again),) = keep_all(writer, work, extract_all(job, extractor, work))
+    assert again is None  # it is kept
+    kept.refresh({"0" * 64})
+    with kept.reader() as read:
+        result = read("0" * 64)
+    assert result is not None and result.status is Status.OK
 
 
 def test_a_program_that_hangs_is_stopped_with_its_children(tmp_path: Path) -> None:
