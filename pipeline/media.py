@@ -7,11 +7,16 @@ keep no state, use one thread, and end every bad file in a :class:`~pipeline.err
 A file that was cut short, or is damaged in the middle, counts as readable when at least :data:`LEAST_SHARE`
 of the wanted part decodes; what decodes is then used. Below that the clip has failed: half an utterance under
 a whole one's label would be a wrong sample, not a short one. Streams that carry no length of their own (bare
-mp3, aac, h264) cannot be seen to lack an end, and are taken as they are.
+mp3, aac, h264) cannot be seen to lack an end, and are taken as they are. Where sound is lacking in the middle,
+silence stands for it, so that what follows stays in time with the picture.
+
+What fails for a reason of the moment (no memory, too many open files) is a
+:class:`~pipeline.errors.MomentaryError`, and is tried again by the next run.
 """
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,13 +25,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import MediaError, StreamMissing
+from pipeline.errors import MediaError, MomentaryError, StreamMissing
 from pipeline.extractors.base import Clip
 
 LEAST_SHARE = 0.8  # of the wanted seconds, and of the stream's packets, that must decode
 SLACK_S = 0.25  # less than this may lack in any case: lengths in file headers are rounded
 PREROLL_S = 0.5  # audio decoding starts this much earlier: codecs and the resampler need a run-up
 LONGEST_PAUSE_S = 3600.0  # a longer jump between two pictures is a damaged time stamp
+LONGEST_SILENCE_S = 600.0  # where time stamps leave more seconds without sound, they are damaged
+LEAST_GAP_S = 0.1  # less between two frames of sound is the rounding of their time stamps
+
+# Of the machine, not of the file. Not EIO: ffmpeg says it of files that are cut short, too.
+_MOMENTARY = frozenset(
+    getattr(errno, name)
+    for name in ("ENOMEM", "ENOSPC", "EDQUOT", "EMFILE", "ENFILE", "EACCES", "ESTALE", "ETIMEDOUT")
+)
 
 # ffmpeg's names of formats that are one frame after another without an index: it guesses their length from
 # the bit rate or the last time stamps, and their seeking as well.
@@ -56,12 +69,15 @@ def read_audio(clip: Clip, sample_rate_hz: int) -> NDArray[np.float32]:
         sample_rate_hz: what the sound is resampled to.
 
     Returns:
-        (N,) float32, finite, 1.0 is full scale. Where the sound begins later than the part, or pauses at its
-        beginning, zeros stand for it.
+        (N,) float32, finite, 1.0 is full scale. Where the sound begins later than the part, or pauses for
+        :data:`LEAST_GAP_S` or more, zeros stand for it; but where its time stamps run backwards they are not
+        to be trusted, and the sound is taken as it comes.
 
     Raises:
         StreamMissing: the clip has no audio file, or the file has no sound.
-        MediaError: the file is absent, empty, damaged or cut short.
+        MediaError: the file is absent, empty, damaged or cut short, or has no sound for more than
+            :data:`LONGEST_SILENCE_S`.
+        MomentaryError: it cannot be read now.
     """
     if clip.audio is None:
         raise StreamMissing("no audio file")
@@ -70,19 +86,7 @@ def read_audio(clip: Clip, sample_rate_hz: int) -> NDArray[np.float32]:
         start_s, end_s = clip.start_s, clip.end_s
     with _open(clip.audio) as container:
         part = _Part(container, clip.audio, "audio", start_s, end_s)
-        resampler = _resampler(sample_rate_hz)
-        pieces: list[NDArray[np.float32]] = []
-        first_s: float | None = None
-        for time_s, frame in part.frames(PREROLL_S):
-            first_s = time_s if first_s is None else first_s
-            frame.pts = None
-            pieces += _resample(resampler, frame, clip.audio)
-        pieces += _resample(resampler, None, clip.audio)
-    samples = np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
-    lead = round((first_s or 0.0) * sample_rate_hz)
-    if part.span_s is not None:
-        lead = min(lead, round(part.span_s * sample_rate_hz))
-    samples = np.pad(samples, (lead, 0)) if lead > 0 else samples[-lead:]
+        samples = _joined(list(_stretches(part, sample_rate_hz)), part, sample_rate_hz)
     if end_s is not None:
         samples = samples[: max(1, round((end_s - (start_s or 0.0)) * sample_rate_hz))]
     if not len(samples):
@@ -114,6 +118,7 @@ def read_frames(
     Raises:
         StreamMissing: the clip has no video file, or the file has no moving picture (a cover is none).
         MediaError: the file is absent, empty, damaged or cut short.
+        MomentaryError: it cannot be read now.
     """
     if clip.video is None:
         raise StreamMissing("no video file")
@@ -214,8 +219,8 @@ class _Part:
                 packet = next(demuxer)
             except StopIteration:
                 break
-            except (_ffmpeg_error(), ValueError, OSError) as error:
-                problem = _reason(error)
+            except (_ffmpeg_error(), ValueError, OSError, MemoryError) as error:
+                problem = self._problem(error)
                 break
             if packet.stream is not self.stream:
                 if packet.pts is not None and packet.time_base:
@@ -224,9 +229,9 @@ class _Part:
             try:
                 packets += packet.size > 0
                 frames = packet.decode()
-            except (_ffmpeg_error(), ValueError, OSError) as error:
+            except (_ffmpeg_error(), ValueError, OSError, MemoryError) as error:
                 damaged += 1
-                problem = _reason(error)
+                problem = self._problem(error)
                 continue
             for frame in frames:
                 time_s = expected_s if frame.time is None else frame.time - self._origin_s
@@ -238,6 +243,16 @@ class _Part:
                 reached_s = max(reached_s, expected_s)
                 yield time_s - self.begin_s, frame
         self._check(packets, damaged, reached_s, problem)
+
+    def _problem(self, error: Exception) -> str:
+        """Return what is wrong with the file.
+
+        Raises:
+            MomentaryError: nothing; it cannot be read now.
+        """
+        if _is_momentary(error):
+            raise MomentaryError(f"{self.path}: cannot be read now ({_reason(error)})") from error
+        return _reason(error)
 
     def _length_s(self, frame: Any) -> float:
         if self.kind == "audio":
@@ -305,7 +320,7 @@ def _picture(frame: Any, half: str, grey: bool, path: Path) -> NDArray[np.uint8]
     try:
         picture: NDArray[np.uint8] = frame.to_ndarray(format="gray" if grey else "rgb24", threads=1)
     except (_ffmpeg_error(), ValueError, OSError, MemoryError) as error:
-        raise MediaError(f"{path}: a picture cannot be converted ({_reason(error)})") from error
+        raise _failure(f"{path}: a picture cannot be converted", error) from error
     quarters = round(frame.rotation / 90) % 4
     if quarters:
         picture = np.rot90(picture, quarters)
@@ -313,6 +328,58 @@ def _picture(frame: Any, half: str, grey: bool, path: Path) -> NDArray[np.uint8]
         middle = picture.shape[1] // 2
         picture = picture[:, :middle] if half == "left" else picture[:, middle:]
     return np.ascontiguousarray(picture)
+
+
+def _stretches(part: _Part, sample_rate_hz: int) -> Iterator[tuple[float, NDArray[np.float32]]]:
+    """Yield the sound's stretches without a gap: seconds from the part's beginning, and (N,) samples."""
+    resampler: Any = None
+    pieces: list[NDArray[np.float32]] = []
+    begin_s = length_s = 0.0
+    for time_s, frame in part.frames(PREROLL_S):
+        if resampler is not None and abs(time_s - (begin_s + length_s)) >= LEAST_GAP_S:
+            yield begin_s, np.concatenate([*pieces, *_resample(resampler, None, part.path)])
+            resampler = None
+        if resampler is None:
+            resampler, pieces, begin_s, length_s = _resampler(sample_rate_hz), [], time_s, 0.0
+        length_s += frame.samples / frame.sample_rate
+        frame.pts = None
+        pieces += _resample(resampler, frame, part.path)
+    if resampler is not None:
+        yield begin_s, np.concatenate([*pieces, *_resample(resampler, None, part.path)])
+
+
+def _joined(
+    stretches: list[tuple[float, NDArray[np.float32]]], part: _Part, sample_rate_hz: int
+) -> NDArray[np.float32]:
+    """Return the sound from the part's beginning on, with zeros wherever there is none.
+
+    Raises:
+        MediaError: there are too many zeros.
+    """
+    if not stretches:
+        return np.zeros(0, np.float32)
+    first_s = stretches[0][0]
+    ends = [begin_s + len(samples) / sample_rate_hz for begin_s, samples in stretches]
+    trusted = all(begin_s >= end_s for end_s, (begin_s, _) in zip(ends[:-1], stretches[1:], strict=True))
+    lead_s = first_s if part.span_s is None else min(first_s, part.span_s)
+    gaps_s = [b - end_s for end_s, (b, _) in zip(ends[:-1], stretches[1:], strict=True)] if trusted else []
+    if (silence_s := max(0.0, lead_s) + sum(gaps_s)) > LONGEST_SILENCE_S:
+        raise MediaError(
+            f"{part.path}: the time stamps leave {silence_s:.1f} s without sound; expected at most "
+            f"{LONGEST_SILENCE_S:g} s, so they are damaged"
+        )
+    pieces: list[NDArray[np.float32]] = []
+    reached = 0
+    for begin_s, samples in stretches:
+        if trusted:
+            gap = max(0, round((begin_s - first_s) * sample_rate_hz) - reached)
+            pieces.append(np.zeros(gap, np.float32))
+            reached += gap
+        pieces.append(samples)
+        reached += len(samples)
+    joined = np.concatenate(pieces)
+    lead = round(lead_s * sample_rate_hz)
+    return np.pad(joined, (lead, 0)) if lead > 0 else joined[-lead:]
 
 
 def _resampler(sample_rate_hz: int) -> Any:
@@ -325,8 +392,8 @@ def _resample(resampler: Any, frame: Any, path: Path) -> list[NDArray[np.float32
     """Resample all channels, then average them: ffmpeg's own mixing to one channel overshoots full scale."""
     try:
         return [out.to_ndarray().mean(axis=0, dtype=np.float32) for out in resampler.resample(frame)]
-    except (_ffmpeg_error(), ValueError, OSError) as error:
-        raise MediaError(f"{path}: the sound cannot be resampled ({_reason(error)})") from error
+    except (_ffmpeg_error(), ValueError, OSError, MemoryError) as error:
+        raise _failure(f"{path}: the sound cannot be resampled", error) from error
 
 
 @contextmanager
@@ -343,8 +410,8 @@ def _open(path: Path) -> Iterator[Any]:
         container = av.open(
             str(path.absolute()), metadata_errors="replace", container_options={"protocol_whitelist": "file"}
         )
-    except (av.FFmpegError, ValueError, OSError) as error:
-        raise MediaError(f"{path}: not a readable audio or video file ({_reason(error)})") from error
+    except (av.FFmpegError, ValueError, OSError, MemoryError) as error:
+        raise _failure(f"{path}: not a readable audio or video file", error) from error
     try:
         yield container
     finally:
@@ -362,6 +429,15 @@ def _attached_picture() -> Any:
     from av.stream import Disposition
 
     return Disposition.attached_pic
+
+
+def _is_momentary(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or getattr(error, "errno", None) in _MOMENTARY
+
+
+def _failure(what: str, error: Exception) -> MediaError:
+    kind = MomentaryError if _is_momentary(error) else MediaError
+    return kind(f"{what} ({_reason(error)})")
 
 
 def _reason(error: Exception) -> str:

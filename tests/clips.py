@@ -38,6 +38,7 @@ def write_clip(
     sound_rate: int = 44_100,
     layout: str = "mono",
     sound_from_s: float = 0.0,
+    pause_s: tuple[float, float] = (0.0, 0.0),
     tone_hz: float = 440.0,
     silent: bool = False,
     opposed: bool = False,
@@ -54,6 +55,7 @@ def write_clip(
         pixels: this (H, W, 3) picture throughout, or these (N, H, W, 3), instead of numbered ones.
         sound_rate, layout: of the sound, such as 48000 and "5.1".
         sound_from_s: when the sound begins.
+        pause_s: seconds of the sound that are left out; what follows keeps its time.
         tone_hz: its pitch.
         silent: zeros instead of a tone.
         opposed: every other channel is negated, so that their mean is silence.
@@ -87,6 +89,8 @@ def write_clip(
             channels = av.AudioLayout(layout).nb_channels
             signs = np.array([-1 if opposed and channel % 2 else 1 for channel in range(channels)])
             for start in range(0, len(samples), 1024):
+                if pause_s[0] <= start / sound_rate < pause_s[1]:
+                    continue
                 part = np.round(samples[start : start + 1024] * 32767)[:, None] * signs
                 frame = av.AudioFrame.from_ndarray(part.astype(np.int16).reshape(1, -1), "s16", layout)
                 frame.sample_rate, frame.time_base = sound_rate, Fraction(1, sound_rate)

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import resource
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import av
 import numpy as np
 import pytest
 
-from pipeline.errors import MediaError, StreamMissing
+from pipeline import media
+from pipeline.errors import MediaError, MomentaryError, StreamMissing
 from pipeline.extractors.base import Clip
 from pipeline.media import LEAST_SHARE, read_audio, read_frames
 from tests import clips
@@ -179,6 +185,85 @@ def test_sound_that_begins_late_stays_in_time(tmp_path: Path) -> None:
     assert abs(len(samples) - 32_000) < 100
     assert float(np.abs(samples[:7_800]).max()) == 0
     assert float(np.abs(samples[8_200:12_000]).max()) > 0.25
+
+
+@pytest.mark.parametrize("kind", ["mkv", "mp4"])
+def test_a_gap_in_the_sound_is_filled_up(tmp_path: Path, kind: str) -> None:
+    whole = clips.write_clip(tmp_path / f"whole.{kind}", seconds=3, tone_hz=37.0)
+    path = clips.write_clip(tmp_path / f"a.{kind}", seconds=3, tone_hz=37.0, pause_s=(1.0, 1.8))
+    expected = read_audio(Clip("a", audio=whole), 16_000)
+    samples = read_audio(Clip("a", video=path, audio=path), 16_000)
+    assert abs(len(samples) - len(expected)) < 1100  # a frame of the sound more or less at its end
+    # the tone's phase is that of the whole sound, before the gap and behind it
+    assert np.abs(samples[1_000:15_000] - expected[1_000:15_000]).max() < 0.02
+    assert np.abs(samples[31_000:45_000] - expected[31_000:45_000]).max() < 0.03
+    assert not samples[17_800:27_000].any()
+    part = read_audio(Clip("a", audio=path, audio_start_s=0.5, audio_end_s=2.5), 16_000)
+    assert len(part) == 32_000
+    assert np.abs(part[24_000:31_000] - expected[32_000:39_000]).max() < 0.04
+    assert not part[10_000:18_000].any()
+
+
+def test_time_stamps_that_run_backwards_are_not_followed(tmp_path: Path) -> None:
+    late = [(0.0, 0.5), (5.0, 5.5), (1.0, 1.5)]
+    part = SimpleNamespace(path=tmp_path / "a.mkv", span_s=None)
+    stretches = [(begin, np.full(8_000, index + 1, np.float32)) for index, (begin, _) in enumerate(late)]
+    joined = media._joined(stretches, part, 16_000)  # type: ignore[arg-type]
+    assert joined.tolist() == [1.0] * 8_000 + [2.0] * 8_000 + [3.0] * 8_000
+    forwards = media._joined(stretches[:2], part, 16_000)  # type: ignore[arg-type]
+    assert len(forwards) == round(5.5 * 16_000)
+    assert forwards[79_999] == 0 and forwards[80_000] == 2
+
+
+def test_a_wild_time_stamp_is_no_silence(tmp_path: Path) -> None:
+    path = clips.write_clip(
+        tmp_path / "a.mkv", seconds=701, picture=False, sound_rate=8_000, pause_s=(0.5, 700.0)
+    )
+    with pytest.raises(MediaError, match=r"leave 699\.\d s without sound; expected at most 600 s"):
+        read_audio(Clip("a", audio=path), 16_000)
+    sound = [(95_443.7, np.ones(16_000, np.float32))]  # 2 ** 33 ticks of MPEG's clock
+    with pytest.raises(MediaError, match=r"leave 95443\.7 s without sound"):
+        media._joined(sound, SimpleNamespace(path=path, span_s=None), 16_000)  # type: ignore[arg-type]
+    known = SimpleNamespace(path=path, span_s=2.0)  # the file says how long it is
+    assert len(media._joined(sound, known, 16_000)) == 48_000  # type: ignore[arg-type]
+
+
+def test_what_lacks_for_the_moment_is_no_fault_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = clips.write_clip(tmp_path / "a.mp4")
+    clip = Clip("a", video=path, audio=path)
+
+    def fail(error: Exception) -> Callable[..., Any]:
+        def raise_it(*_: Any, **__: Any) -> Any:
+            raise error
+
+        return raise_it
+
+    for error, kind in (
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), MomentaryError),
+        (MemoryError(), MomentaryError),
+        (av.error.OSError(errno.EMFILE, "Too many open files"), MomentaryError),
+        (OSError(errno.EIO, "Input/output error"), MediaError),
+    ):
+        with monkeypatch.context() as patched, pytest.raises(MediaError) as caught:
+            patched.setattr(av, "open", fail(error))
+            read_audio(clip, 16_000)
+        assert type(caught.value) is kind
+        with monkeypatch.context() as patched, pytest.raises(MediaError) as caught:
+            patched.setattr(media, "_resampler", lambda _, error=error: SimpleNamespace(resample=fail(error)))
+            read_audio(clip, 16_000)
+        assert type(caught.value) is kind
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.open(os.devnull, os.O_RDONLY)
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, limit[1]))
+    try:
+        with pytest.raises(MomentaryError, match="Too many open files"):
+            read_audio(clip, 16_000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limit)
+    assert len(read_audio(clip, 16_000))
 
 
 def test_silence_is_zeros(tmp_path: Path) -> None:
