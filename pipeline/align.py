@@ -1,9 +1,10 @@
 """One length for text, audio and video: rows averaged over words, or resampled. A setting of each modality.
 
 ``align: words`` gives one row a word of the manifest's forced alignment, as the CMU SDK does: what lies in a
-word's interval is averaged. ``align: 50`` gives fifty rows. UMDF and MISA's aligned edition need the same
-length in all three. Kept results of extraction are not aligned, so that changing this setting extracts
-nothing anew.
+word's interval is averaged; of text, the word's pieces, and what follows them up to the next word of the
+alignment (pipeline/extractors/base.py, ``token_times``). ``align: 50`` gives fifty rows. UMDF and MISA's
+aligned edition need the same length in all three. Kept results of extraction are not aligned, so that changing
+this setting extracts nothing anew.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ def aligned(sequence: FeatureSequence, words: Sequence[Word], align: Align) -> F
                 sequence.values.shape[1], Status.MISSING, "no times of words to align with"
             )
         spans = np.array([(word.start_s, word.end_s) for word in words])
-        members = [_within(sequence.times, start, end) for start, end in spans]
+        within = _spoken if sequence.tokens else _within
+        members = [within(sequence.times, start, end) for start, end in spans]
         times = np.maximum.accumulate(spans.mean(axis=1))
         return _averaged(sequence, members, times, tuple(word.text for word in words))
     edges = np.linspace(0, len(sequence.times), int(align) + 1)
@@ -53,15 +55,21 @@ def aligned(sequence: FeatureSequence, words: Sequence[Word], align: Align) -> F
 
 
 def _within(times: NDArray[np.float32], start_s: float, end_s: float) -> NDArray[np.int64]:
-    """Return the rows inside a word, or the nearest one for a word that is shorter than a frame."""
+    """Return the frames inside a word, or the nearest one for a word that lies between two frames."""
     inside = np.flatnonzero((times >= start_s) & (times < end_s))
     if not len(inside) and len(times):
         middle = (start_s + end_s) / 2
         nearest = int(np.argmin(np.abs(times - middle)))
-        step = float(np.median(np.diff(times))) if len(times) > 1 else 0.0
-        if abs(float(times[nearest]) - middle) <= max(step, end_s - start_s):
+        step = float(np.median(np.diff(times))) if len(times) > 1 else end_s - start_s
+        if abs(float(times[nearest]) - middle) <= step:
             inside = np.array([nearest])
     return inside
+
+
+def _spoken(times: NDArray[np.float32], start_s: float, end_s: float) -> NDArray[np.int64]:
+    """Return the tokens of a word: those whose time is within it. A neighbour's do not stand in for them."""
+    middle = np.float32((start_s + end_s) / 2)  # the time of the word's own tokens, should it have no length
+    return np.flatnonzero(((times >= start_s) & (times < end_s)) | (times == middle))
 
 
 def _averaged(

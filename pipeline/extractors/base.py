@@ -8,6 +8,7 @@ checked, and imports the heavy library it wraps inside its methods, so that read
 from __future__ import annotations
 
 import importlib
+import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -101,7 +102,8 @@ class BaseExtractor(ABC, Generic[S]):
 
         Raises:
             StreamMissing: the clip has no such stream; the caller makes it a *missing* status.
-            MediaError: the clip cannot be read; the caller makes it a *failed* status.
+            MediaError: the clip cannot be read; the caller makes it a *failed* status, which is kept.
+            MomentaryError: not now; the caller makes it a *failed* status, and the next run tries again.
         """
 
     def extract_batch(self, clips: Sequence[Clip]) -> list[FeatureSequence | Exception]:
@@ -124,19 +126,17 @@ def token_times(text: str, spans: Sequence[tuple[int, int]], words: Sequence[Wor
     Args:
         text: the transcript.
         spans: T pairs of a token's first and last-but-one character in ``text``.
-        words: the alignment; its words are looked up in ``text`` one after another, whatever their case.
+        words: the alignment; its words are looked up in ``text`` one after another, as :func:`place_words`
+            does.
 
     Returns:
         (T,) float32, not decreasing: the middle of the word that the token belongs to; a token of no aligned
         word takes the one before it. Zeros when there is no alignment: the dataset does not say.
     """
-    lowered, cursor = text.lower(), 0
     middles = np.full(len(text) + 1, np.nan, np.float32)
-    for word in words:
-        found = lowered.find(word.text.lower(), cursor) if word.text else -1
-        if found >= 0:
-            cursor = found + len(word.text)
-            middles[found:cursor] = (word.start_s + word.end_s) / 2
+    for word, place in zip(words, place_words(text, [word.text for word in words]), strict=True):
+        if place is not None:
+            middles[slice(*place)] = (word.start_s + word.end_s) / 2
     times = np.zeros(len(spans), np.float32)
     latest = np.float32(0.0)
     for index, (start, end) in enumerate(spans):
@@ -145,6 +145,46 @@ def token_times(text: str, spans: Sequence[tuple[int, int]], words: Sequence[Wor
             latest = max(latest, np.float32(np.nanmax(inside)))
         times[index] = latest
     return times
+
+
+def place_words(text: str, words: Sequence[str]) -> list[tuple[int, int] | None]:
+    """Return where words stand in a text, each after the one before it; None for one that does not.
+
+    Case does not matter. A word must be a whole one ("i" is not in "this"), or follow the last one directly
+    or be followed so by the next ("do" and "n't" are in "don't"). Letters that have no case may stand within
+    others: Chinese, Japanese and Thai have no spaces between words.
+
+    Returns:
+        For each word its first and last-but-one character.
+    """
+    lowered = "".join(low if len(low := letter.lower()) == 1 else letter for letter in text)
+    sought = ["".join(low if len(low := c.lower()) == 1 else c for c in word) for word in words]
+    places: list[tuple[int, int] | None] = []
+    cursor, touching = 0, False
+    for index, word in enumerate(sought):
+        following = sought[index + 1] if index + 1 < len(sought) else ""
+        place = None
+        start = lowered.find(word, cursor) if word else -1
+        while start >= 0:
+            end = start + len(word)
+            begins = (touching and start == cursor) or not _one_word(lowered[start - 1 : start], word[0])
+            ends = not _one_word(word[-1], lowered[end : end + 1])
+            if begins and (ends or (following and lowered.startswith(following, end))):
+                place = start, end
+                break
+            start = lowered.find(word, start + 1)
+        touching = place is not None
+        if place is not None:
+            cursor = place[1]
+        places.append(place)
+    return places
+
+
+def _one_word(left: str, right: str) -> bool:
+    """Say whether two neighbouring characters belong to one word; either may be none."""
+    if not left or not right or not (left.isalnum() and right.isalnum()):
+        return False
+    return "Lo" not in (unicodedata.category(left), unicodedata.category(right))
 
 
 SYSTEM_LIBRARIES = {  # what wheels expect of the system -> Debian's package

@@ -10,8 +10,11 @@ import pytest
 from pipeline.align import Align, aligned
 from pipeline.extract import extract
 from pipeline.extractors import base
+from pipeline.extractors.base import Clip, place_words, token_times
+from pipeline.extractors.text import bert
 from pipeline.manifest import Sample, Word, write_manifest
 from pipeline.store import FeatureSequence, FeatureStore, Status
+from tests.encoders import write_bert
 
 
 def sequence(rows: int = 6, flags: list[int] | None = None) -> FeatureSequence:
@@ -41,6 +44,71 @@ def test_a_word_between_two_frames_takes_the_nearest_and_one_after_the_end_takes
     made = aligned(sequence(3), [Word("a", 0.06, 0.09), Word("late", 2.0, 2.1)], "words")
     assert made.values.tolist() == [[0, 10], [0, 0]]
     assert made.flags.tolist() == [1, 0]
+
+
+def test_a_long_word_behind_the_end_takes_nothing() -> None:
+    made = aligned(sequence(), [Word("a", 0.0, 0.3), Word("late", 0.7, 1.5)], "words")
+    assert made.flags.tolist() == [1, 0]
+    assert not made.values[1].any()
+
+
+def test_word_pieces_are_averaged_over_the_words_of_the_alignment(tmp_path: Path) -> None:
+    """Pieces by hand: "unbelievable" has three, "i" is in no word of the text, "!" goes with what it follows."""
+    pieces = ("we", "went", "to", "this", "un", "##believ", "##able", "film", "!")
+    folder = write_bert(tmp_path / "bert", pieces)
+    extractor = bert.Extractor(bert.BertSettings(model=str(folder)), tmp_path)
+    spoken = ("We", "went", "i", "to", "this", "unbelievable", "film")
+    words = [Word(word, 0.5 * index, 0.5 * index + 0.4) for index, word in enumerate(spoken)]
+    found = extractor.extract(Clip("a", text="We went to this unbelievable film!", words=tuple(words)))
+    assert found.tokens == pieces
+    assert found.times.tolist() == pytest.approx([0.2, 0.7, 1.7, 2.2, 2.7, 2.7, 2.7, 3.2, 3.2])
+    made = aligned(found, words, "words")
+    made.check(8, "test")
+    rows = found.values.astype(np.float64)
+    expected = [
+        rows[0], rows[1], np.zeros(8), rows[2], rows[3], (rows[4] + rows[5] + rows[6]) / 3, (rows[7] + rows[8]) / 2
+    ]  # fmt: skip
+    np.testing.assert_allclose(made.values, np.array(expected), atol=1e-7)
+    assert made.flags.tolist() == [1, 1, 0, 1, 1, 1, 1]
+    assert made.tokens == spoken
+    assert made.token_ids is None
+
+
+def test_words_of_no_length_keep_their_own_pieces() -> None:
+    words = (Word("a", 0.3, 0.3), Word("b", 0.4, 0.6))
+    times = token_times("a b", [(0, 1), (2, 3)], words)
+    tokens = FeatureSequence(np.eye(2, dtype=np.float32), times, np.ones(2, np.uint8), tokens=("a", "b"))
+    assert aligned(tokens, words, "words").values.tolist() == [[1, 0], [0, 1]]
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "places"),
+    [
+        ("we went to this", ["we", "went", "i", "to", "this"], ["we", "went", None, "to", "this"]),
+        ("This is it.", ["this", "is", "it"], ["This", "is", "it"]),
+        ("I don't know", ["i", "do", "n't", "know"], ["I", "do", "n't", "know"]),
+        ("He'll go", ["he", "'ll", "go"], ["He", "'ll", "go"]),
+        ("well-known", ["well", "known"], ["well", "known"]),
+        ("a cat, concatenated", ["cat", "cat"], ["cat", None]),
+        ("room 12 or 2", ["2"], ["2"]),
+        ("我很喜欢这个电影", ["我", "喜欢", "电影"], ["我", "喜欢", "电影"]),
+        ("我看了3个iPhone广告", ["3", "个", "iphone", "广告"], ["3", "个", "iPhone", "广告"]),
+        ("とても好き", ["とても", "好き"], ["とても", "好き"]),
+        ("İstanbul da", ["da"], ["da"]),  # whose lower case is longer
+        ("", ["a"], [None]),
+        ("a b", ["", "b"], [None, "b"]),
+    ],
+)
+def test_words_are_found_whole(text: str, words: list[str], places: list[str | None]) -> None:
+    found = place_words(text, words)
+    assert [None if place is None else text[slice(*place)] for place in found] == places
+    ends = [place for place in found if place is not None]
+    assert ends == sorted(ends)
+
+
+def test_of_two_places_the_whole_word_counts() -> None:
+    assert place_words("room 12 or 2", ["2"]) == [(11, 12)]
+    assert place_words("this is", ["is"]) == [(5, 7)]
 
 
 def test_without_words_the_modality_is_missing() -> None:
