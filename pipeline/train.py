@@ -78,7 +78,7 @@ from pipeline.folds import Fold, make_folds
 from pipeline.loop import choose_device, deterministic, fit, save_tensors
 from pipeline.manifest import MODALITIES
 from pipeline.params import Compute, Experiment, Folds, Params
-from pipeline.samples import Normaliser, SampleSet, derive_seed, read_samples
+from pipeline.samples import Normaliser, SampleSet, Sequences, derive_seed, read_samples
 from pipeline.stage import run_stage
 
 FORMAT = 1
@@ -554,6 +554,14 @@ def _write_json(path: Path, facts: dict[str, Any]) -> None:
     path.write_text(json.dumps(facts, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
+def _about(modality: str, sequences: Sequences) -> str:
+    """Return in a line which features of a modality the models get."""
+    columns = sequences.info.columns
+    count = f"{len(columns)} column{'s' * (len(columns) != 1)}"
+    named = f", {columns[0]} .. {columns[-1]}" if columns else ""
+    return f"{modality}: {sequences.info.extractor}, {count}{named}, sha256 {sequences.values_sha256[:12]}"
+
+
 def main(params: Params, name: str) -> None:
     """Train one experiment.
 
@@ -567,6 +575,8 @@ def main(params: Params, name: str) -> None:
     samples = read_samples(experiment.dataset, dataset, resolve(experiment).frame_rate_hz, target=target)
     if samples.left_out:
         _log.info("left out: %s", ", ".join(f"{count} ({why})" for why, count in samples.left_out.items()))
+    for modality in MODALITIES:
+        _log.info("%s", _about(modality, samples.modalities[modality]))
     folder = train_experiment(
         name, experiment, samples, dataset.folds, params.seed, params.compute, Path("data")
     )

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +24,9 @@ import yaml
 from pipeline import loop, train
 from pipeline.errors import StoreError, TrainingError
 from pipeline.folds import make_folds
-from pipeline.params import Compute, Experiment
+from pipeline.params import Compute, Experiment, Params
 from pipeline.samples import SampleSet, read_samples
+from pipeline.store import FeatureStore, FeatureWriter
 from pipeline.train import (
     Job,
     code_checksums,
@@ -312,6 +316,46 @@ def test_a_result_that_cannot_be_put_in_its_place_is_an_error(samples: SampleSet
     with pytest.raises(StoreError, match="cannot be written"):
         train_job(job, samples)
     assert [path.name for path in tmp_path.iterdir()] == [damaged.name]
+
+
+def test_other_token_ids_are_another_key(world: Path, samples: SampleSet, tmp_path: Path) -> None:
+    shutil.copytree(world, tmp_path / "data")
+    with FeatureStore(world / "features/small/text.h5") as store:
+        rows = list(zip(store.ids, store, strict=True))
+        info = store.info
+    keys = []
+    for more in (0, 1):
+        with FeatureWriter(tmp_path / "data/features/small/text.h5", info) as writer:
+            for name, row in rows:
+                assert row.token_ids is not None
+                writer.append(name, replace(row, token_ids=row.token_ids + more))
+        others = read_samples("small", small_world.dataset(), {"audio": 10}, tmp_path / "data")
+        fold = make_folds(others.samples, FOLDS)[0]
+        keys.append(Job(resolve(experiment()), fold, 0, "cpu", tmp_path).key(others))
+    fold = make_folds(samples.samples, FOLDS)[0]
+    assert keys[0] == Job(resolve(experiment()), fold, 0, "cpu", tmp_path).key(samples) != keys[1]
+
+
+def test_the_log_says_which_columns_a_model_gets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    small_world.write(tmp_path / "data", 40)
+    monkeypatch.chdir(tmp_path)
+    dataset = small_world.dataset(folds={"scheme": "session", "count": 1})
+    params = Params(
+        datasets={"small": dataset}, experiments={"one": experiment(epochs=1, frame_rate_hz={})}, compute=ONE
+    )
+    with caplog.at_level(logging.INFO, "lacuna"):
+        train.main(params, "one")
+    facts = json.loads((tmp_path / "data/runs/one/1-1/run.json").read_text())["features"]
+    lines = [record.getMessage() for record in caplog.records]
+    for modality, named in (
+        ("text", "12 columns, t0 .. t11"),
+        ("audio", "8 columns, a0 .. a7"),
+        ("video", "6 columns, v0 .. v5"),
+    ):
+        checksum = facts[modality]["values_sha256"][:12]
+        assert lines.count(f"{modality}: made, {named}, sha256 {checksum}") == 1
 
 
 def test_a_key_stands_on_the_code_that_a_run_uses_and_on_no_other() -> None:
