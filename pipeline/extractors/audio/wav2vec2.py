@@ -124,11 +124,23 @@ class Extractor(BaseExtractor[Wav2vec2Settings]):
         return np.concatenate(parts)
 
     def _forward(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return (T, D) of one pass.
+
+        Raises:
+            AssetError: the encoder has other frames than its convolutions.
+        """
         import torch
 
         with torch.inference_mode():
             hidden = self._model(torch.from_numpy(np.ascontiguousarray(samples))[None]).last_hidden_state[0]
         values: NDArray[np.float32] = hidden.float().numpy()
+        expected = (len(samples) - self._field) // self._hop + 1
+        if len(values) != expected:
+            raise AssetError(
+                f"{self.folder}: gives {len(values)} frames for {len(samples)} samples, where its conv_kernel and "
+                f"conv_stride give {expected}; when they are is not known. Expected an encoder that keeps its "
+                "convolutions' frames, such as wav2vec 2.0, HuBERT or WavLM without an adapter"
+            )
         return np.ascontiguousarray(values)
 
     @cached_property

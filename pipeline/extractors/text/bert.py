@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +27,10 @@ from pipeline.store import FeatureSequence
 # that a clip's values do not depend, to the last bit, on which clips are computed together with it.
 ROWS_A_PASS = 8
 PADDED_TO = 2  # word pieces
+FROM_PADDING = (  # kinds of encoder that count positions from one behind that of padding
+    *("camembert", "data2vec-text", "ibert", "longformer", "luke", "mpnet", "roberta"),
+    *("roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod"),
+)
 
 log = logging.getLogger("lacuna")
 
@@ -36,7 +41,8 @@ class BertSettings(ExtractorSettings):
     Attributes:
         model: a folder with config.json, a tokenizer and *.safetensors, or a name on the hub whose files were
             downloaded before; null: the asset ``bert``.
-        max_length: word pieces, [CLS] and [SEP] among them; a longer transcript is cut, with a warning.
+        max_length: word pieces, [CLS] and [SEP] among them; a longer transcript is cut, with a warning. So is
+            one that is longer than the encoder has positions.
     """
 
     model: str | None = None
@@ -138,7 +144,8 @@ class Extractor(BaseExtractor[BertSettings]):
             clip, encoding = clips[index], {name: lists[row] for name, lists in encodings.items()}
             full = len(encoding["input_ids"]) == limit
             if full and len(tokenizer(clip.text, verbose=False)["input_ids"]) > limit:
-                log.warning('%s: the transcript is cut to %d word pieces ("max_length")', clip.id, limit)
+                why = "max_length" if limit == self.settings.max_length else "the encoder's longest"
+                log.warning('%s: the transcript is cut to %d word pieces ("%s")', clip.id, limit, why)
             yield index, encoding
 
     def _forward(self, encodings: list[dict[str, Any]], padded: int) -> Any:
@@ -184,7 +191,21 @@ class Extractor(BaseExtractor[BertSettings]):
             raise AssetError(
                 f"{self.folder}: there is no fast tokenizer (tokenizer.json) that tells where pieces lie"
             )
-        return tokenizer, min(self.settings.max_length, tokenizer.model_max_length)
+        return tokenizer, min(self.settings.max_length, tokenizer.model_max_length, self._positions)
+
+    @cached_property
+    def _positions(self) -> int:
+        """Return how many word pieces the encoder has positions for."""
+        from transformers import AutoConfig
+
+        try:
+            config = AutoConfig.from_pretrained(self.folder, local_files_only=True, trust_remote_code=False)
+        except (OSError, ValueError, KeyError) as error:
+            raise AssetError(f"{self.folder}: its configuration cannot be loaded: {error}") from error
+        count = getattr(config, "max_position_embeddings", None)
+        if not isinstance(count, int) or count <= 0:  # positions are relative: there is no longest
+            return sys.maxsize
+        return count - (config.pad_token_id + 1 if config.model_type in FROM_PADDING else 0)
 
     @cached_property
     def _model(self) -> Any:

@@ -17,6 +17,7 @@ from pipeline.extractors.base import Clip
 from pipeline.extractors.text import bert
 from pipeline.manifest import Word
 from pipeline.store import FeatureSequence
+from tests import encoders
 
 TEXTS = (
     "Don't forget a jacket.",
@@ -119,6 +120,57 @@ def test_a_folder_serves_as_well(extractor: bert.Extractor, folder: Path, tmp_pa
     assert other.extract(clip).values.tobytes() == extractor.extract(clip).values.tobytes()
     assert {path.name for path in other.files} >= {"config.json", "model.safetensors", "tokenizer.json"}
     assert extractor.files == ()
+
+
+CHINESE = ("我很喜欢这个电影！", "不好", "这个故事太长了，我不喜欢。")
+ENCODERS: dict[str, tuple[Callable[[Path], Path], tuple[str, ...]]] = {
+    "Chinese BERT": (lambda path: encoders.write_bert(path, sorted({*"".join(CHINESE)} - {"太"})), CHINESE),
+    "RoBERTa": (lambda path: encoders.write_roberta(path, TEXTS, positions=200), TEXTS),
+    "ALBERT": (lambda path: encoders.write_albert(path, TEXTS), TEXTS),
+}
+
+
+@pytest.mark.parametrize("kind", ENCODERS)
+def test_other_encoders_equal_a_straight_call(kind: str, tmp_path: Path) -> None:
+    from transformers import AutoModel, AutoTokenizer
+
+    write, texts = ENCODERS[kind]
+    folder = write(tmp_path / "encoder")
+    other = bert.Extractor(bert.BertSettings(model=str(folder)), tmp_path)
+    results = features(other.extract_batch([Clip(text, text=text) for text in texts]))
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    model = AutoModel.from_pretrained(folder, local_files_only=True).eval()
+    assert len(other.columns) == 8
+    for text, result in zip(texts, results, strict=True):
+        inputs = tokenizer(text, return_tensors="pt")
+        with torch.inference_mode():
+            hidden = model(**inputs).last_hidden_state[0, 1:-1].numpy()
+        assert result.values.shape == hidden.shape
+        assert np.abs(result.values - hidden).max() < 1e-5
+        ids = inputs["input_ids"][0, 1:-1].tolist()
+        assert result.token_ids is not None and result.token_ids.tolist() == ids
+        assert list(result.tokens) == tokenizer.convert_ids_to_tokens(ids)
+    if kind == "Chinese BERT":
+        assert results[1].tokens == ("不", "好")
+        assert "[UNK]" in results[2].tokens
+        words = (Word("我", 0.0, 0.2), Word("喜欢", 0.4, 0.8))
+        spoken = other.extract(Clip("a", text="我很喜欢", words=words))
+        assert spoken.times.tolist() == pytest.approx([0.1, 0.1, 0.6, 0.6])
+
+
+@pytest.mark.parametrize(("kind", "longest"), [("BERT", 20), ("RoBERTa", 18)])
+def test_a_transcript_is_cut_where_the_encoder_has_no_more_positions(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str, longest: int
+) -> None:
+    if kind == "BERT":
+        folder = encoders.write_bert(tmp_path / "encoder", ("the", "a", "film"), positions=20)
+    else:  # the first two positions are those of no piece and of padding
+        folder = encoders.write_roberta(tmp_path / "encoder", TEXTS, positions=20)
+    other = bert.Extractor(bert.BertSettings(model=str(folder)), tmp_path)
+    with caplog.at_level(logging.WARNING, "lacuna"):
+        result = other.extract(Clip("long", text="film the a " * 30))
+    assert len(result.values) == longest - 2
+    assert f'long: the transcript is cut to {longest} word pieces ("the encoder\'s longest")' in caplog.text
 
 
 def test_what_cannot_be_loaded(folder: Path, tmp_path: Path) -> None:

@@ -15,29 +15,14 @@ from pipeline.errors import AssetError
 from pipeline.extractors.audio import wav2vec2
 from pipeline.extractors.base import Clip
 from pipeline.media import read_audio
+from tests.encoders import write_speech_encoder
 
 RATE = wav2vec2.SAMPLE_RATE_HZ
 
 
 @pytest.fixture(scope="module")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
-
-    folder = tmp_path_factory.mktemp("wav2vec2") / "tiny"
-    config = Wav2Vec2Config(
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=32,
-        conv_dim=(8,) * 7,
-        num_conv_pos_embeddings=8,
-        num_conv_pos_embedding_groups=2,
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        Wav2Vec2Model(config).save_pretrained(folder)
-    Wav2Vec2FeatureExtractor(do_normalize=True).save_pretrained(folder)
-    return folder
+    return write_speech_encoder(tmp_path_factory.mktemp("wav2vec2") / "tiny")
 
 
 def sound(seconds: float) -> NDArray[np.float64]:
@@ -83,6 +68,22 @@ def test_it_equals_a_straight_call(model_folder: Path, tmp_path: Path) -> None:
     assert extractor.frame_period_s == 0.02
     np.testing.assert_allclose(sequence.times[:2], [0.0125, 0.0325], atol=1e-7)
     assert len(sequence.times) == (int(1.7 * RATE) - 400) // 320 + 1
+
+
+@pytest.mark.parametrize("kind", ["Hubert", "WavLM", "Data2VecAudio", "SEW"])
+def test_its_kin_equal_a_straight_call(kind: str, tmp_path: Path) -> None:
+    folder = write_speech_encoder(tmp_path / "encoder", kind)
+    samples = sound(0.92)
+    sequence = build(folder, tmp_path).extract(write_wave(tmp_path / "a.wav", samples))
+    sequence.check(16, "test")
+    np.testing.assert_allclose(sequence.values, straight(folder, samples), atol=1e-5)
+    assert len(sequence.times) == (int(0.92 * RATE) - 400) // 320 + 1 == 45
+
+
+def test_an_encoder_with_other_frames_than_its_convolutions_is_refused(tmp_path: Path) -> None:
+    folder = write_speech_encoder(tmp_path / "encoder", add_adapter=True, num_adapter_layers=1)
+    with pytest.raises(AssetError, match=r"gives 23 frames for 14720 samples, where its conv_kernel .* 45"):
+        build(folder, tmp_path).extract(write_wave(tmp_path / "a.wav", sound(0.92)))
 
 
 def test_two_runs_give_the_same_bytes(model_folder: Path, tmp_path: Path) -> None:
