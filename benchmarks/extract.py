@@ -260,14 +260,14 @@ def sound(path: Path, rate: int) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def pictures(path: Path, rate: float) -> list[np.ndarray]:
+def pictures(path: Path, rate: float, form: str = "rgb24") -> list[np.ndarray]:
     """Decode a file's pictures with PyAV and keep every n-th one."""
     with av.open(str(path)) as container:
         container.streams.video[0].codec_context.thread_count = 1
         kept, due = [], 0.5 / rate
         for frame in container.decode(video=0):
             if frame.time >= due:
-                kept.append(frame.to_ndarray(format="rgb24", threads=1))
+                kept.append(frame.to_ndarray(format=form, threads=1))
                 due += 1 / rate
     return kept
 
@@ -398,8 +398,7 @@ def cascade_faces(cascade: Any, path: Path, rate: float, side: int, margin: int)
     import cv2
 
     faces = []
-    for picture in pictures(path, rate):
-        grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+    for grey in pictures(path, rate, "gray"):
         for x, y, w, h in cascade.detectMultiScale(grey, 1.1, 5, minSize=(50, 50))[:1]:
             top, left = max(0, y - margin), max(0, x - margin)
             faces.append(cv2.resize(grey[top : y + h + margin, left : x + w + margin], (side, side)))
