@@ -141,8 +141,13 @@ class Network(nn.Module, ABC):
     def load_pretrained(self, network: nn.Module) -> None:
         """Take over the trained network that :attr:`pretrained` names."""
 
-    def samples_known(self, count: int) -> None:
-        """Make room for a state a sample, before the first epoch: :attr:`Batch.rows` are below ``count``."""
+    def samples_known(self, count: int, score_limit: float) -> None:
+        """Make room for a state a sample, before the first epoch.
+
+        Args:
+            count: :attr:`Batch.rows` are below it.
+            score_limit: scores lie in [-score_limit, score_limit].
+        """
 
     def epoch_start(self, epoch: int) -> None:
         """Prepare for epoch 1, 2, ... (for the few models that keep state over epochs)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,9 +12,16 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.base import Batch, ModelSettings
+from models.base import UNKNOWN_TOKEN, Batch, ModelSettings
 
-CLS, SEP = 101, 102  # in every BERT vocabulary, like [UNK] 100 and padding 0
+CLS, SEP = 101, 102
+VOCABULARY = "vocab.txt"
+SPECIALS = {
+    0: "[PAD]",
+    UNKNOWN_TOKEN: "[UNK]",
+    CLS: "[CLS]",
+    SEP: "[SEP]",
+}  # of Google's BERTs, Chinese ones too
 
 
 class TextSettings(ModelSettings):
@@ -84,12 +92,36 @@ def _load_bert(folder: Path, frozen_layers: int) -> tuple[nn.Module, int, int]:
             f"{folder}: found no config.json, expected the folder of a Hugging Face encoder. "
             f"Run: dvc repro assets, or set settings.encoder"
         )
+    check_vocabulary(folder)
     bert = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True).float()
     bert.pooler = None  # feeds nothing here
     if frozen_layers:
         for part in (bert.embeddings, *bert.encoder.layer[:frozen_layers]):
             part.requires_grad_(False)
     return bert, int(bert.config.hidden_size), int(bert.config.max_position_embeddings)
+
+
+def check_vocabulary(folder: Path) -> int:
+    """Return how many ids an encoder knows.
+
+    Raises:
+        ValueError: it is no BERT, or its special ids are others than :data:`SPECIALS`; the stored ids would be
+            read as other words without a sound.
+    """
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    if (kind := config.get("model_type")) != "bert":
+        raise ValueError(f'{folder}: found an encoder of the type "{kind}", expected "bert" for text: tokens')
+    if (words := read_vocabulary(folder)) is not None:
+        found = {number: words[number] if number < len(words) else "nothing" for number in SPECIALS}
+        if found != SPECIALS:
+            raise ValueError(f"{folder / VOCABULARY}: found the special ids {found}, expected {SPECIALS}")
+    return int(config["vocab_size"])
+
+
+def read_vocabulary(folder: Path) -> list[str] | None:
+    """Return the word pieces of an encoder by id; None where the folder does not list them."""
+    path = folder / VOCABULARY
+    return path.read_text(encoding="utf-8").rstrip("\n").split("\n") if path.is_file() else None
 
 
 def encoder_files(settings: TextSettings) -> list[Path]:

@@ -50,7 +50,8 @@ class SelfMMSettings(TextSettings):
         audio_hidden, video_hidden: the LSTMs' hidden size; what they give has the sizes 16 and 32.
         fusion: the width of the fusion.
         dropout: before each of the four readouts.
-        label_limit: labels of a regression stay in [-limit, limit]: 3 for MOSI and MOSEI, 1 for SIMS.
+        label_limit: labels of a regression stay in [-limit, limit]; none: the dataset's own, which is 3 for MOSI
+            and MOSEI, 1 for SIMS.
         distance: ``squared``, the paper's, or ``norm``, the code's.
     """
 
@@ -58,7 +59,7 @@ class SelfMMSettings(TextSettings):
     video_hidden: Annotated[int, Field(ge=1)] = 32
     fusion: Annotated[int, Field(ge=1)] = 128
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    label_limit: Annotated[float, Field(gt=0)] = 3.0
+    label_limit: Annotated[float, Field(gt=0)] | None = None
     distance: Literal["squared", "norm"] = "squared"
 
 
@@ -74,7 +75,7 @@ class Model(Network):
         self.outputs = outputs
         self.epoch = 1
         self.room = 0
-        self.limit = settings.label_limit if outputs == 1 else 1.0
+        self.limit = (settings.label_limit or 3.0) if outputs == 1 else 1.0
         self.text = TextEncoder(settings, dims["text"])
         self.audio = Summary(dims["audio"], settings.audio_hidden, 16)
         self.video = Summary(dims["video"], settings.video_hidden, 32)
@@ -116,8 +117,11 @@ class Model(Network):
         """Return the groups text, audio, video (the encoders) and rest; an empty one is left out."""
         return split_parameters(self, {"text": self.text, "audio": self.audio, "video": self.video})
 
-    def samples_known(self, count: int) -> None:
-        """Make room for all samples at once, so that no batch has to be asked for its largest row."""
+    def samples_known(self, count: int, score_limit: float) -> None:
+        """Make room for all samples at once, so that no batch has to be asked for its largest row; take the
+        limit of the labels from the dataset, where the settings have none."""
+        if self.outputs == 1 and self.settings.label_limit is None:
+            self.limit = score_limit
         if count > len(self.seen):
             self._resize(count)
         self.room = count
@@ -156,7 +160,10 @@ class Model(Network):
             raise ValueError(
                 "found neither labels nor scores, expected them: they are what the labels start at"
             )
-        return known[:, None] if self.outputs == 1 else 2.0 * functional.one_hot(known, self.outputs) - 1.0
+        if self.outputs == 1:
+            return known[:, None]
+        here = known[:, None] == torch.arange(self.outputs, device=known.device)
+        return 2.0 * here - 1.0
 
     @staticmethod
     def _rows(batch: Batch) -> Tensor:

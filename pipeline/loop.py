@@ -165,7 +165,7 @@ class _Run:
         self.network, self.regime, self.samples = network, regime, samples
         self.fold, self.experiment, self.seed, self.classes = fold, experiment, seed, classes
         self.present = samples.has.numpy()
-        network.samples_known(len(samples.ids))
+        network.samples_known(len(samples.ids), samples.score_limit)
         self.groups = network.parameter_groups()
         for name in experiment.learning_rates:
             if name not in self.groups:

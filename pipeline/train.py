@@ -73,7 +73,8 @@ import safetensors.torch
 import torch
 
 from models.base import Network
-from pipeline.errors import StoreError
+from models.parts import TextSettings, check_vocabulary, read_vocabulary
+from pipeline.errors import ParamsError, StoreError
 from pipeline.folds import Fold, make_folds
 from pipeline.loop import choose_device, deterministic, fit, save_tensors
 from pipeline.manifest import MODALITIES
@@ -148,6 +149,50 @@ def pretraining(experiment: Experiment) -> Experiment | None:
             **inherited,
         )
     )
+
+
+def check_token_ids(name: str, experiment: Experiment, samples: SampleSet, assets: Path) -> None:
+    """Check that the encoder inside the model, if there is one, can read the token ids of the text features.
+
+    Args:
+        name: the experiment's.
+        experiment: as params.yaml has it.
+        samples: of its dataset.
+        assets: data/assets: where the text extractor's own files are.
+
+    Raises:
+        ParamsError: there are no ids, the encoder's vocabulary is not the extractor's, or too small.
+    """
+    settings = import_module(f"models.{experiment.model}").Model.Settings.model_validate(experiment.settings)
+    if not isinstance(settings, TextSettings) or settings.text != "tokens":
+        return
+    key = f"experiments.{name}.settings.encoder"
+    text = samples.modalities["text"]
+    if text.token_ids is None:
+        raise ParamsError(
+            f"experiments.{name}.settings.text: found tokens, but the text features ({text.info.extractor}) hold "
+            "no ids of an encoder's vocabulary. Set the text extractor to bert, or text: features"
+        )
+    encoder = settings.encoder
+    if not (encoder / "config.json").is_file():
+        return  # the model says what it needs
+    try:
+        known = check_vocabulary(encoder)
+    except (OSError, ValueError, KeyError) as error:
+        raise ParamsError(f"{key}: {error}") from error
+    largest = int(text.token_ids.max(initial=0))
+    if largest >= known:
+        raise ParamsError(
+            f"{key}: found ids up to {largest} in the features, but {encoder} knows only {known}"
+        )
+    if text.info.extractor == "bert":
+        made_by = Path(text.info.settings.get("model") or assets / "bert")
+        theirs, ours = read_vocabulary(made_by), read_vocabulary(encoder)
+        if theirs is not None and ours is not None and theirs != ours:
+            raise ParamsError(
+                f"{key}: found {encoder}, but the ids were made with {made_by}, whose vocabulary is another. "
+                "Name the same encoder, or one of the same vocabulary"
+            )
 
 
 def code_checksums(names: Sequence[str]) -> dict[str, str]:
@@ -577,6 +622,7 @@ def main(params: Params, name: str) -> None:
         _log.info("left out: %s", ", ".join(f"{count} ({why})" for why, count in samples.left_out.items()))
     for modality in MODALITIES:
         _log.info("%s", _about(modality, samples.modalities[modality]))
+    check_token_ids(name, experiment, samples, Path("data/assets"))
     folder = train_experiment(
         name, experiment, samples, dataset.folds, params.seed, params.compute, Path("data")
     )

@@ -133,7 +133,7 @@ def test_room_for_all_samples_is_made_at_once_and_changes_no_label() -> None:
     for count in (0, 20):
         torch.manual_seed(0)
         network = Model(Model.Settings(), DIMS, 1).train()
-        network.samples_known(count)
+        network.samples_known(count, 3.0)
         assert len(network.seen) == count
         for epoch in (1, 2, 3):
             network.epoch_start(epoch)
@@ -141,5 +141,20 @@ def test_room_for_all_samples_is_made_at_once_and_changes_no_label() -> None:
         kept.append(network.labels_audio[:8])
     assert torch.equal(*kept)
     network.load_state_dict(network.state_dict())
-    network.samples_known(12)
+    network.samples_known(12, 3.0)
     assert len(network.seen) == 20, "what is known of a sample is not thrown away"
+
+
+@pytest.mark.parametrize(("given", "limit"), [(None, 1.0), (0.5, 0.5)])
+def test_labels_stay_on_the_datasets_scale(given: float | None, limit: float) -> None:
+    network = Model(Model.Settings(label_limit=given), DIMS, 1).train()
+    network.samples_known(8, 1.0)
+    batch = make_batch(8, outputs=1)
+    assert batch.scores is not None
+    torch.manual_seed(0)
+    for epoch in range(1, 6):
+        network.epoch_start(epoch)
+        network(replace(batch, scores=batch.scores.sign() * limit))
+    moved = torch.stack([network.labels_text, network.labels_audio, network.labels_video])
+    assert moved.abs().max() <= limit
+    assert not torch.equal(moved[0], moved[1]), "labels are moved at all"

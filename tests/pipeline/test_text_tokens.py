@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,8 +13,10 @@ import safetensors.torch
 import small_world
 import torch
 
+from models import misa
 from models.base import UNKNOWN_TOKEN
 from models.parts import CLS, SEP, add_specials
+from pipeline.errors import ParamsError
 from pipeline.evaluate import evaluate_experiment, write_results
 from pipeline.folds import make_folds
 from pipeline.mask import read_masks
@@ -21,7 +25,7 @@ from pipeline.predict import load_run, predict
 from pipeline.regimes.blocks import BlockSettings, hide_blocks
 from pipeline.samples import read_samples
 from pipeline.store import FeatureStore
-from pipeline.train import Job, resolve, train_experiment
+from pipeline.train import Job, check_token_ids, resolve, train_experiment
 
 CPU = Compute(workers=1, device="cpu")
 ONE = small_world.dataset(folds={"scheme": "session", "count": 1})
@@ -119,3 +123,45 @@ def test_blocks_are_unknown_words_between_cls_and_sep(data: Path) -> None:
         assert torch.equal(words[left], batch.token_ids[row, :length][left])
         gone = hidden.features["text"][row, :length].abs().sum(dim=1) == 0
         assert torch.equal(gone | left, torch.ones(length, dtype=torch.bool))
+
+
+def write_words(folder: Path, *last: str) -> None:
+    """Write a vocabulary as Google's BERTs have it, with these words at its end."""
+    words = ["[PAD]", *(f"[unused{n}]" for n in range(1, 100)), "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    words += [f"w{n}" for n in range(1100 - len(words) - len(last))]
+    (folder / "vocab.txt").write_text("\n".join([*words, *last]) + "\n", encoding="utf-8")
+
+
+def test_ids_of_another_vocabulary_are_refused(data: Path, tmp_path: Path) -> None:
+    samples = read_samples("small", ONE, {"audio": 10}, data, target="score")
+    assets, encoder = tmp_path / "assets", write_encoder(tmp_path / "encoder", 3)
+    write_encoder(assets / "bert", 4)
+    text = samples.modalities["text"]
+
+    def said(**changes: Any) -> str:
+        given = replace(samples, modalities={**samples.modalities, "text": replace(text, **changes)})
+        try:
+            check_token_ids("mine", experiment("misa", encoder), given, assets)
+        except ParamsError as error:
+            return str(error)
+        return ""
+
+    by_bert = replace(text.info, extractor="bert", settings={})
+    assert said(info=by_bert) == "", "nothing is known of the words"
+    write_words(encoder, "one")
+    write_words(assets / "bert", "one")
+    assert said(info=by_bert) == ""
+    write_words(assets / "bert", "other")
+    assert "whose vocabulary is another" in said(info=by_bert)
+    assert said(info=replace(by_bert, extractor="import")) == ""
+    assert "hold no ids" in said(token_ids=None)
+    assert text.token_ids is not None
+    assert "ids up to 5000" in said(token_ids=np.where(text.token_ids > 0, 5000, 0))
+    (encoder / "vocab.txt").write_text("<s>\n<pad>\n</s>\n", encoding="utf-8")
+    assert "found the special ids" in said()
+    config = json.loads((encoder / "config.json").read_text())
+    (encoder / "config.json").write_text(json.dumps({**config, "model_type": "roberta"}))
+    assert 'of the type "roberta"' in said()
+    with pytest.raises(ValueError, match="roberta"):
+        misa.Model(misa.Model.Settings(text="tokens", encoder=encoder), samples.dims, 1)
+    check_token_ids("mine", experiment("misa", encoder, settings={}), samples, assets)
