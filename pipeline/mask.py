@@ -37,6 +37,7 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -97,8 +98,12 @@ def hash_words(seed: int, purpose: str, epoch: int, ids: Sequence[str], stream: 
     key = int.from_bytes(
         hashlib.sha256(f"{seed}\n{purpose}\n{epoch}\n{stream}".encode()).digest()[:8], "little"
     )
-    names = [int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little") for name in ids]
-    return _mix(_mix(np.array(names, np.uint64)) ^ np.uint64(key))
+    return _mix(_mix(np.array([_word(name) for name in ids], np.uint64)) ^ np.uint64(key))
+
+
+@lru_cache(maxsize=1 << 18)  # every batch of every epoch asks for its samples
+def _word(name: str) -> int:
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")
 
 
 def uniforms(starts: Words, counter: int | NDArray[np.int64]) -> NDArray[np.float64]:
