@@ -18,6 +18,7 @@ from pipeline.loop import fit
 from pipeline.params import Experiment, module_names
 from pipeline.regimes.base import BaseRegime, Step
 from pipeline.samples import SampleSet, read_samples
+from pipeline.train import resolve
 
 MODELS = module_names("models")
 REGIMES = [(name, {}) for name in module_names("pipeline.regimes")]
@@ -246,3 +247,51 @@ def test_a_resumed_run_is_the_same_bit_for_bit(
     assert resumed.state_dict().keys() == whole.state_dict().keys()
     for name, value in whole.state_dict().items():
         assert torch.equal(resumed.state_dict()[name], value), name
+
+
+@pytest.mark.parametrize(("regime", "settings"), CASES[:1] + CASES[-1:])
+@pytest.mark.parametrize("model", ["misa", "mmim", "self_mm"])
+def test_a_resumed_regression_by_the_models_own_recipe_is_the_same(
+    model: str, regime: str, settings: dict[str, object], tmp_path: Path
+) -> None:
+    """With accumulated gradients, halved rates and, for Self-MM, labels that move."""
+    small_world.write(tmp_path, 40)
+    world = read_samples("small", small_world.dataset(), {"audio": 10}, tmp_path, target="score")
+    fold = make_folds(world.samples, small_world.dataset().folds)[0]
+    given = {"dataset": "small", "model": model, "task": "regression", "regime": regime, "epochs": 4}
+    experiment = resolve(
+        Experiment.model_validate({**given, "batch_size": 5, "accumulate": 2, "halve_after": 1})
+    )
+    samples = world.prepare(world.fit_normalisers(fold.train), torch.device("cpu"))
+    arguments = (make_regime(regime, settings), samples, fold, experiment, 5, 1)
+
+    class Stopped(Exception):
+        pass
+
+    def stop_after_three(epoch: int) -> None:
+        if epoch == 3:
+            raise Stopped
+
+    whole, resumed = build(model, 1, world.dims), build(model, 1, world.dims)
+    expected = fit(whole, *arguments)
+    state = tmp_path / "state"
+    with pytest.raises(Stopped):
+        fit(
+            build(model, 1, world.dims), *arguments, state=state, save_every_s=0, after_epoch=stop_after_three
+        )
+    assert fit(resumed, *arguments, state=state) == expected
+    for name, value in whole.state_dict().items():
+        assert torch.equal(resumed.state_dict()[name], value), name
+
+
+@over_outputs
+def test_padding_changes_no_imagination(outputs: int) -> None:
+    """MMIN's losses look at the missing modalities too."""
+    network = build("mmin", outputs).eval()
+    batch = hide(make_batch(5, outputs), [True, False, True], complement=True)
+    assert batch.complement is not None
+    padded = replace(lengthen(batch, 4), complement=lengthen(batch.complement, 3))
+    plain, found = network(batch).losses, network(padded).losses
+    assert {"forward", "backward"} <= plain.keys()
+    for name, loss in plain.items():
+        torch.testing.assert_close(found[name], loss)

@@ -13,7 +13,9 @@ from pipeline.folds import make_folds
 from pipeline.loop import _Run, autocast, deterministic, fit
 from pipeline.mask import CONDITIONS
 from pipeline.params import Experiment, module_names
+from pipeline.regimes import m3s
 from pipeline.regimes.base import Step
+from pipeline.regimes.blocks import BlockSettings, hide_blocks
 from pipeline.regimes.standard import Regime, StandardSettings
 from pipeline.samples import read_samples
 from pipeline.train import build, resolve
@@ -24,11 +26,12 @@ pytestmark = [
 ]
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
-MODELS = ("baseline", "mmin", "misa", "mmim", "self_mm")
+MODELS = module_names("models")
 
 
 def experiment(model: str, **settings: object) -> Experiment:
-    given = {"dataset": "small", "model": model, "epochs": 8, "batch_size": 16, "train_on": "missing"}
+    train_on = "full" if model == "mctn" else "missing"
+    given = {"dataset": "small", "model": model, "epochs": 8, "batch_size": 16, "train_on": train_on}
     return resolve(Experiment.model_validate({**given, **settings}))
 
 
@@ -119,3 +122,29 @@ def test_no_step_waits_for_the_device(model: str, regime: str, tmp_path: Path) -
                 optimizer.step()
         finally:
             torch.cuda.set_sync_debug_mode("default")
+
+
+def test_blocks_are_those_of_the_cpu(tmp_path: Path) -> None:
+    small_world.write(tmp_path, 40)
+    data = read_samples("small", small_world.dataset(), {"audio": 10}, tmp_path)
+    normalisers = data.fit_normalisers(make_folds(data.samples, small_world.dataset().folds)[0].train)
+    left = {}
+    for device in (CPU, CUDA):
+        batch = data.prepare(normalisers, device).collate(torch.arange(30))
+        left[device.type] = hide_blocks(batch, BlockSettings(range=(0.2, 0.8)), "sampled", 0, 3)
+    for modality, observed in left["cpu"].observed.items():
+        assert torch.equal(left["cuda"].observed[modality].cpu(), observed)
+        assert not observed.all()
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_second_order_has_the_kernels_that_it_needs(model: str, tmp_path: Path) -> None:
+    small_world.write(tmp_path, 40)
+    data = read_samples("small", small_world.dataset(), {"audio": 10}, tmp_path)
+    fold = make_folds(data.samples, small_world.dataset().folds)[0]
+    samples = data.prepare(data.fit_normalisers(fold.train), CUDA)
+    chosen = experiment(model, regime="m3s", epochs=1)
+    with deterministic(CUDA, 0):
+        network = build(chosen, data.dims, len(data.classes)).to(CUDA)
+    regime = m3s.Regime(m3s.M3SSettings(order="second"))
+    assert len(fit(network, regime, samples, fold, chosen, 0, len(data.classes)).history) == 1

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import small_world
 import torch
 from batches import DIMS, hide, make_batch, reorder
 from pydantic import ValidationError
@@ -16,12 +18,18 @@ from torch import Tensor, nn
 
 from models.base import MODALITIES, Batch, ModelSettings, Network, Output
 from models.misa import Model as Misa
+from models.mmim import Model as Mmim
+from models.self_mm import Model as SelfMM
 from pipeline.errors import TrainingError
-from pipeline.mask import draw
-from pipeline.params import Mask
+from pipeline.folds import make_folds
+from pipeline.loop import Fit, deterministic, fit
+from pipeline.mask import draw, hash_words, uniforms
+from pipeline.params import Experiment, Mask
 from pipeline.regimes import m3s, orig, sampled, standard
 from pipeline.regimes.base import BaseRegime, Step
 from pipeline.regimes.blocks import BlockSettings, hide_blocks, kept
+from pipeline.samples import SampleSet, read_samples
+from pipeline.train import build, resolve
 
 
 class Quadratic(Network):
@@ -183,6 +191,81 @@ def test_m3s_without_inner_steps_is_sampled_exactly() -> None:
     assert any(not torch.equal(changed[name], gradient) for name, gradient in plain.items())
 
 
+def two_epochs(world: SampleSet, regime: BaseRegime) -> tuple[Fit, dict[str, Tensor]]:
+    """Train a network with dropout for two epochs on a small dataset."""
+    fold = make_folds(world.samples, small_world.dataset().folds)[0]
+    given = {"dataset": "small", "model": "misa", "epochs": 2, "batch_size": 11, "settings": {"hidden": 8}}
+    experiment = resolve(Experiment.model_validate(given))
+    samples = world.prepare(world.fit_normalisers(fold.train), torch.device("cpu"))
+    with deterministic(torch.device("cpu"), 3):
+        network = build(experiment, world.dims, len(world.classes))
+    found = fit(network, regime, samples, fold, experiment, 3, len(world.classes))
+    return found, network.state_dict()
+
+
+def test_a_whole_training_without_inner_steps_is_that_of_sampled(tmp_path: Path) -> None:
+    small_world.write(tmp_path, 40)
+    world = read_samples("small", small_world.dataset(), data=tmp_path)
+    plain, weights = two_epochs(world, sampled.Regime(BlockSettings()))
+    meta, others = two_epochs(world, m3s.Regime(m3s.M3SSettings(inner_steps=0)))
+    assert meta == plain
+    assert all(torch.equal(others[name], value) for name, value in weights.items())
+    changed, _ = two_epochs(world, m3s.Regime(m3s.M3SSettings(inner_steps=1)))
+    assert changed != plain
+
+
+@pytest.mark.parametrize("order", ["first", "second"])
+def test_the_optimisers_state_is_of_the_outer_gradient_alone(order: str) -> None:
+    torch.manual_seed(0)
+    network = Misa(Misa.Settings(hidden=8), DIMS, 4).train()
+    optimizer = torch.optim.Adam(network.parameters(), 1e-3)
+    regime = m3s.Regime(m3s.M3SSettings(inner_steps=3, inner_rate=0.1, order=order))
+    step = Step(network, network, 1, 0, torch.Generator(), network.parameter_groups())
+    regime.gradients(step, [make_batch(6, 4, seed=seed) for seed in (0, 1)])
+    optimizer.step()
+    for parameter in network.parameters():
+        state = optimizer.state[parameter]
+        assert parameter.grad is not None
+        torch.testing.assert_close(state["exp_avg"], 0.1 * parameter.grad)
+        assert state["step"] == 1
+
+
+def test_each_inner_step_has_a_dropout_mask_of_its_own() -> None:
+    torch.manual_seed(0)
+    network = Misa(Misa.Settings(hidden=32), DIMS, 4).train()
+    dropouts = [module for module in network.modules() if isinstance(module, nn.Dropout) and module.p > 0]
+    masks: list[Tensor] = []
+    dropouts[-1].register_forward_hook(lambda _, given, result: masks.append((result == 0) & (given[0] != 0)))
+    regime = m3s.Regime(m3s.M3SSettings(inner_steps=2))
+    step = Step(network, network, 1, 0, torch.Generator(), network.parameter_groups())
+    regime.gradients(step, [make_batch(6, 4, seed=seed) for seed in (0, 1)])
+    assert len(masks) == 3 and all(mask.any() for mask in masks)
+    assert not any(torch.equal(masks[i], masks[j]) for i, j in ((0, 1), (0, 2), (1, 2)))
+
+
+@pytest.mark.parametrize("order", ["first", "second"])
+def test_what_models_remember_is_of_the_second_batch_alone(order: str) -> None:
+    """Self-MM's labels of the samples, and MMIM's history, as of one pass over the outer batch."""
+    regime = m3s.Regime(m3s.M3SSettings(inner_steps=2, order=order))
+    outer, inner = make_batch(6, 1), make_batch(6, 1, seed=1, first_row=6)
+    torch.manual_seed(0)
+    network = SelfMM(SelfMM.Settings(), DIMS, 1).train()
+    network.samples_known(12, 3.0)
+    network.epoch_start(1)
+    regime.gradients(
+        Step(network, network, 1, 0, torch.Generator(), network.parameter_groups()), [outer, inner]
+    )
+    assert network.seen.tolist() == [True] * 6 + [False] * 6
+    torch.manual_seed(0)
+    mmim = Mmim(Mmim.Settings(), DIMS, 1).train()
+    mmim.epoch_start(1)
+    mmim.stage_start("main")
+    groups = mmim.parameter_groups()
+    regime.gradients(Step(mmim, mmim, 1, 0, torch.Generator(), groups), [outer, inner])
+    filled = (mmim.history_audio.abs().sum(dim=1) > 0).sum()
+    assert filled == 6
+
+
 def zeros_of(regime_name: str, epoch: int, batch: Batch, **settings: Any) -> list[Tensor]:
     """Return, for each modality, (B, T) bool: where the batch lost a frame."""
     chosen = BlockSettings.model_validate(settings)
@@ -253,7 +336,8 @@ def test_sizes_and_bounds_of_the_blocks() -> None:
 
 def test_starts_are_uniform() -> None:
     count, frames = 100_000, 10
-    place = torch.rand(count, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    draws = hash_words(0, "mask/sampled", 3, [f"s{index}" for index in range(count)], 1)
+    place = torch.from_numpy(uniforms(draws, 1))
     share = torch.full((count,), 0.4, dtype=torch.float64)
     keep = kept(share, place, torch.full((count,), frames), frames)
     starts = (~keep).int().argmax(dim=1)
