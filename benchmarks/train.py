@@ -1,6 +1,6 @@
 """Training's cost: our loop beside a bare PyTorch loop, and one network at a time beside all folds together.
 
-    python benchmarks/train.py [--data data] [--model mmin] [--epochs 5] [--together]
+    python benchmarks/train.py [--data data] [--model mmin] [--epochs 5] [--device cpu] [--together]
 
 - ours: pipeline/loop.py's training part of an epoch: the epoch's pairs, their order, batches cut from the data,
   losses, step. Validation is left out on both sides.
@@ -11,7 +11,9 @@
   Batches are the same, padded to one length; also said is how far the weights lie apart after the epoch.
 
 Both sides compute in one process and one thread, and take turns by epoch, so that a busy machine slows both
-alike. Times are of the wall and of the processor, the median over epochs. The data are the demo corpus' features.
+alike; on a GPU (``--device cuda``) the clock is read when the device is done. Times are of the wall and of the
+processor, the median over epochs. The data are the demo corpus' features. Memory is the process's peak, of both
+sides together; on a GPU the device's, side by side.
 """
 
 from __future__ import annotations
@@ -41,13 +43,14 @@ from pipeline.regimes.standard import Regime
 from pipeline.samples import DeviceSamples, SampleSet, derive_seed, read_samples, training_pairs
 from pipeline.train import build, resolve
 
-CPU = torch.device("cpu")
 
-
-def timed(work: Callable[[], object]) -> tuple[float, float]:
+def timed(work: Callable[[], object], device: torch.device) -> tuple[float, float]:
     """Return seconds of the wall and of the processor."""
+    wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
+    wait()
     wall, processor = time.perf_counter(), time.process_time()
     work()
+    wait()
     return time.perf_counter() - wall, time.process_time() - processor
 
 
@@ -56,27 +59,28 @@ def epoch_batches(
 ) -> list[Batch]:
     """Return the batches that our loop trains on in one epoch."""
     indices, patterns = training_pairs(
-        experiment.train_on, fold.train, samples.present.numpy(), samples.ids, 0, epoch
+        experiment.train_on, fold.train, samples.has.numpy(), samples.ids, 0, epoch
     )
     order = run._order(len(indices), "all", 0)
     parts = [order[i : i + experiment.batch_size] for i in range(0, len(indices), experiment.batch_size)]
     return [samples.collate(indices[p], patterns[p], run.network.needs_complement) for p in parts]
 
 
-def compare_loops(data: SampleSet, folds: Folds, model: str, epochs: int) -> None:
+def compare_loops(data: SampleSet, folds: Folds, model: str, epochs: int, device: torch.device) -> None:
     """Print our loop beside the bare one."""
-    train_on = "missing" if model == "mmin" else "augmented"
+    train_on = {"mmin": "missing", "mctn": "full"}.get(model, "augmented")
     experiment = resolve(Experiment(dataset="demo", model=model, train_on=train_on))
     fold = make_folds(data.samples, folds)[0]
-    samples = data.prepare(data.fit_normalisers(fold.train), CPU)
-    with deterministic(CPU, 0):
-        network = build(experiment, data.dims, len(data.classes))
+    samples = data.prepare(data.fit_normalisers(fold.train), device)
+    with deterministic(device, 0):
+        network = build(experiment, data.dims, len(data.classes)).to(device)
     twin = copy.deepcopy(network)
     run = _Run(network, Regime(Regime.Settings()), samples, fold, experiment, 0, len(data.classes))
     groups = twin.parameter_groups()
     parameters = [parameter for group in groups.values() for parameter in group]
     optimizer = torch.optim.Adam(parameters, 1e-3, foreach=True)
     times: dict[str, list[tuple[float, float]]] = {"ours": [], "bare": []}
+    peaks = {"ours": 0, "bare": 0}
     count = 0
     for epoch in range(1, epochs + 2):
         run.epoch = epoch
@@ -89,7 +93,7 @@ def compare_loops(data: SampleSet, folds: Folds, model: str, epochs: int) -> Non
                 torch.stack(list(twin(batch).losses.values())).sum().backward()
                 optimizer.step()
 
-        with deterministic(CPU, derive_seed(0, "epoch", epoch)):
+        with deterministic(device, derive_seed(0, "epoch", epoch)):
             network.train()
             twin.train()
             sides: list[tuple[str, Callable[[], object]]] = [
@@ -97,7 +101,11 @@ def compare_loops(data: SampleSet, folds: Folds, model: str, epochs: int) -> Non
                 ("bare", bare),
             ]
             for name, work in sides if epoch % 2 else sides[::-1]:
-                spent = timed(work)
+                if device.type == "cuda":
+                    torch.cuda.reset_peak_memory_stats(device)
+                spent = timed(work, device)
+                if device.type == "cuda":
+                    peaks[name] = max(peaks[name], torch.cuda.max_memory_allocated(device))
                 if epoch > 1:  # the first one warms up
                     times[name].append(spent)
     apart = max(
@@ -113,8 +121,10 @@ def compare_loops(data: SampleSet, folds: Folds, model: str, epochs: int) -> Non
             f"{model} {kind}: ours {count / ours:.0f} samples/s, bare {count / bare_time:.0f} samples/s, "
             f"time of ours over bare {ratio:.3f}"
         )
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"{model}: {count} samples an epoch; weights apart {apart:.1e}; peak memory {peak:.0f} MiB")
+    memory = f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB"
+    if device.type == "cuda":
+        memory = ", ".join(f"{name} {peak / 2**20:.0f} MiB" for name, peak in peaks.items())
+    print(f"{model}: {count} samples an epoch; weights apart {apart:.1e}; peak memory {memory}")
 
 
 def lstm(weights: dict[str, Tensor], prefix: str, values: Tensor, lengths: Tensor) -> Tensor:
@@ -149,7 +159,10 @@ def functional_loss(
         found = functional.conv1d(
             values, text[f"convolutions.{place}.weight"], text[f"convolutions.{place}.bias"]
         )
-        beyond = torch.arange(found.shape[2]) >= (lengths["text"] - size + 1).clamp(min=1)[:, None]
+        beyond = (
+            torch.arange(found.shape[2], device=found.device)
+            >= (lengths["text"] - size + 1).clamp(min=1)[:, None]
+        )
         pooled.append(torch.where(beyond[:, None], float("-inf"), found).amax(dim=2))
     hidden = torch.relu(torch.cat(pooled, dim=1))
     embeddings = [torch.relu(functional.linear(hidden, text["output.0.weight"], text["output.0.bias"]))]
@@ -160,7 +173,7 @@ def functional_loss(
     return functional.cross_entropy(logits, labels)
 
 
-def compare_together(data: SampleSet, folds: Folds, epochs: int) -> None:
+def compare_together(data: SampleSet, folds: Folds, epochs: int, device: torch.device) -> None:
     """Print all folds one after the other beside all folds together."""
     experiment = Experiment(dataset="demo", model="baseline", train_on="full", batch_size=32)
     splits = make_folds(data.samples, folds)
@@ -168,9 +181,9 @@ def compare_together(data: SampleSet, folds: Folds, epochs: int) -> None:
     splits = [replace(fold, train=fold.train[:size]) for fold in splits]
     alone, batches = [], []
     for fold in splits:
-        samples = data.prepare(data.fit_normalisers(fold.train), CPU)
-        with deterministic(CPU, fold.number):
-            network = Baseline(BaselineSettings(), data.dims, len(data.classes))
+        samples = data.prepare(data.fit_normalisers(fold.train), device)
+        with deterministic(device, fold.number):
+            network = Baseline(BaselineSettings(), data.dims, len(data.classes)).to(device)
         run = _Run(network, Regime(Regime.Settings()), samples, fold, experiment, 0, len(data.classes))
         alone.append(network)
         batches.append(epoch_batches(experiment, samples, fold, 1, run))
@@ -220,9 +233,9 @@ def compare_together(data: SampleSet, folds: Folds, epochs: int) -> None:
                 off = max(off, float((parameter.grad - first_step[name][place]).abs().max()))
     times: dict[str, list[tuple[float, float]]] = {"one by one": [], "together": []}
     apart = 0.0
-    with deterministic(CPU, 0):
+    with deterministic(device, 0):
         for epoch in range(epochs + 1):
-            spent = {"one by one": timed(one_by_one), "together": timed(at_once)}
+            spent = {"one by one": timed(one_by_one, device), "together": timed(at_once, device)}
             if epoch == 0:
                 state, _ = stack_module_state(alone)  # type: ignore[arg-type]
                 apart = max(float((state[n] - together[n]).detach().abs().max()) for n in together)
@@ -231,9 +244,10 @@ def compare_together(data: SampleSet, folds: Folds, epochs: int) -> None:
                     times[name].append(value)
     for kind, place in (("wall", 0), ("processor", 1)):
         first, second = (statistics.median(t[place] for t in times[name]) for name in times)
+        count = sum(len(batch) for own in batches for batch in own)
         print(
-            f"{len(splits)} folds, {kind}: one by one {first:.3f} s an epoch, together {second:.3f} s "
-            f"({second / first:.2f} of the time)"
+            f"{len(splits)} folds, {kind}: one by one {first:.3f} s an epoch ({count / first:.0f} samples/s), "
+            f"together {second:.3f} s ({count / second:.0f} samples/s): {second / first:.2f} of the time"
         )
     print(f"gradients of the first batch lie at most {off:.1e} apart, weights after one epoch {apart:.1e}")
 
@@ -243,15 +257,16 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("data"))
     parser.add_argument("--model", default="mmin")
     parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
     parser.add_argument("--together", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(1)
     settings = load_params().dataset("demo")
     data = read_samples("demo", settings, {"audio": 10.0}, options.data)
     if options.together:
-        compare_together(data, settings.folds, options.epochs)
+        compare_together(data, settings.folds, options.epochs, options.device)
     else:
-        compare_loops(data, settings.folds, options.model, options.epochs)
+        compare_loops(data, settings.folds, options.model, options.epochs, options.device)
 
 
 if __name__ == "__main__":

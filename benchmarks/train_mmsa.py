@@ -9,7 +9,8 @@ each utterance's seconds from a log-normal distribution of mean 4.2 (what the ow
 deviation 0.6 of the logarithm, and from these its tokens (3.6 a second: their 12 words a segment, in pieces),
 audio (20) and video frames (30): sequences then differ as real ones do. ``full`` makes every sequence as long
 as it can be, ``varied`` draws lengths uniformly from a tenth of that on. Both sides run one epoch on the CPU
-with as many threads (``OMP_NUM_THREADS``), one after the other; validation and loading of the data are not
+with as many threads (``OMP_NUM_THREADS``; in ``dvc repro`` a run has one, and runs go side by side), one after
+the other; validation and loading of the data are not
 counted. Seconds of the wall and of the processor are printed: on a busy machine only the latter mean
 something (mmsa's loader processes are not in them).
 
