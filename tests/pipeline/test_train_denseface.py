@@ -159,6 +159,7 @@ def test_the_stage_trains_before_video_is_extracted(tmp_path: Path) -> None:
     change(project, "compute.device", "cpu")
     change(project, "extractors.video.denseface.weights", "data/denseface/plus.safetensors")
     change(project, "datasets.cremad.video.extractor", "denseface")
+    change(project, "extractors.video.denseface.frame_rate_hz", 1)
     ran = repro(project, "extract-video@cremad")
     assert ran.index("train-denseface@plus") < ran.index("extract-video@cremad")
     assert repro(project, "extract-video@cremad") == []
