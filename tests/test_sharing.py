@@ -18,6 +18,7 @@ import pytest
 from tests.project import GIT, change, copy_project, repro, run
 
 STAGES = ("extract-text@demo", "extract-audio@demo", "extract-video@demo")
+OTHER = "assets@fer"  # of an extractor that is not selected
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
@@ -26,7 +27,7 @@ def origin(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project whose features are extracted and committed."""
     folder = tmp_path_factory.mktemp("team") / "origin"
     copy_project(folder, size=20, epochs=1)
-    assert set(STAGES) <= set(repro(folder, *STAGES))
+    assert {*STAGES, OTHER} <= set(repro(folder, *STAGES, OTHER))
     run(folder, *GIT, "add", "-A")
     run(folder, *GIT, "commit", "-qm", "Features")
     return folder
@@ -132,7 +133,7 @@ def test_a_colleague_extracts_nothing(
     add_remote: Remote = request.getfixturevalue(kind)
     (origin / ".dvc" / "config.local").unlink(missing_ok=True)
     add_remote(origin)
-    run(origin, "dvc", "push", "--run-cache", "--with-deps", *STAGES)
+    run(origin, "dvc", "push", "--run-cache", "--with-deps", *STAGES, OTHER)
 
     clone = tmp_path / "colleague"
     run(tmp_path, "git", "clone", "-q", str(origin), str(clone))
@@ -140,5 +141,9 @@ def test_a_colleague_extracts_nothing(
     run(clone, "dvc", "pull", "--run-cache", "--with-deps", *STAGES)
     assert repro(clone, *STAGES) == []
 
-    change(clone, "extractors.video.facelandmarker.frame_rate_hz", 4)
+    change(clone, "datasets.demo.video.extractor", "fer")
+    assert not (clone / "data/assets/fer").exists()
+    run(clone, "dvc", "pull", OTHER)  # its weights come from the team, too
     assert repro(clone, *STAGES) == ["extract-video@demo"]
+    change(clone, "datasets.demo.video.extractor", "facelandmarker")
+    assert repro(clone, *STAGES) == []  # and back again
