@@ -19,6 +19,7 @@ import av
 import numpy as np
 import psutil
 import pytest
+import torch
 
 from pipeline.extract import Summary, extract
 from pipeline.extractors import base
@@ -26,6 +27,7 @@ from pipeline.manifest import Sample, write_manifest
 from pipeline.results import RECORD
 from pipeline.store import FeatureStore, Status
 from tests import clips
+from tests.encoders import write_speech_encoder
 
 COUNT = 300
 RATES = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 64_000, 88_200, 96_000)
@@ -165,6 +167,79 @@ def check_steady(seen: list[tuple[int, int, int, int]]) -> None:
         second, last = (np.array(notes[third]).max(axis=0) for third in (1, 2))
         assert last[0] - second[0] < 48 * 2**20, "memory grows"
         assert last[1] - second[1] < 8, "files stay open"
+
+
+SAMPLE = (  # one of each kind
+    *("tiny-1x1.mkv", "tiny-64x1.mkv", "good.mp4", "good.ts", "good.mp3", "rate-8000.wav", "rate-96000.mp4"),
+    *("layout-5.1.mkv", "varying-0.mp4", "rotated-90.mp4", "mute.mp4", "blind.ts", "empty.mp4", "noise.avi"),
+    *("page.mp4", "renamed-good-mkv.mp3"),
+)
+
+
+def write_weights(folder: Path) -> dict[str, dict[str, Any]]:
+    """Write random weights of the extractors that have no public ones; return their settings."""
+    from safetensors.torch import save_file
+
+    from pipeline.extractors.video._densenet import DenseNet
+
+    network = DenseNet()
+    network.initialise(torch.Generator().manual_seed(0))
+    folder.mkdir()
+    save_file(network.state_dict(), folder / "denseface.safetensors")
+    return {
+        "denseface": {"weights": folder / "denseface.safetensors", "frame_rate_hz": 2.0},
+        "fer": {"frame_rate_hz": 2.0},
+        "wav2vec2": {"model": write_speech_encoder(folder / "encoder")},
+    }
+
+
+@pytest.mark.slow
+def test_nor_do_a_few_of_them_stop_the_other_extractors(
+    assets: Callable[[str], Path], tmp_path: Path
+) -> None:
+    made = make(tmp_path / "media", assets("cremad") / "1001_DFA_HAP_XX.flv")
+    names = [path.name for path in made]
+    chosen = [*SAMPLE]
+    for kind in ("cut", "flipped"):  # spread over the kinds of their sources
+        chosen += [name for name in names if name.startswith(kind)][::25][:4]
+    assert set(chosen) <= set(names) and len(set(chosen)) == len(chosen) >= 20
+    write_manifest(tmp_path / "m.csv", [Sample(id=n, video_path=n, audio_path=n) for n in chosen])
+    settings = write_weights(tmp_path / "weights")
+    for modality, name in (
+        ("audio", "covarep"),
+        ("audio", "wav2vec2"),
+        ("video", "fer"),
+        ("video", "denseface"),
+    ):
+        extract(
+            dataset="damaged",
+            modality=modality,
+            manifest=tmp_path / "m.csv",
+            root=tmp_path / "media",
+            extractor=name,
+            settings=base.find(modality, name).Settings(**settings.get(name, {})),
+            assets=tmp_path / "none" if name in ("covarep", "wav2vec2") else assets(name),
+            store=tmp_path / f"{name}.h5",
+            cache=tmp_path / "cache",
+            workers=1,
+            max_failed_share=1.0,
+            progress=False,
+        )
+        with FeatureStore(tmp_path / f"{name}.h5") as store:
+            ends = dict(
+                zip(store.ids, zip(store.status, store.reasons, store.lengths, strict=True), strict=True)
+            )
+        for sample, (status, reason, length) in ends.items():
+            assert (status == Status.OK) == (length > 0) == (reason == ""), sample
+            assert "worker processes died" not in reason, sample
+            assert not reason.startswith(("KeyError", "TypeError", "AttributeError", "IndexError")), reason
+        right = {"good.mp4", "good.ts", "varying-0.mp4"} | (
+            {"mute.mp4"} if modality == "video" else {"blind.ts"}
+        )
+        assert {ends[sample][0] for sample in right} == {Status.OK}
+        absent = {"blind.ts", "good.mp3"} if modality == "video" else {"mute.mp4"}
+        assert {ends[sample][0] for sample in absent} == {Status.MISSING}
+        assert {ends[sample][0] for sample in ("empty.mp4", "page.mp4")} == {Status.FAILED}
 
 
 @pytest.mark.slow
