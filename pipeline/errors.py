@@ -36,7 +36,8 @@ class StreamMissing(MediaError):
 
 class MomentaryError(MediaError):
     """One clip cannot be read now, for a reason that lies not in it: a full disk, no memory, a program that was
-    killed. It is a failure of this run alone: nothing is kept, and the next run tries again.
+    killed. It is a failure of this run alone: nothing is kept, and the next run tries again. (So it does with a
+    damaged file that asks for more memory than there is: nobody can tell the two apart.)
     """
 
 

@@ -70,8 +70,8 @@ def read_audio(clip: Clip, sample_rate_hz: int) -> NDArray[np.float32]:
 
     Returns:
         (N,) float32, finite, 1.0 is full scale. Where the sound begins later than the part, or pauses for
-        :data:`LEAST_GAP_S` or more, zeros stand for it; but where its time stamps run backwards they are not
-        to be trusted, and the sound is taken as it comes.
+        :data:`LEAST_GAP_S` or more, zeros stand for it; but where its time stamps run backwards, or beyond the
+        end that the file says, they are not to be trusted, and the sound is taken as it comes.
 
     Raises:
         StreamMissing: the clip has no audio file, or the file has no sound.
@@ -361,6 +361,7 @@ def _joined(
     first_s = stretches[0][0]
     ends = [begin_s + len(samples) / sample_rate_hz for begin_s, samples in stretches]
     trusted = all(begin_s >= end_s for end_s, (begin_s, _) in zip(ends[:-1], stretches[1:], strict=True))
+    trusted = trusted and (part.span_s is None or stretches[-1][0] <= part.span_s + SLACK_S)
     lead_s = first_s if part.span_s is None else min(first_s, part.span_s)
     gaps_s = [b - end_s for end_s, (b, _) in zip(ends[:-1], stretches[1:], strict=True)] if trusted else []
     if (silence_s := max(0.0, lead_s) + sum(gaps_s)) > LONGEST_SILENCE_S:

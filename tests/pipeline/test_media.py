@@ -204,7 +204,7 @@ def test_a_gap_in_the_sound_is_filled_up(tmp_path: Path, kind: str) -> None:
     assert not part[10_000:18_000].any()
 
 
-def test_time_stamps_that_run_backwards_are_not_followed(tmp_path: Path) -> None:
+def test_time_stamps_that_run_backwards_or_too_far_are_not_followed(tmp_path: Path) -> None:
     late = [(0.0, 0.5), (5.0, 5.5), (1.0, 1.5)]
     part = SimpleNamespace(path=tmp_path / "a.mkv", span_s=None)
     stretches = [(begin, np.full(8_000, index + 1, np.float32)) for index, (begin, _) in enumerate(late)]
@@ -213,6 +213,8 @@ def test_time_stamps_that_run_backwards_are_not_followed(tmp_path: Path) -> None
     forwards = media._joined(stretches[:2], part, 16_000)  # type: ignore[arg-type]
     assert len(forwards) == round(5.5 * 16_000)
     assert forwards[79_999] == 0 and forwards[80_000] == 2
+    short = SimpleNamespace(path=part.path, span_s=1.0)  # by its header the file ends at 1 s
+    assert len(media._joined(stretches[:2], short, 16_000)) == 16_000  # type: ignore[arg-type]
 
 
 def test_a_wild_time_stamp_is_no_silence(tmp_path: Path) -> None:
