@@ -33,6 +33,7 @@ from pipeline.mask import CONDITIONS
 from pipeline.params import Experiment
 from pipeline.regimes.standard import Regime, StandardSettings
 from pipeline.samples import DeviceSamples, read_samples
+from pipeline.train import build, resolve
 
 CPU = torch.device("cpu")
 World = tuple[DeviceSamples, Fold, dict[str, int]]
@@ -459,6 +460,30 @@ def test_bfloat16_trains(world: World) -> None:
     result, network = run(world, experiment=experiment(epochs=12, precision="bfloat16"))
     assert result.history[-1]["train_loss"] < result.history[0]["train_loss"]
     assert all(p.dtype == torch.float32 for p in network.parameters())
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")  # the tracer's own
+def test_a_compiled_network_gives_the_same_numbers(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the compiler's tracing alone: writing and building kernels takes minutes, and is PyTorch's matter."""
+    samples, fold, dims = world
+    traced = []
+
+    def trace(network: Network) -> object:
+        traced.append(network)
+        return compiler(network, backend="eager")
+
+    compiler = torch.compile
+    monkeypatch.setattr(torch, "compile", trace)
+    histories = []
+    for compile_it in (False, True):
+        settings = resolve(experiment(epochs=1, batch_size=64, compile=compile_it))
+        with deterministic(CPU, 0):
+            network = build(settings, dims, 4)
+        histories.append(fit(network, Regime(StandardSettings()), samples, fold, settings, 0, 4).history)
+    assert len(traced) == 1
+    for name, value in histories[0][0].items():
+        assert histories[1][0][name] == pytest.approx(value, rel=1e-5), name
 
 
 def test_predictions_do_not_depend_on_who_else_is_predicted(world: World) -> None:
