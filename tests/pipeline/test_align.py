@@ -58,10 +58,11 @@ def test_word_pieces_are_averaged_over_the_words_of_the_alignment(tmp_path: Path
     folder = write_bert(tmp_path / "bert", pieces)
     extractor = bert.Extractor(bert.BertSettings(model=str(folder)), tmp_path)
     spoken = ("We", "went", "i", "to", "this", "unbelievable", "film")
-    words = [Word(word, 0.5 * index, 0.5 * index + 0.4) for index, word in enumerate(spoken)]
+    times = ((0, 0.4), (0.5, 0.7), (0.7, 0.8), (1.5, 1.9), (2.0, 2.4), (2.5, 2.9), (3.0, 3.4))
+    words = [Word(word, *time) for word, time in zip(spoken, times, strict=True)]
     found = extractor.extract(Clip("a", text="We went to this unbelievable film!", words=tuple(words)))
     assert found.tokens == pieces
-    assert found.times.tolist() == pytest.approx([0.2, 0.7, 1.7, 2.2, 2.7, 2.7, 2.7, 3.2, 3.2])
+    assert found.times.tolist() == pytest.approx([0.2, 0.6, 1.7, 2.2, 2.7, 2.7, 2.7, 3.2, 3.2])
     made = aligned(found, words, "words")
     made.check(8, "test")
     rows = found.values.astype(np.float64)
