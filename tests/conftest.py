@@ -22,6 +22,31 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 
 
+# The files that take minutes, the longest first: begun last, they would leave the other processes without work.
+LONGEST = (
+    "test_end_to_end.py",
+    "test_replicas_end_to_end.py",
+    "test_every_model_and_regime.py",
+    "test_sharing.py",
+    "test_damaged_files.py",
+    "test_train_denseface.py",
+    "test_engines.py",
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep pytest-xdist from putting files of few tests last."""
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first."""
+    last = len(LONGEST)
+    place = {name: index for index, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.name, last))
+
+
 @pytest.fixture(scope="session")
 def assets(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Return a function from an asset's name in params.yaml to a folder like data/assets/<name>/.
