@@ -170,8 +170,13 @@ class Project:
         write_manifest(self.root / "data/manifests/toy.csv", rows)
         return list(ids)
 
-    def start(self, **how: Any) -> subprocess.Popen[str]:
-        """Start the stage's command."""
+    def start(self, limit: Callable[[], None] = lambda: None) -> subprocess.Popen[str]:
+        """Start the stage's command; ``limit`` is called in its process before it begins."""
+
+        def prepare() -> None:  # a shell's background job ignores ctrl-C, and so would all that it starts
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            limit()
+
         environment = {  # as a user has it: no test's settings, no limits to threads
             name: value
             for name, value in os.environ.items()
@@ -185,9 +190,7 @@ class Project:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            # A shell's background job ignores ctrl-C, and so would all that it starts.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-            **how,
+            preexec_fn=prepare,
         )
 
     def run(self, code: int = 0, **how: Any) -> str:
@@ -610,7 +613,7 @@ def limited(size: int) -> Callable[[], None]:
 def test_a_full_disk_is_said_and_heals(project: Project, rows: int, limit: int) -> None:
     project.samples(*(f"ok-{index}" for index in range(4)))
     project.params(rows=rows)
-    said = project.run(code=1, preexec_fn=limited(limit))
+    said = project.run(code=1, limit=limited(limit))
     assert "Is the disk full?" in said
     assert "Traceback" not in said
     assert not project.store.exists()
