@@ -630,9 +630,9 @@ class ForeignArrays:
             StoreError: it is absent, too large, lies in another file, or its bytes are damaged; the message names it.
         """
         try:
-            link = self._file.get(name, getlink=True)
             node = self._file[name]
-            if isinstance(link, h5py.ExternalLink) or not isinstance(node, h5py.Dataset) or node.external:
+            here = node.file.filename == self._file.filename  # not by a link, of its own or of a group above
+            if not here or not isinstance(node, h5py.Dataset) or node.external or node.is_virtual:
                 raise StoreError(f'{self.path}, "{name}": expected an array that lies in this file')
             if node.size is None or node.size > self._limit:
                 raise StoreError(

@@ -19,7 +19,7 @@ from pipeline.extractors import base
 from pipeline.extractors.base import Clip
 from pipeline.importers import base as importers
 from pipeline.importers import covarep, openface
-from pipeline.store import FeatureSequence, Status
+from pipeline.store import FeatureSequence, ForeignArrays, Status
 
 VALUES = np.arange(12, dtype=np.float32).reshape(4, 3)
 
@@ -237,6 +237,18 @@ def test_a_csd_whose_array_is_claimed_huge_or_elsewhere(tmp_path: Path) -> None:
         file["COVAREP/data/video/features"] = h5py.ExternalLink("elsewhere.h5", "/x")
     with pytest.raises(LacunaError, match=r"data/video/features"):
         importer(path).extract(Clip("video"))
+    with h5py.File(path, "a") as file, h5py.File(tmp_path / "other.h5", "w") as other:
+        other["x/features"] = np.zeros((3, 2))
+        del file["COVAREP/data/video"]
+        file["COVAREP/data/video"] = h5py.ExternalLink("other.h5", "/x")
+    with ForeignArrays(path) as arrays, pytest.raises(LacunaError, match=r"lies in this file"):
+        arrays.read("COVAREP/data/video/features")
+    with h5py.File(path, "a") as file:
+        layout = h5py.VirtualLayout((3, 2), "f8")
+        layout[:] = h5py.VirtualSource(tmp_path / "other.h5", "x/features", (3, 2))
+        file.create_virtual_dataset("virtual", layout)
+    with ForeignArrays(path) as arrays, pytest.raises(LacunaError, match=r"lies in this file"):
+        arrays.read("virtual")
 
 
 # --- MMIN, MMSA ---------------------------------------------------------------------------------------------
