@@ -41,12 +41,12 @@ from typing import Any
 import av
 import numpy as np
 
-from pipeline.engines import Job, extract_all, keep_all
+from pipeline.data.manifest import Sample, write_manifest
 from pipeline.extract import extract
-from pipeline.extractors import base
-from pipeline.extractors.base import BaseExtractor, Clip
-from pipeline.manifest import Sample, write_manifest
-from pipeline.results import ResultWriter, keys_of
+from pipeline.extraction.engines import Job, extract_all, keep_all
+from pipeline.extraction.extractors import base
+from pipeline.extraction.extractors.base import BaseExtractor, Clip
+from pipeline.extraction.kept_clips import ResultWriter, keys_of
 
 MODALITY = {
     "bert": "text",
@@ -196,7 +196,7 @@ def settings_of(name: str, folder: Path) -> dict[str, Any]:
     if name == "denseface":
         from safetensors.torch import save_file
 
-        from pipeline.extractors.video._densenet import DenseNet
+        from pipeline.extraction.extractors.video._densenet import DenseNet
 
         save_file(DenseNet().state_dict(), folder / "denseface.safetensors")
         return {"weights": folder / "denseface.safetensors"}
@@ -363,7 +363,7 @@ def bare_wav2vec2(assets: Path, extractor: Any) -> Bare:
 
 def bare_covarep(assets: Path, extractor: Any) -> Bare:
     """The analysis of the decoded sound, and no more."""
-    from pipeline.extractors.audio.covarep import analyse
+    from pipeline.extraction.extractors.audio.covarep import analyse
 
     def run(clips: Sequence[Clip]) -> list[Any]:
         return [analyse(sound(clip.audio, 16_000).astype(np.float64)) for clip in clips]
@@ -428,7 +428,7 @@ def bare_denseface(assets: Path, extractor: Any) -> Bare:
     import cv2
     import torch
 
-    from pipeline.extractors.video._densenet import DEVIATION, MEAN, load
+    from pipeline.extraction.extractors.video._densenet import DEVIATION, MEAN, load
 
     cv2.setNumThreads(1)
     cascade = cv2.CascadeClassifier(str(assets / "haarcascade_frontalface_default.xml"))

@@ -83,7 +83,7 @@ def write_corpus(folder: Path, project: Path, count: int) -> float:
     """Lay the clips out as mmsa-fet and as the pipeline read them; return their seconds."""
     import av
 
-    from pipeline.manifest import Sample, read_manifest, write_manifest
+    from pipeline.data.manifest import Sample, read_manifest, write_manifest
 
     samples = read_manifest(project / "data/manifests/demo.csv")[: count + FEW]
     seconds = 0.0
@@ -252,7 +252,7 @@ def ours(work: Path, project: Path, _: int) -> dict[str, float]:
     from mediapipe.tasks.python import BaseOptions, vision
 
     from pipeline.extract import extract
-    from pipeline.extractors import base
+    from pipeline.extraction.extractors import base
 
     assets = project / "data/assets"
     chosen = {

@@ -72,8 +72,8 @@ WRITERS = {"mosei": write_mosei, "folder": write_folder}
 
 def measure(what: str, loader: str, root: Path, out: Path) -> None:
     """Print seconds, those of the processor, and peak MiB of one step, in a process of its own."""
-    from pipeline.datasets import base
-    from pipeline.manifest import iter_manifest
+    from pipeline.data.datasets import base
+    from pipeline.data.manifest import iter_manifest
     from pipeline.prepare import prepare
 
     owner = base.find(loader)

@@ -32,10 +32,10 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from pipeline.data.manifest import Sample, write_manifest
+from pipeline.data.store import FeatureStore
 from pipeline.extract import extract
-from pipeline.extractors import base
-from pipeline.manifest import Sample, write_manifest
-from pipeline.store import FeatureStore
+from pipeline.extraction.extractors import base
 
 RATE = 16_000
 LENGTH_S = 0.5

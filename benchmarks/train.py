@@ -2,8 +2,8 @@
 
     python benchmarks/train.py [--data data] [--model mmin] [--epochs 5] [--device cpu] [--together]
 
-- ours: pipeline/loop.py's training part of an epoch: the epoch's pairs, their order, batches cut from the data,
-  losses, step. Validation is left out on both sides.
+- ours: pipeline/training/loop.py's training part of an epoch: the epoch's pairs, their order, batches cut from
+  the data, losses, step. Validation is left out on both sides.
 - bare: zero_grad, forward, sum of the losses, backward, Adam's step, over the very batches, made beforehand. So
   all that the loop and the making of batches cost counts against ours. Aim: 1.1 or less of its time.
 - --together: the full-modality baseline of all folds, one after the other, and as one batched computation
@@ -36,12 +36,12 @@ from models.base import MODALITIES, Batch
 from models.baseline import BaselineSettings
 from models.baseline import Model as Baseline
 from models.layers import KERNELS
-from pipeline.folds import Fold, make_folds
-from pipeline.loop import _Run, deterministic
 from pipeline.params import Experiment, Folds, load_params
-from pipeline.regimes.standard import Regime
-from pipeline.samples import DeviceSamples, SampleSet, derive_seed, read_samples, training_pairs
 from pipeline.train import build, resolve
+from pipeline.training.folds import Fold, make_folds
+from pipeline.training.loop import _Run, deterministic
+from pipeline.training.regimes.standard import Regime
+from pipeline.training.samples import DeviceSamples, SampleSet, derive_seed, read_samples, training_pairs
 
 
 def timed(work: Callable[[], object], device: torch.device) -> tuple[float, float]:

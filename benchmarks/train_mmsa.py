@@ -79,12 +79,12 @@ def time_ours(name: str, data: dict[str, np.ndarray], bert: Path, batches: str) 
     import torch
 
     from models.base import MODALITIES
-    from pipeline.folds import Fold
-    from pipeline.loop import _Run
     from pipeline.params import Experiment
-    from pipeline.regimes import standard
-    from pipeline.samples import DeviceSamples, FlatSequences
     from pipeline.train import build, resolve
+    from pipeline.training.folds import Fold
+    from pipeline.training.loop import _Run
+    from pipeline.training.regimes import standard
+    from pipeline.training.samples import DeviceSamples, FlatSequences
 
     count, flat = len(data["score"]), {}
     for modality in MODALITIES:

@@ -85,7 +85,7 @@ class ModelSettings(BaseModel):
 
 
 class Network(nn.Module, ABC):
-    """One network. It has no trainer of its own: pipeline/loop.py trains all of them.
+    """One network. It has no trainer of its own: pipeline/training/loop.py trains all of them.
 
     Class attributes:
         Settings: the schema of ``experiments.<name>.settings`` in params.yaml.

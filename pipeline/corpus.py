@@ -37,7 +37,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.assets import ASSETS, load_checked
-from pipeline.datasets.demo import ATTRIBUTION, COLUMNS, LABELS_FILE
+from pipeline.data.datasets.demo import ATTRIBUTION, COLUMNS, LABELS_FILE
 from pipeline.errors import AssetError, DataError, SystemLibraryError
 from pipeline.params import Contradict, Corpus, Params
 from pipeline.stage import run_stage
@@ -445,8 +445,8 @@ class Shot:
 @cache
 def _open_faces(clips: tuple[tuple[str, str], ...]) -> dict[str, list[NDArray[np.uint8]]]:
     """Decode the faces' clips, once a process: {code: pictures (360, 480, 3) uint8 red, green, blue}."""
-    from pipeline.extractors.base import Clip
-    from pipeline.media import read_frames
+    from pipeline.extraction.extractors.base import Clip
+    from pipeline.extraction.media import read_frames
 
     try:
         import cv2

@@ -15,7 +15,7 @@ metrics.json, for ``dvc metrics show``: a nested dict of numbers::
      "conditions": {condition: {metric: {"mean", "std", "pooled"}}}}
 
 metric is wa, ua, macro_f1 or weighted_f1, in [0, 1]; of a regression those of its scale
-(``score_metrics`` of pipeline/metrics.py: mae, r, the accuracies and F1). mean and std (n - 1) are over
+(``score_metrics`` of pipeline/training/metrics.py: mae, r, the accuracies and F1). mean and std (n - 1) are over
 (fold, run); pooled is computed once a run from the predictions of all its folds (then the mean over runs).
 "average" is the mean of the six missing conditions' values; with one condition it is that one's.
 
@@ -49,18 +49,18 @@ import torch
 from numpy.typing import NDArray
 
 from models.base import Network
-from pipeline import metrics
+from pipeline.data.manifest import read_manifest
+from pipeline.data.masks import CONDITIONS, FULL_CONDITION, MISSING_CONDITIONS, Masks, read_masks
 from pipeline.errors import DataError, ParamsError, StoreError
-from pipeline.folds import Fold, make_folds
-from pipeline.loop import EVALUATION_BATCH, choose_device, deterministic
-from pipeline.loop import predict as predict_logits
-from pipeline.manifest import read_manifest
-from pipeline.mask import CONDITIONS, FULL_CONDITION, MISSING_CONDITIONS, Masks, read_masks
 from pipeline.params import Compute, Dataset, Experiment, Params
-from pipeline.predict import Predictor, load_run
-from pipeline.samples import DeviceSamples, SampleSet, read_samples
 from pipeline.stage import run_stage
 from pipeline.train import resolve, target_of
+from pipeline.training import metrics
+from pipeline.training.folds import Fold, make_folds
+from pipeline.training.loop import EVALUATION_BATCH, choose_device, deterministic
+from pipeline.training.loop import predict as predict_logits
+from pipeline.training.predictor import Predictor, load_run
+from pipeline.training.samples import DeviceSamples, SampleSet, read_samples
 
 _log = logging.getLogger("lacuna")
 

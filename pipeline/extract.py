@@ -1,10 +1,10 @@
 """Stages ``extract-<modality>@<dataset>``: a manifest and its media -> data/features/<dataset>/<modality>.h5.
 
-Workers go over the clips (pipeline/engines.py), each with the model loaded once and one thread: more workers
+Workers go over the clips (pipeline/extraction/engines.py), each with the model loaded once and one thread: more workers
 are the one way to use more cores, and so the bytes of the result depend on no number of threads.
 
-Every result is kept at once under data/cache/ (pipeline/results.py), by a key of all that it was made from:
-the media's bytes, the part of them, the extractor with its settings, weights, code and libraries. A changed
+Every result is kept at once under data/cache/ (pipeline/extraction/kept_clips.py), by a key of all that it was
+made from: the media's bytes, the part of them, the extractor with its settings, weights, code and libraries. A changed
 or added clip therefore costs one clip, and a stop at any moment loses only the clips that were being worked
 on. The store is put together from these results in the manifest's order.
 """
@@ -18,17 +18,17 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline import results
-from pipeline.align import Align, aligned
-from pipeline.engines import Engine, Job, closing, compute
+from pipeline.data.manifest import MODALITIES, Sample, manifest_checksum, read_manifest, resolve_media
+from pipeline.data.store import FeatureInfo, FeatureSequence, FeatureWriter, Status
 from pipeline.errors import DataError, ParamsError, StoreError, nearest
-from pipeline.extractors import base
-from pipeline.extractors.base import Clip, ExtractorSettings
-from pipeline.manifest import MODALITIES, Sample, manifest_checksum, read_manifest, resolve_media
+from pipeline.extraction import kept_clips as results
+from pipeline.extraction.alignment import Align, aligned
+from pipeline.extraction.engines import Engine, Job, closing, compute
+from pipeline.extraction.extractors import base
+from pipeline.extraction.extractors.base import Clip, ExtractorSettings
+from pipeline.extraction.kept_clips import KeptResults
 from pipeline.params import Params
-from pipeline.results import KeptResults
 from pipeline.stage import run_stage
-from pipeline.store import FeatureInfo, FeatureSequence, FeatureWriter, Status
 
 CACHE = Path("data/cache")
 NAMED_FAILURES = 10
@@ -122,15 +122,15 @@ def extract(
         modality: text, audio or video.
         manifest: the dataset's manifest.
         root: the folder that the manifest's paths are relative to.
-        extractor: the name of a file in pipeline/extractors/<modality>/.
+        extractor: the name of a file in pipeline/extraction/extractors/<modality>/.
         settings: an object of that extractor's ``Settings``.
         assets: the folder with its weights.
         store: the file to write; it takes its place when whole.
         cache: where results are kept by content.
         workers: how many, or "auto" for one a core.
-        engine, address: where they run (pipeline/engines.py).
+        engine, address: where they run (pipeline/extraction/engines.py).
         max_failed_share: of the samples that may fail; missing ones do not count as failed.
-        align: rows averaged over words, or resampled to this many (pipeline/align.py).
+        align: rows averaged over words, or resampled to this many (pipeline/extraction/alignment.py).
         progress: show a bar with rate and time left.
 
     Raises:

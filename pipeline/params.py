@@ -14,11 +14,11 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from pipeline import metrics
-from pipeline.datasets import base as loaders
+from pipeline.data.datasets import base as loaders
 from pipeline.errors import ParamsError, nearest
-from pipeline.extractors import base as extractors
-from pipeline.extractors.base import ExtractorSettings
+from pipeline.extraction.extractors import base as extractors
+from pipeline.extraction.extractors.base import ExtractorSettings
+from pipeline.training import metrics
 
 T = TypeVar("T")
 
@@ -111,11 +111,13 @@ class Extraction(Section):
 
     extractor: str
     settings: dict[str, Any] = {}  # override the extractor's section for this dataset alone
-    align: Literal["none", "words"] | Annotated[int, Field(ge=1, le=10_000)] = "none"  # pipeline/align.py
+    align: Literal["none", "words"] | Annotated[int, Field(ge=1, le=10_000)] = (
+        "none"  # pipeline/extraction/alignment.py
+    )
 
 
 class Folds(Section):
-    """How samples are split; pipeline/folds.py says what each scheme does."""
+    """How samples are split; pipeline/training/folds.py says what each scheme does."""
 
     scheme: Literal[
         "none", "official", "session", "speaker", "speaker-partner", "random", "video-disjoint"
@@ -160,7 +162,7 @@ class Extractors(Section):
 
 
 class Mask(Section):
-    """One missing-modality protocol (pipeline/mask.py); ``draw`` says whether it is redrawn at each use."""
+    """One missing-modality protocol (pipeline/data/masks.py); ``draw`` says whether it is redrawn at each use."""
 
     protocol: Literal["conditions", "one-missing", "random", "block", "frames"]
     rate: Share | None = None
@@ -263,7 +265,7 @@ class Experiment(Section):
 
 
 class PublishedRow(Section):
-    """Which row of a published table an experiment reproduces; pipeline/presets/published.csv has them."""
+    """Which row of a published table an experiment reproduces; pipeline/reporting/published.csv has them."""
 
     paper: str = "mmin"
     table: str
@@ -418,7 +420,7 @@ def _check_names(path: Path, params: Params) -> None:
         check(f"{key}.dataset", experiment.dataset, params.datasets)
         check(f"{key}.evaluate_on", experiment.evaluate_on, params.masks)
         problems += _check_task(key, experiment, params)
-        for field, package in (("model", "models"), ("regime", "pipeline.regimes")):
+        for field, package in (("model", "models"), ("regime", "pipeline.training.regimes")):
             chosen_name = getattr(experiment, field)
             if check(f"{key}.{field}", chosen_name, module_names(package)):
                 module = importlib.import_module(f"{package}.{chosen_name}")

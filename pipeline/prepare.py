@@ -1,6 +1,6 @@
 """Stage ``prepare@NAME``: an owner's layout -> data/manifests/NAME.csv and a report of counts, NAME.json.
 
-The loader (pipeline/datasets/<loader>.py) knows the layout. This file writes what it yields, counts it,
+The loader (pipeline/data/datasets/<loader>.py) knows the layout. This file writes what it yields, counts it,
 compares the counts with the published ones, and lists what was skipped and why, and which files are not
 there. A row whose file is not there stays: extraction gives it the status *failed* with that reason.
 """
@@ -17,9 +17,9 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from pipeline.datasets.base import BaseLoader, Expected, LoaderSettings
+from pipeline.data.datasets.base import BaseLoader, Expected, LoaderSettings
+from pipeline.data.manifest import Sample, leaves_root, write_manifest
 from pipeline.errors import DataError
-from pipeline.manifest import Sample, leaves_root, write_manifest
 from pipeline.params import Params
 from pipeline.stage import run_stage
 

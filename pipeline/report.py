@@ -27,8 +27,10 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from pipeline import figures
-from pipeline.comparison import (
+from pipeline.data.store import Status
+from pipeline.params import Params
+from pipeline.reporting import figures
+from pipeline.reporting.comparison import (
     METRIC_WORDS,
     Comparison,
     compare,
@@ -42,17 +44,22 @@ from pipeline.comparison import (
     test_table,
     verdicts,
 )
-from pipeline.embeddings import choose_speakers, distances, plane
-from pipeline.facts import DatasetFacts, ExperimentFacts, gather, mask_table, modality_table, skipped_table
-from pipeline.params import Params
-from pipeline.published import p_value_table, published_table
-from pipeline.scores import AVERAGE, CONDITIONS, FULL, Number, condition_words, paired_test
+from pipeline.reporting.embeddings import choose_speakers, distances, plane
+from pipeline.reporting.facts import (
+    DatasetFacts,
+    ExperimentFacts,
+    gather,
+    mask_table,
+    modality_table,
+    skipped_table,
+)
+from pipeline.reporting.published import p_value_table, published_table
+from pipeline.reporting.statistics import AVERAGE, CONDITIONS, FULL, Number, condition_words, paired_test
 from pipeline.stage import run_stage
-from pipeline.store import Status
 
 DATA = Path("data")
 NAMED = 20  # samples that the page names for each reason; the table beside it names all
-TEMPLATES = Path(__file__).parent / "templates"
+TEMPLATES = Path(__file__).parent / "reporting" / "templates"
 LIBRARIES = (
     "torch",
     "numpy",

@@ -23,7 +23,7 @@ valid_loss (mean cross-entropy of the prediction), valid_wa, valid_ua, valid_mac
 ``watch_test`` the same of the test part as test_... (for plots; nothing is chosen by them), best (1 where the
 epoch was the best so far, so that the last 1 is the epoch that was kept). Validation is under the full
 condition when train_on is full, under the one that it names, else pooled over the six missing ones. Of a
-regression valid_loss is the mean absolute error, and the metrics are those of its scale (pipeline/metrics.py);
+regression valid_loss is the mean absolute error, and the metrics are those of its scale (pipeline/training/metrics.py);
 run.json and summary.json then have "task", "target" and "score_limit", and no classes.
 There are no timings in any file: two runs with one seed give equal bytes.
 
@@ -74,17 +74,22 @@ import torch
 
 from models.base import Network
 from models.parts import TextSettings, check_vocabulary, read_vocabulary
+from pipeline.data.manifest import MODALITIES
 from pipeline.errors import ParamsError, StoreError
-from pipeline.folds import Fold, make_folds
-from pipeline.loop import choose_device, deterministic, fit, save_tensors
-from pipeline.manifest import MODALITIES
 from pipeline.params import Compute, Experiment, Folds, Params
-from pipeline.samples import Normaliser, SampleSet, Sequences, derive_seed, read_samples
 from pipeline.stage import run_stage
+from pipeline.training.folds import Fold, make_folds
+from pipeline.training.loop import choose_device, deterministic, fit, save_tensors
+from pipeline.training.samples import Normaliser, SampleSet, Sequences, derive_seed, read_samples
 
 FORMAT = 1
 # What computes a run's numbers, beside its model and regime.
-COMPUTING = ("pipeline.loop", "pipeline.samples", "pipeline.mask", "pipeline.metrics")
+COMPUTING = (
+    "pipeline.training.loop",
+    "pipeline.training.samples",
+    "pipeline.data.masks",
+    "pipeline.training.metrics",
+)
 # glibc keeps what a batch needed for the next one instead of asking the system anew: a tenth of the time.
 ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "1073741824", "MALLOC_TRIM_THRESHOLD_": "1073741824"}
 NO_NUMBERS = {"dataset", "evaluate_on", "runs", "keep_embeddings"}  # what changes nothing of a run
@@ -213,7 +218,9 @@ def code_checksums(names: Sequence[str]) -> dict[str, str]:
                 imported.update(alias.name for alias in node.names)
             elif isinstance(node, ast.ImportFrom) and node.module is not None and not node.level:
                 imported.update([node.module, *(f"{node.module}.{alias.name}" for alias in node.names)])
-        waiting += [other for other in imported if other.startswith(("models.", "pipeline.regimes."))]
+        waiting += [
+            other for other in imported if other.startswith(("models.", "pipeline.training.regimes."))
+        ]
     return found
 
 
@@ -246,9 +253,9 @@ class Job:
         """Return the hash of everything that can change the numbers of this run."""
         experiment = self.experiment
         before = pretraining(experiment)
-        names = [*COMPUTING, f"models.{experiment.model}", f"pipeline.regimes.{experiment.regime}"]
+        names = [*COMPUTING, f"models.{experiment.model}", f"pipeline.training.regimes.{experiment.regime}"]
         if before is not None:
-            names += [f"models.{before.model}", f"pipeline.regimes.{before.regime}"]
+            names += [f"models.{before.model}", f"pipeline.training.regimes.{before.regime}"]
         fold = self.fold
         facts = {
             "format": FORMAT,
@@ -300,7 +307,7 @@ def train_job(job: Job, samples: SampleSet) -> Path:
         source = build(before.experiment, samples.dims, samples.outputs).to(device)
         load_weights(source, train_job(before, samples) / "weights.safetensors")
         network.load_pretrained(source)
-    regime_module = import_module(f"pipeline.regimes.{job.experiment.regime}")
+    regime_module = import_module(f"pipeline.training.regimes.{job.experiment.regime}")
     regime = regime_module.Regime(
         regime_module.Regime.Settings.model_validate(job.experiment.regime_settings)
     )

@@ -21,7 +21,7 @@ dropped.
 - ``soft``: the share of each class among these votes; accuracy is then that of the most voted class.
 
 The network, the normalisation and the order of the classes are those of
-pipeline/extractors/video/_densenet.py. The recipe is DenseNet's (Huang et al., section 4.2): SGD with
+pipeline/extraction/extractors/video/_densenet.py. The recipe is DenseNet's (Huang et al., section 4.2): SGD with
 Nesterov momentum 0.9, weight decay 1e-4, learning rate 0.1 divided by 10 after half and three quarters of the
 epochs; with mirrored and shifted pictures. MMIN does not publish its own. Nothing here was trained on the
 real FER+; what to expect is FER+'s own report: about 84 % for VGG13.
@@ -44,7 +44,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import DataError
-from pipeline.extractors.video._densenet import CLASSES, DEVIATION, MEAN, SIDE, DenseNet
+from pipeline.extraction.extractors.video._densenet import CLASSES, DEVIATION, MEAN, SIDE, DenseNet
 from pipeline.params import DensefaceTraining, Params
 from pipeline.stage import run_stage
 

@@ -11,13 +11,20 @@ import yaml
 
 from tests.project import ROOT
 
-KINDS = ("pipeline/datasets/", "pipeline/extractors/", "pipeline/importers/", "pipeline/foreign.py")
+KINDS = (
+    "pipeline/data/datasets/",
+    "pipeline/extraction/extractors/",
+    "pipeline/extraction/importers/",
+    "pipeline/extraction/extractors/_foreign.py",
+)
 NOT_SEEN = {  # siblings: to name them would let an edit of the one run the stages of the others
-    "pipeline/extractors/text/word2vec.py": {"pipeline/extractors/text/glove.py"},
-    "pipeline/extractors/video/facet35.py": {"pipeline/extractors/video/facelandmarker.py"},
+    "pipeline/extraction/extractors/text/word2vec.py": {"pipeline/extraction/extractors/text/glove.py"},
+    "pipeline/extraction/extractors/video/facet35.py": {
+        "pipeline/extraction/extractors/video/facelandmarker.py"
+    },
 }
 # What a reader or extractor is, not how one works: an edit of these has a schema's number to raise.
-CONTRACTS = {"pipeline/extractors/base.py"}
+CONTRACTS = {"pipeline/extraction/extractors/base.py"}
 
 
 @cache
@@ -57,10 +64,10 @@ def selectable(folder: str) -> list[str]:
     return [f"{folder}/{f.name}" for f in files if f.stem != "base" and not f.stem.startswith("_")]
 
 
-CASES = [("prepare", file) for file in selectable("pipeline/datasets")] + [
+CASES = [("prepare", file) for file in selectable("pipeline/data/datasets")] + [
     (f"extract-{modality}", file)
     for modality in ("text", "audio", "video")
-    for file in selectable(f"pipeline/extractors/{modality}")
+    for file in selectable(f"pipeline/extraction/extractors/{modality}")
 ]
 
 
@@ -70,7 +77,9 @@ def test_a_stage_depends_on_all_that_shapes_what_it_selects(stage: str, file: st
     needed = {file, *imported(file)}
     if file.endswith("/import.py"):  # readers are chosen by name
         needed |= {
-            path for reader in selectable("pipeline/importers") for path in (reader, *imported(reader))
+            path
+            for reader in selectable("pipeline/extraction/importers")
+            for path in (reader, *imported(reader))
         }
     seen = {path for path in needed if any(path == name or path.startswith(f"{name}/") for name in named)}
     assert needed - seen - CONTRACTS == {file, *NOT_SEEN.get(file, ())}

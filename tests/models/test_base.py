@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch
-from batches import DIMS, make_batch
 
 from models.base import MODALITIES, drop_columns, drop_frames, drop_modalities
+from tests.batches import DIMS, make_batch
 
 
 def test_a_missing_text_is_one_unknown_token() -> None:

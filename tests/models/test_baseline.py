@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from batches import DIMS, PATTERNS, hide, make_batch, train
 from torch import nn
 
 from models.baseline import BaselineSettings, Model
+from tests.batches import DIMS, PATTERNS, hide, make_batch, train
 
 
 def make(outputs: int = 4, **settings: object) -> Model:

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-from batches import DIMS, hide, lengthen, make_batch, train
 from pydantic import ValidationError
 
 from models.base import MODALITIES, Batch
 from models.mctn import LETTERS, MCTNSettings, Model, _error, resample
+from tests.batches import DIMS, hide, lengthen, make_batch, train
 
 SOURCES = ("a", "v", "t", "av", "at", "vt")
 

@@ -6,9 +6,9 @@ import math
 
 import pytest
 import torch
-from batches import DIMS, make_batch
 
 from models.misa import Model, cmd, overlap
+from tests.batches import DIMS, make_batch
 
 
 def test_cmd_by_hand() -> None:

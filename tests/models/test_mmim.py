@@ -6,9 +6,9 @@ import math
 
 import pytest
 import torch
-from batches import DIMS, make_batch, train
 
 from models.mmim import Model, cpc, entropy, log_density
+from tests.batches import DIMS, make_batch, train
 
 
 def test_the_gaussian_density_by_hand() -> None:

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from batches import DIMS, PATTERNS, hide, make_batch, train
 from torch import nn
 
 from models import baseline, mmin
 from models.baseline import BaselineSettings
 from models.mmin import CascadeResidualAutoencoder, MMINSettings, Model, ResidualAutoencoder
+from tests.batches import DIMS, PATTERNS, hide, make_batch, train
 
 
 def make(seed: int = 0, **settings: object) -> Model:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from batches import hide, lengthen, make_batch
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
@@ -24,6 +23,7 @@ from models.parts import (
     split_parameters,
     turned,
 )
+from tests.batches import hide, lengthen, make_batch
 
 
 @pytest.fixture(scope="module")

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from batches import DIMS, make_batch
 
 from models.self_mm import VIEWS, Model, centres, move, relative_distance
+from tests.batches import DIMS, make_batch
 
 
 def test_centres_leave_out_zeros() -> None:

@@ -17,7 +17,7 @@ import pytest
 from pydantic import ValidationError
 
 from pipeline.corpus import LABELS, RATINGS, SPEAKERS, Shot, build, plan, read_sentences
-from pipeline.datasets.demo import COLUMNS
+from pipeline.data.datasets.demo import COLUMNS
 from pipeline.errors import AssetError
 from pipeline.params import Contradict, Corpus
 

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import small_world
 import torch
 
+from pipeline.data.masks import CONDITIONS, MISSING_CONDITIONS, read_masks
+from pipeline.data.store import FeatureSequence, FeatureStore, Status
 from pipeline.errors import DataError, ParamsError, StoreError
 from pipeline.evaluate import (
     Result,
@@ -23,13 +24,12 @@ from pipeline.evaluate import (
     write_embeddings,
     write_results,
 )
-from pipeline.folds import make_folds
-from pipeline.mask import CONDITIONS, MISSING_CONDITIONS, read_masks
 from pipeline.params import Compute, Dataset, Experiment, Params
-from pipeline.predict import load_run, predict
-from pipeline.samples import read_samples
-from pipeline.store import FeatureSequence, FeatureStore, Status
 from pipeline.train import train_experiment
+from pipeline.training.folds import make_folds
+from pipeline.training.predictor import load_run, predict
+from pipeline.training.samples import read_samples
+from tests import small_world
 
 CPU = Compute(workers=1, device="cpu")
 MISSING = [("video", 0), ("audio", 5), ("text", 10)]

@@ -23,12 +23,12 @@ import numpy as np
 import pytest
 import yaml
 
+from pipeline.data.manifest import Sample, Word, manifest_checksum, write_manifest
+from pipeline.data.store import FeatureStore, Status
 from pipeline.errors import DataError
 from pipeline.extract import Summary, clip_of, extract
-from pipeline.extractors import base
-from pipeline.manifest import Sample, Word, manifest_checksum, write_manifest
-from pipeline.results import RECORD
-from pipeline.store import FeatureStore, Status
+from pipeline.extraction.extractors import base
+from pipeline.extraction.kept_clips import RECORD
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -45,8 +45,8 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.errors import AssetError, MediaError, MomentaryError, StreamMissing
-from pipeline.extractors.base import BaseExtractor, ExtractorSettings
-from pipeline.store import FeatureSequence
+from pipeline.extraction.extractors.base import BaseExtractor, ExtractorSettings
+from pipeline.data.store import FeatureSequence
 
 
 class ProbeSettings(ExtractorSettings):
@@ -135,7 +135,7 @@ class Project:
             shutil.copytree(
                 REPOSITORY / package, root / package, ignore=shutil.ignore_patterns("__pycache__")
             )
-        self.probe = root / "pipeline/extractors/audio/probe.py"
+        self.probe = root / "pipeline/extraction/extractors/audio/probe.py"
         self.probe.write_text(PROBE, encoding="utf-8")
         self.store = root / "data/features/toy/audio.h5"
         self.log = root / "calls.log"
@@ -486,7 +486,7 @@ def test_clips_that_kill_workers_one_after_another_fail_alone(project: Project) 
 def test_a_machine_on_which_every_clip_kills_is_not_tried_for_ever(
     project: Project,
 ) -> None:
-    engines = project.root / "pipeline/engines.py"
+    engines = project.root / "pipeline/extraction/engines.py"
     source = engines.read_text(encoding="utf-8")
     assert "DEATHS_AT_WORK = 50 " in source
     engines.write_text(source.replace("DEATHS_AT_WORK = 50 ", "DEATHS_AT_WORK = 7 "), encoding="utf-8")
@@ -596,7 +596,9 @@ def test_where_the_work_is_done_runs_no_stage_again() -> None:
     for modality in ("text", "audio", "video"):
         stage = stages[f"extract-{modality}"]["do"]
         assert not [name for name in stage["params"] if name.startswith("compute")]
-        assert not {"pipeline/engines.py", "pipeline/results.py"} & set(stage["deps"])
+        assert not {"pipeline/extraction/engines.py", "pipeline/extraction/kept_clips.py"} & set(
+            stage["deps"]
+        )
 
 
 # --- a full disk ----------------------------------------------------------------------

@@ -7,23 +7,23 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-import small_world
 from scipy.stats import chisquare
 
-from pipeline.errors import ParamsError, StoreError
-from pipeline.mask import (
+from pipeline.data.masks import (
     CONDITIONS,
     MISSING_CONDITIONS,
     Draw,
     checksum,
     draw,
     hash_words,
-    main,
     read_masks,
     uniforms,
     write_masks,
 )
+from pipeline.errors import ParamsError, StoreError
+from pipeline.mask import main
 from pipeline.params import Mask, Params
+from tests import small_world
 
 N = 20_000
 IDS = [f"sample-{index}" for index in range(N)]

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.datasets import base
-from pipeline.datasets.base import BaseLoader, Expected, LoaderSettings
+from pipeline.data.datasets import base
+from pipeline.data.datasets.base import BaseLoader, Expected, LoaderSettings
+from pipeline.data.manifest import Sample, read_manifest
 from pipeline.errors import DataError, ParamsError
-from pipeline.manifest import Sample, read_manifest
 from pipeline.prepare import prepare
 
 

@@ -17,15 +17,15 @@ import av
 import numpy as np
 import pytest
 import yaml
-from replicas import cremad, folder, iemocap, media, meld, mosei, mosi, msp_improv, ravdess, sims
-from replicas.text import write_lines
 
 from pipeline import evaluate, extract, mask, prepare, report, train
-from pipeline.export import export_dataset
-from pipeline.manifest import MODALITIES, read_manifest
-from pipeline.mask import CONDITIONS, read_masks
+from pipeline.commands.export import export_dataset
+from pipeline.data.manifest import MODALITIES, read_manifest
+from pipeline.data.masks import CONDITIONS, read_masks
+from pipeline.data.store import FeatureStore, Status
 from pipeline.params import Params, load_params
-from pipeline.store import FeatureStore, Status
+from tests.replicas import cremad, folder, iemocap, media, meld, mosei, mosi, msp_improv, ravdess, sims
+from tests.replicas.text import write_lines
 
 EMOTIONS = ("angry", "happy", "neutral", "sad")
 SCORES = ("negative", "neutral", "positive")

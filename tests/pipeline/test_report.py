@@ -13,15 +13,15 @@ from pathlib import Path
 
 import h5py
 import pytest
-import report_tree
-from report_tree import FOLDS, score
 
 from pipeline import report
-from pipeline.comparison import compare, single_modalities, verdicts
+from pipeline.data.masks import MISSING_CONDITIONS
 from pipeline.errors import DataError, StoreError
-from pipeline.facts import gather
-from pipeline.mask import MISSING_CONDITIONS
 from pipeline.params import Params
+from pipeline.reporting.comparison import compare, single_modalities, verdicts
+from pipeline.reporting.facts import gather
+from tests import report_tree
+from tests.report_tree import FOLDS, score
 
 VOID = {"meta", "link", "br", "hr", "img", "input", "rect", "circle", "path", "use"}
 

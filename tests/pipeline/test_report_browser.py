@@ -18,9 +18,9 @@ from typing import Any
 import matplotlib.image
 import numpy as np
 import pytest
-import report_tree
 
 from pipeline import report
+from tests import report_tree
 
 CHROMIUM = next(
     (found for name in ("chromium", "google-chrome", "chromium-browser") if (found := shutil.which(name))), ""

@@ -17,16 +17,13 @@ from typing import Any
 
 import pytest
 import safetensors.torch
-import small_world
 import torch
 import yaml
 
-from pipeline import loop, train
+from pipeline import train
+from pipeline.data.store import FeatureStore, FeatureWriter
 from pipeline.errors import StoreError, TrainingError
-from pipeline.folds import make_folds
 from pipeline.params import Compute, Experiment, Params
-from pipeline.samples import SampleSet, read_samples
-from pipeline.store import FeatureStore, FeatureWriter
 from pipeline.train import (
     Job,
     code_checksums,
@@ -37,6 +34,10 @@ from pipeline.train import (
     train_experiment,
     train_job,
 )
+from pipeline.training import loop
+from pipeline.training.folds import make_folds
+from pipeline.training.samples import SampleSet, read_samples
+from tests import small_world
 
 REPOSITORY = Path(__file__).parents[2]
 FOLDS = small_world.dataset(folds={"scheme": "session", "count": 2}).folds
@@ -359,14 +360,14 @@ def test_the_log_says_which_columns_a_model_gets(
 
 
 def test_a_key_stands_on_the_code_that_a_run_uses_and_on_no_other() -> None:
-    found = set(code_checksums(["models.mmin", "pipeline.regimes.standard"]))
+    found = set(code_checksums(["models.mmin", "pipeline.training.regimes.standard"]))
     assert found == {
         "models.base",
         "models.baseline",
         "models.layers",
         "models.mmin",
-        "pipeline.regimes.base",
-        "pipeline.regimes.standard",
+        "pipeline.training.regimes.base",
+        "pipeline.training.regimes.standard",
     }
 
 

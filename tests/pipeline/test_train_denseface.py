@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from pipeline import train_denseface
+from pipeline.data.store import FeatureStore
 from pipeline.errors import AssetError, DataError, ParamsError
-from pipeline.extractors.video import _densenet
+from pipeline.extraction.extractors.video import _densenet
 from pipeline.params import DensefaceTraining, load_params
-from pipeline.store import FeatureStore
 from pipeline.train_denseface import read_faces, train
 from tests.project import GIT, change, copy_project, repro, run, try_run
 

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from replicas.media import write_clip, write_wav
-from replicas.text import write_lines
+from tests.replicas.media import write_clip, write_wav
+from tests.replicas.text import write_lines
 
 
 def build(root: Path) -> Path:

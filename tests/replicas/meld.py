@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from replicas.media import write_clip
-from replicas.text import write_lines
+from tests.replicas.media import write_clip
+from tests.replicas.text import write_lines
 
 HEADER = (
     "Sr No.,Utterance,Speaker,Emotion,Sentiment,Dialogue_ID,Utterance_ID,Season,Episode,StartTime,EndTime"

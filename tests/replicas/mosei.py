@@ -13,8 +13,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from replicas.media import write_clip, write_wav
-from replicas.text import write_lines
+from tests.replicas.media import write_clip, write_wav
+from tests.replicas.text import write_lines
 
 SENTIMENTS = {
     "-aVideo": [(0.1, 0.5, 1.0), (0.6, 1.0, -2.3333333)],

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from replicas.media import write_clip, write_wav
-from replicas.text import write_lines
+from tests.replicas.media import write_clip, write_wav
+from tests.replicas.text import write_lines
 
 TRAIN, VALID, TEST, STRANGER = "2iD-tVS8NPw", "WKA5OygbEKI", "lXPQBPVc5Cw", "madeUpVideo"
 

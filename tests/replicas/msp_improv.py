@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from replicas.media import write_clip, write_wav
-from replicas.text import write_lines
+from tests.replicas.media import write_clip, write_wav
+from tests.replicas.text import write_lines
 
 
 def line(turn: str, code: str, vad: tuple[float, float, float] = (3.2, 2.8, 3.0)) -> list[str]:

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from pipeline.datasets import base
-from pipeline.datasets.base import Finding
-from pipeline.manifest import Sample
+from pipeline.data.datasets import base
+from pipeline.data.datasets.base import Finding
+from pipeline.data.manifest import Sample
 from pipeline.prepare import prepare
 
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from replicas.media import write_clip
-from replicas.text import write_lines
+from tests.replicas.media import write_clip
+from tests.replicas.text import write_lines
 
 CLIPS = (
     ("video_0001", "0001", "我觉得很好。", 0.8, "train"),

@@ -1,0 +1,1 @@
+"""The command ``lacuna``, and what its verbs do."""

@@ -1,0 +1,216 @@
+"""What a loader is. To add a dataset, write pipeline/data/datasets/<name>.py with a class ``Loader``.
+
+The file is the registration: its name is the name in params.yaml. A loader reads an owner's layout as it is
+distributed and yields the manifest's rows; pipeline/prepare.py writes them, counts them and compares the
+counts.
+
+What a loader leaves out it names with :meth:`BaseLoader.skip`; what it keeps though it is strange, with
+:meth:`BaseLoader.note`. Both say file and line, and both end in the report. A tree that is not this dataset
+at all is a DataError.
+"""
+
+from __future__ import annotations
+
+import csv
+import importlib
+import io
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+from pipeline.data.manifest import Sample
+from pipeline.errors import DataError, ParamsError, nearest
+
+
+class LoaderSettings(BaseModel):
+    """The root of every loader's options: an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+S = TypeVar("S", bound=LoaderSettings)
+_ESCAPED = re.compile("[\udc80-\udcff]")  # a byte that is not UTF-8, as surrogateescape keeps it
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something of the owner's tree that was left out, or kept though it is strange: where and why."""
+
+    file: str  # relative to the root, with slashes
+    reason: str
+    line: int | None = None  # from 1; None: the file as a whole
+    entry: str = ""  # the utterance or row, when its name is known
+
+
+@dataclass(frozen=True)
+class Expected:
+    """How many samples a paper or the owner counts.
+
+    Attributes:
+        source: who says so, such as "MMIN, section 4.1".
+        counts: number by what is counted: ``"samples"``; ``"label=happy"``, a field and its value;
+            ``"speaker"``, a field alone: how many different values it has.
+    """
+
+    source: str
+    counts: Mapping[str, int]
+
+
+class BaseLoader(ABC, Generic[S]):
+    """One owner's layout.
+
+    Class attributes:
+        Settings: the schema of ``datasets.<name>.options`` in params.yaml.
+        constructed: True when the samples were made up, not recorded: every report says so.
+        attribution: what the owner's licence wants to be said beside results; may be empty.
+        scores: whether samples have scores, so that a regression can learn them.
+    """
+
+    Settings: ClassVar[type[LoaderSettings]]
+    constructed: ClassVar[bool] = False
+    attribution: ClassVar[str] = ""
+    scores: ClassVar[bool] = False
+
+    def __init__(self, settings: S, root: Path) -> None:
+        """Keep the options and the root of the owner's tree; nothing is read yet."""
+        self.settings = settings
+        self.root = root
+        self.skipped: list[Finding] = []
+        self.notes: list[Finding] = []
+
+    @abstractmethod
+    def load(self) -> Iterator[Sample]:
+        """Yield every sample, in an order that depends on names alone (sort what the file system lists).
+
+        A path goes into a sample when the layout says that there is a file; whether it really is there is
+        checked afterwards, for all loaders alike.
+
+        Raises:
+            DataError: the tree is not this dataset, or a file that all depends on cannot be read.
+        """
+
+    @property
+    def score_limit(self) -> float:
+        """The largest score, of either sign; which metrics a regression is measured by depends on it."""
+        return 3.0
+
+    def expected(self) -> Expected | None:
+        """Return the counts to compare with, once :meth:`load` is through; None when nobody published any."""
+        return None
+
+    def skip(self, file: Path | str, reason: str, *, line: int | None = None, entry: str = "") -> None:
+        """Name something that is left out: the file (absolute, or relative to the root) and why."""
+        self.skipped.append(Finding(self._inside(file), reason, line, entry))
+
+    def note(self, file: Path | str, reason: str, *, line: int | None = None, entry: str = "") -> None:
+        """Name something strange that is kept."""
+        self.notes.append(Finding(self._inside(file), reason, line, entry))
+
+    def lines(self, file: str) -> Iterator[tuple[int, str]]:
+        """Yield (number from 1, text without its end) of a text file in UTF-8, with or without a BOM.
+
+        A line that is not UTF-8 is skipped, and named.
+
+        Raises:
+            DataError: the file cannot be read.
+        """
+        for number, raw in enumerate(self._read(file).split(b"\n"), start=1):
+            try:
+                yield number, raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r")
+            except UnicodeDecodeError as error:
+                self.skip(file, f"not UTF-8 (byte {error.start + 1} of the line)", line=number)
+
+    def table(
+        self, file: str, columns: tuple[str, ...] = (), delimiter: str = ","
+    ) -> Iterator[tuple[int, dict[str, str]]]:
+        """Yield (line, {column: value}) of a csv file in UTF-8 with a header; values stay text.
+
+        A row with another number of fields, or with a line that is not UTF-8, is skipped, and named.
+
+        Args:
+            file: relative to the root.
+            columns: those that must be there; others may be.
+            delimiter: between two fields.
+
+        Raises:
+            DataError: the file cannot be read, its header is not UTF-8, it is not csv, or lacks a column.
+        """
+        text = self._read(file).decode("utf-8-sig", errors="surrogateescape")
+        foreign: dict[int, int] = {}  # line -> its first byte that is not UTF-8, both from 1
+        rows = csv.reader(_watched(io.StringIO(text, newline=""), foreign), delimiter=delimiter)
+        try:
+            header = next(rows, [])
+            for line, byte in foreign.items():
+                raise DataError(
+                    f"{self.root / file}, line {line}: not UTF-8 (byte {byte} of the line); save it as UTF-8"
+                )
+            if lacking := [name for name in columns if name not in header]:
+                raise DataError(
+                    f"{self.root / file}, line 1: lacks the columns {', '.join(lacking)}; "
+                    f"found {', '.join(header) or 'nothing'}"
+                )
+            start = rows.line_num + 1
+            for row in rows:
+                line, start = start, rows.line_num + 1
+                if not row:
+                    continue
+                if foreign:
+                    for number, byte in foreign.items():
+                        reason = f"not UTF-8 (byte {byte} of the line); save the file as UTF-8"
+                        self.skip(file, reason, line=number)
+                    foreign.clear()
+                    continue
+                if len(row) != len(header):
+                    self.skip(file, f"found {len(row)} fields, expected {len(header)}", line=line)
+                    continue
+                yield line, dict(zip(header, row, strict=True))
+        except csv.Error as error:
+            raise DataError(f"{self.root / file}, line {rows.line_num}: not csv: {error}") from error
+
+    def _read(self, file: str) -> bytes:
+        try:
+            return (self.root / file).read_bytes()
+        except OSError as error:
+            raise DataError(
+                f"{self.root / file}: cannot be read ({error.strerror}). "
+                f"Is the dataset's root right in params.yaml?"
+            ) from error
+
+    def _inside(self, file: Path | str) -> str:
+        path = Path(file)
+        return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else path.as_posix()
+
+
+def _watched(lines: Iterable[str], foreign: dict[int, int]) -> Iterator[str]:
+    """Pass lines on, and keep in ``foreign`` the number of each that was not UTF-8, and its first such byte."""
+    for number, line in enumerate(lines, start=1):
+        if not line.isascii() and (escaped := _ESCAPED.search(line)):
+            foreign[number] = len(line[: escaped.start()].encode()) + 1
+        yield line
+
+
+def names() -> list[str]:
+    """Return the names of the loaders that there are."""
+    files = Path(__file__).parent.glob("*.py")
+    return sorted(path.stem for path in files if path.stem != "base" and not path.stem.startswith("_"))
+
+
+def find(name: str) -> type[BaseLoader[LoaderSettings]]:
+    """Return the class of a loader.
+
+    Raises:
+        ParamsError: there is no file of that name; the message lists those that there are.
+    """
+    allowed = names()
+    if name not in allowed:
+        listed = ", ".join(allowed)
+        raise ParamsError(f'there is no loader "{name}"; expected one of: {listed}.{nearest(name, allowed)}')
+    loader: type[BaseLoader[LoaderSettings]] = importlib.import_module(
+        f"pipeline.data.datasets.{name}"
+    ).Loader
+    return loader

@@ -1,0 +1,159 @@
+"""Anyone's own data: a csv, and clips wherever it says.
+
+The csv (``table``, relative to the root) has a header; its columns are fields of the manifest
+(pipeline/data/manifest.py), in any order, and only ``id`` and one of ``video_path``, ``audio_path``, ``text``
+must be there. Paths are relative to the root. Where only video_path is given, its sound is the clip's sound;
+write ``-`` as audio_path for none. ``words`` are JSON, ``[["hello", 0.1, 0.4], ...]``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import fields
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from pipeline.data.datasets._official_splits import PARTS
+from pipeline.data.datasets._score_classes import finite
+from pipeline.data.datasets.base import BaseLoader, Expected, LoaderSettings
+from pipeline.data.manifest import COLUMNS, PICTURES, Sample, Word, leaves_root, resolve_media
+from pipeline.errors import DataError, nearest
+
+NUMBERS = frozenset(field.name for field in fields(Sample) if "float" in str(field.type))
+MEDIA = (".mp4", ".avi", ".mkv", ".mov", ".flv", ".webm", ".wav", ".mp3", ".flac", ".m4a")
+
+
+class Settings(LoaderSettings):
+    """Where the table is, and what separates its fields."""
+
+    table: str = "samples.csv"
+    delimiter: str = ","
+    score_limit: Annotated[float, Field(gt=0)] = 3.0  # the largest score, of either sign
+
+
+class _Refused(ValueError):
+    """A row that cannot be a sample; the message says why."""
+
+
+class Loader(BaseLoader[Settings]):
+    """Read the table; a row is a sample."""
+
+    Settings = Settings
+    scores = True
+
+    @property
+    def score_limit(self) -> float:
+        """As the options say."""
+        return self.settings.score_limit
+
+    def load(self) -> Iterator[Sample]:
+        """Yield the table's rows in their order.
+
+        Raises:
+            DataError: there is no table, or its header has a column that no manifest has.
+        """
+        table = self.settings.table
+        resolve_media(self.root, table)
+        seen: set[str] = set()
+        used: set[str] = set()
+        checked = False
+        for line, row in self.table(table, ("id",), self.settings.delimiter):
+            if not checked:
+                self._check_header(list(row))
+                checked = True
+            name = row["id"].strip()
+            try:
+                if name in seen:
+                    raise _Refused("the id stands twice")
+                sample = self._sample(name, row)
+            except _Refused as error:
+                self.skip(table, str(error), line=line, entry=name)
+                continue
+            seen.add(name)
+            used.update((sample.video_path, sample.audio_path))
+            yield sample
+        self._note_unlabelled(used)
+
+    def expected(self) -> Expected | None:
+        """Return None: nobody has published counts of the user's own data."""
+        return None
+
+    def _check_header(self, columns: list[str]) -> None:
+        unknown = [name for name in columns if name not in COLUMNS]
+        where = f"{self.root / self.settings.table}, line 1"
+        if unknown:
+            raise DataError(
+                f'{where}: found the column "{unknown[0]}", expected some of: {", ".join(COLUMNS)}.'
+                f"{nearest(unknown[0], COLUMNS)}"
+            )
+        if not {"video_path", "audio_path", "text"} & set(columns):
+            raise DataError(
+                f"{where}: found none of video_path, audio_path, text; a sample needs one of them"
+            )
+
+    def _sample(self, name: str, row: dict[str, str]) -> Sample:
+        if not name:
+            raise _Refused("the id is empty")
+        values: dict[str, Any] = {"id": name}
+        for column, raw in row.items():
+            text = raw.strip()
+            if column != "id" and text:
+                values[column] = _value(column, text)
+        for column in ("video_path", "audio_path"):
+            if leaves_root(path := values.get(column, "")):
+                raise _Refused(f'the {column} "{path}" leaves the root')
+        video, audio = values.get("video_path", ""), values.get("audio_path", "")
+        if audio == "-":
+            values["audio_path"] = ""
+        elif video and not audio:
+            values["audio_path"] = video
+        for start, end in (("start_s", "end_s"), ("audio_start_s", "audio_end_s")):
+            begin, stop = values.get(start), values.get(end)
+            if (begin or 0) < 0 or (stop is not None and stop <= (begin or 0)):
+                raise _Refused(
+                    f"the sample runs from {begin} to {stop} s; expected {start} from 0 on, before {end}"
+                )
+        if (
+            not video and "start_s" in values and "audio_start_s" not in values
+        ):  # sound alone: the times are its
+            values["audio_start_s"], values["audio_end_s"] = values.pop("start_s"), values.pop("end_s", None)
+        return Sample(**values)
+
+    def _note_unlabelled(self, used: set[str]) -> None:
+        top, found = os.fspath(self.root), []
+        for folder, _, names in os.walk(top):  # no Path for every file: there may be many
+            inside = folder[len(top) :].replace(os.sep, "/").strip("/").split("/")
+            found += [
+                [*filter(None, inside), name]
+                for name in names
+                if name.lower().endswith(MEDIA) and not name.startswith(".")
+            ]
+        for parts in sorted(found):
+            if (relative := "/".join(parts)) not in used:
+                self.note(relative, "a clip that no row names")
+
+
+def _value(column: str, text: str) -> object:
+    if column in NUMBERS:
+        if (number := finite(text)) is None:
+            raise _Refused(f'found the {column} "{text}", expected a number')
+        return number
+    if column == "turn":
+        if not text.isdecimal():
+            raise _Refused(f'found the turn "{text}", expected a number from 0 on')
+        return int(text)
+    if column == "split":
+        if (part := PARTS.get(text.lower())) is None:
+            raise _Refused(f'found the split "{text}", expected train, valid or test')
+        return part
+    if column == "picture" and text not in PICTURES:
+        raise _Refused(f'found the picture "{text}", expected left, right or nothing')
+    if column == "words":
+        try:
+            return tuple(Word(str(token), float(start), float(end)) for token, start, end in json.loads(text))
+        except (ValueError, TypeError):
+            raise _Refused("the words are not JSON: [[word, start, end], ...]") from None
+    return text

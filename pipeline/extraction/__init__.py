@@ -1,0 +1,1 @@
+"""From media to features: engines, kept clips, decoding, extractors, importers."""

@@ -1,0 +1,644 @@
+"""Where extraction's workers run: processes of this machine, or actors of a Ray cluster.
+
+Either way a worker has the model loaded once and one thread, and one batch of clips at a time: nothing piles
+up, and a death costs a batch. A worker that dies is replaced, and its clips go to the queue's end; one that two
+workers died of has failed.
+Which engine and how many workers changes no byte of the results.
+
+On a Ray cluster every node must see the project's folder and the media under the same paths (a shared file
+system): clips are named to the workers, not sent. A worker compares code, weights, settings and libraries
+with those of the machine that started the stage, and stops it when they are not the same. Results travel back
+and are kept there. The clips of a lost node are done again by the others.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from abc import ABC, abstractmethod
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any, Literal
+
+from pipeline import errors
+from pipeline.data.store import FeatureSequence, Status
+from pipeline.errors import LacunaError, MediaError, MomentaryError, StoreError, StreamMissing
+from pipeline.extraction.extractors import base
+from pipeline.extraction.extractors.base import BaseExtractor, Clip
+from pipeline.extraction.kept_clips import ResultWriter, file_of, made_with
+
+Engine = Literal["processes", "ray"]
+
+STRIKES = 2  # a clip that so many workers died of has failed
+LOSSES = 5  # and so has one that was lost so often together with a node
+DEATHS = 6  # so many workers that died before they were ready, without one result between them, end the stage
+DEATHS_AT_WORK = 50  # and so do so many that died of clips: it cannot be the fault of all of these
+PATIENCE_S = 30.0  # without a free processor in the cluster, then it is said
+
+_ONE_THREAD = dict.fromkeys(
+    (
+        "OMP_NUM_THREADS",
+        "MKL_NUM_THREADS",
+        "OPENBLAS_NUM_THREADS",
+        "NUMEXPR_NUM_THREADS",
+        "NUMBA_NUM_THREADS",
+        "OPENCV_FOR_THREADS_NUM",
+    ),
+    "1",
+) | {"TOKENIZERS_PARALLELISM": "false"}
+# Workers have no business on the network, but MediaPipe reports its use to Google: this address answers nobody
+_NO_NETWORK = {"https_proxy": "http://127.0.0.1:9"}
+
+log = logging.getLogger("lacuna")
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker must know; it travels to other processes and machines.
+
+    Attributes:
+        modality, extractor: which extractor.
+        settings: its settings, as JSON.
+        assets: the folder with its weights.
+        cache: where results are kept.
+        dims: columns of a result.
+        made_with: what pipeline/extraction/kept_clips.py says that results are made from.
+    """
+
+    modality: str
+    extractor: str
+    settings: str
+    assets: Path
+    cache: Path
+    dims: int
+    made_with: str = ""
+
+
+Work = list[tuple[int, str | None, Clip]]  # index, key, clip
+Done = list[tuple[int, FeatureSequence | None]]  # index, and the result unless it is kept already
+
+
+@dataclass(frozen=True)
+class Fault:
+    """An error that is no clip's fault: it ends the stage."""
+
+    kind: str
+    message: str
+
+    @classmethod
+    def of(cls, error: LacunaError, where: str = "") -> Fault:
+        """Return what a worker sends of an error."""
+        return cls(type(error).__name__, f"{where}{error}")
+
+    def error(self) -> LacunaError:
+        """Return the error again."""
+        found: LacunaError = getattr(errors, self.kind)(self.message)
+        return found
+
+
+def compute(
+    job: Job,
+    clips: Sequence[Clip],
+    keys: Sequence[str | None],
+    todo: Sequence[int],
+    workers: int | str = "auto",
+    title: str = "",
+    engine: Engine = "processes",
+    address: str = "auto",
+) -> dict[int, FeatureSequence]:
+    """Compute and keep the results of some clips.
+
+    Args:
+        job: the extractor, and where to keep results.
+        clips: N clips.
+        keys: N keys, None where nothing may be kept.
+        todo: indices of the clips to compute.
+        workers: how many; "auto" is one for each core of the machine or of the cluster.
+        title: of the progress bar; empty: none.
+        engine: where the workers run.
+        address: of the Ray cluster.
+
+    Returns:
+        Results that are not kept, by index: unreadable files, odd errors, clips that workers died of.
+
+    Raises:
+        LacunaError: what no clip is to blame for: lacking weights, a full disk, no such cluster.
+    """
+    if not todo:
+        return {}
+    from tqdm import tqdm
+
+    terminal = os.isatty(2)
+    with tqdm(
+        total=len(todo), desc=title, unit="clip", disable=not title, mininterval=0.2 if terminal else 30.0
+    ) as bar:
+        pool: _Pool
+        if engine == "ray":
+            pool = _RayPool(job, clips, keys, bar.update, address)
+        else:
+            pool = _ProcessPool(job, clips, keys, bar.update)
+        return pool.run(todo, workers)
+
+
+# --- what a worker does ---------------------------------------------------------------
+
+
+def extract_all(
+    job: Job, extractor: BaseExtractor[Any], work: Work
+) -> list[tuple[int, bool, FeatureSequence]]:
+    """Return for each clip its index, whether its result may be kept, and the result.
+
+    Raises:
+        LacunaError: an error that is no clip's fault.
+    """
+    results = extractor.extract_batch([clip for _, _, clip in work])
+    return [(index, *_finish(job, result)) for (index, _, _), result in zip(work, results, strict=True)]
+
+
+def _finish(job: Job, result: FeatureSequence | Exception) -> tuple[bool, FeatureSequence]:
+    """Make an exception a status; say whether another try would end alike."""
+    lasting = True
+    if isinstance(result, StreamMissing):
+        result = FeatureSequence.absent(job.dims, Status.MISSING, str(result))
+    elif isinstance(result, MediaError):
+        lasting = not isinstance(result, MomentaryError)
+        result = FeatureSequence.absent(job.dims, Status.FAILED, str(result))
+    elif isinstance(result, LacunaError):
+        raise result
+    elif isinstance(result, Exception):
+        lasting = False
+        result = FeatureSequence.absent(job.dims, Status.FAILED, f"{type(result).__name__}: {result}")
+    try:
+        result.check(job.dims, job.extractor)
+    except StoreError as error:
+        lasting = False
+        result = FeatureSequence.absent(job.dims, Status.FAILED, str(error))
+    return lasting, result
+
+
+def keep_all(writer: ResultWriter, work: Work, results: Sequence[tuple[int, bool, FeatureSequence]]) -> Done:
+    """Keep what may be kept, all at once; return the rest, and the indices of all.
+
+    Raises:
+        StoreError: the disk is full or cannot be written.
+    """
+    keys = {index: key for index, key, _ in work}
+    kept = {index: key for index, lasting, _ in results if lasting and (key := keys[index]) is not None}
+    writer.keep([(kept[index], result) for index, _, result in results if index in kept])
+    return [(index, None if index in kept else result) for index, _, result in results]
+
+
+def make_extractor(job: Job) -> BaseExtractor[Any]:
+    """Return the extractor that a job names."""
+    owner = base.find(job.modality, job.extractor)
+    return owner(owner.Settings.model_validate_json(job.settings), job.assets)
+
+
+@contextmanager
+def closing(extractor: BaseExtractor[Any]) -> Iterator[BaseExtractor[Any]]:
+    """Close the extractor at the block's end."""
+    try:
+        yield extractor
+    finally:
+        extractor.close()
+
+
+# --- what all pools share -------------------------------------------------------------
+
+
+class _Worker(ABC):
+    """A worker as its pool sees it: the indices that it is working on, and whether it can take some."""
+
+    doing: list[int]
+    ready: bool
+
+    @abstractmethod
+    def tell(self, work: Work) -> None:
+        """Send a batch."""
+
+    @abstractmethod
+    def say_goodbye(self) -> None:
+        """Let the worker end by itself, and so close its model."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """End the worker, whatever it does."""
+
+
+@dataclass(frozen=True)
+class _Death:
+    """How a worker ended, and whether the clip that it had may be to blame."""
+
+    how: str
+    blame: bool = True
+
+
+class _Pool(ABC):
+    """Workers, a queue of batches, and what becomes of them."""
+
+    def __init__(
+        self, job: Job, clips: Sequence[Clip], keys: Sequence[str | None], done: Callable[[int], object]
+    ) -> None:
+        self._job, self._clips, self._keys, self._done = job, clips, keys, done
+        self._queue: deque[list[int]] = deque()
+        self._workers: list[Any] = []
+        self._unkept: dict[int, FeatureSequence] = {}
+        self._strikes: Counter[int] = Counter()
+        self._losses: Counter[int] = Counter()
+        self._deaths = self._deaths_at_work = 0  # since the last result
+
+    @abstractmethod
+    def _cores(self) -> int:
+        """Return how many workers can work now."""
+
+    @abstractmethod
+    def _start(self) -> _Worker:
+        """Start a worker."""
+
+    @abstractmethod
+    def _wait(self) -> Iterator[tuple[Any, Done | Fault | _Death]]:
+        """Wait until something happens; yield workers and what came from them."""
+
+    def run(self, todo: Sequence[int], workers: int | str) -> dict[int, FeatureSequence]:
+        """Work the clips off, and leave no worker behind, whatever happens."""
+        try:
+            self._fill(todo, self._wanted(workers))
+            while self._queue or any(worker.doing for worker in self._workers):
+                free = sum(not worker.doing for worker in self._workers)
+                while free < len(self._queue) and len(self._workers) < self._wanted(workers):
+                    self._workers.append(self._start())
+                    free += 1
+                for worker in self._workers:
+                    if worker.ready and not worker.doing and self._queue:
+                        worker.doing = self._queue.popleft()
+                        worker.tell([(i, self._keys[i], self._clips[i]) for i in worker.doing])
+                for worker, came in self._wait():
+                    self._take(worker, came)
+            for worker in self._workers:
+                worker.say_goodbye()
+            return self._unkept
+        finally:
+            for worker in self._workers:
+                worker.stop()
+            self._end()
+
+    def _end(self) -> None:  # noqa: B027 - most have nothing to do
+        """Leave the engine."""
+
+    def _wanted(self, workers: int | str) -> int:
+        return max(1, self._cores()) if workers == "auto" else int(workers)
+
+    def _fill(self, todo: Sequence[int], count: int) -> None:
+        batch = base.find(self._job.modality, self._job.extractor).batch
+        if batch > 1:  # clips of like length go together
+            batch = max(1, min(batch, -(-len(todo) // count)))
+            todo = sorted(todo, key=lambda index: (len(self._clips[index].text), index))
+        self._queue.extend(list(todo[start : start + batch]) for start in range(0, len(todo), batch))
+
+    def _take(self, worker: Any, came: Done | Fault | _Death) -> None:
+        if isinstance(came, Fault):
+            raise came.error()
+        if isinstance(came, _Death):
+            self._bury(worker, came)
+            return
+        self._deaths = self._deaths_at_work = 0
+        for index, result in came:
+            worker.doing.remove(index)
+            if result is not None:
+                self._unkept[index] = result
+        self._done(len(came))
+
+    def _bury(self, worker: Any, death: _Death) -> None:
+        self._workers.remove(worker)
+        worker.stop()
+        if worker.ready:
+            self._deaths_at_work += death.blame
+        else:
+            self._deaths += death.blame
+        if self._deaths >= DEATHS or self._deaths_at_work >= DEATHS_AT_WORK:
+            ids = ", ".join(self._clips[index].id for index in worker.doing[:3])
+            deaths = self._deaths + self._deaths_at_work
+            raise LacunaError(
+                f"{self._job.modality} extractor {self._job.extractor}: {deaths} worker processes died "
+                f"one after another, the last {death.how}, at {ids or 'the start'}. What they wrote stands "
+                "above. Is there enough memory for compute.workers processes?"
+            )
+        for index in worker.doing:
+            self._strikes[index] += death.blame
+            self._losses[index] += not death.blame
+            if self._strikes[index] >= STRIKES or self._losses[index] >= LOSSES:
+                count = STRIKES if self._strikes[index] >= STRIKES else LOSSES
+                reason = f"{count} worker processes died of it, the last {death.how}"
+                self._unkept[index] = FeatureSequence.absent(self._job.dims, Status.FAILED, reason)
+                self._done(1)
+            else:
+                self._queue.append([index])  # at the end: the others come first
+        log.warning("a worker process died %s; another takes over", death.how)
+
+
+# --- processes of this machine --------------------------------------------------------
+
+
+class _ProcessPool(_Pool):
+    """Processes, each at the other end of a pipe; they keep results themselves."""
+
+    def _cores(self) -> int:
+        return cores()
+
+    def _start(self) -> _Worker:
+        return _Process(self._job)
+
+    def _wait(self) -> Iterator[tuple[_Process, Done | Fault | _Death]]:
+        busy = [worker.connection for worker in self._workers if worker.doing or not worker.ready]
+        ready = set(wait([*busy, *(worker.process.sentinel for worker in self._workers)]))
+        for worker in list(self._workers):
+            if not ready & {worker.connection, worker.process.sentinel}:
+                continue
+            try:
+                while worker.connection.poll():
+                    came = worker.connection.recv()
+                    if isinstance(came, _Ready):
+                        worker.ready = True
+                    else:
+                        yield worker, came
+            except (EOFError, OSError):
+                yield worker, worker.death()
+                continue
+            if not worker.process.is_alive() and not worker.connection.poll():
+                yield worker, worker.death()
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """What a process says when its extractor is made."""
+
+
+class _Process(_Worker):
+    """One process and the pipe to it."""
+
+    def __init__(self, job: Job) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.connection, theirs = context.Pipe()
+        self.doing, self.ready = [], False
+        self.process = context.Process(target=_work, args=(theirs, job), daemon=True)
+        with _environment(_ONE_THREAD | _NO_NETWORK):
+            self.process.start()
+        theirs.close()
+
+    def tell(self, work: Work | None) -> None:
+        """Send a batch, or None for the end. A dead worker's silence is noticed by whoever waits for it."""
+        with suppress(BrokenPipeError, ConnectionResetError):
+            self.connection.send(work)
+
+    def death(self) -> _Death:
+        """Say how the process ended."""
+        self.process.join()
+        code = self.process.exitcode or 0
+        return _Death(f"by signal {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}")
+
+    def say_goodbye(self) -> None:
+        """Let the process end by itself."""
+        self.tell(None)
+        self.process.join(timeout=10)
+
+    def stop(self) -> None:
+        """End the process."""
+        if self.process.is_alive():
+            self.process.terminate()
+            self.process.join(timeout=5)
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join()
+        self.connection.close()
+
+
+def _work(connection: Connection, job: Job) -> None:
+    """Serve batches until told to end, or until nobody is there any more; the main function of a process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        with closing(make_extractor(job)) as extractor, ResultWriter(job.cache) as writer:
+            connection.send(_Ready())
+            while (work := connection.recv()) is not None:
+                connection.send(keep_all(writer, work, extract_all(job, extractor, work)))
+    except LacunaError as error:
+        connection.send(Fault.of(error))
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        pass
+
+
+@contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    """Set environment variables for the processes that are started within the block."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+# --- actors of a Ray cluster ----------------------------------------------------------
+
+
+class _RayPool(_Pool):
+    """Ray actors, one processor each; their results come back and are kept here."""
+
+    def __init__(
+        self,
+        job: Job,
+        clips: Sequence[Clip],
+        keys: Sequence[str | None],
+        done: Callable[[int], object],
+        address: str,
+    ) -> None:
+        super().__init__(job, clips, keys, done)
+        self._ray = _connect(address)
+        self._writer = ResultWriter(job.cache)
+        self._stalled_since: float | None = None
+
+    def _cores(self) -> int:
+        return int(self._ray.cluster_resources().get("CPU", 0))
+
+    def _wanted(self, workers: int | str) -> int:
+        there = max(1, self._cores())  # fewer than at the start, when a node was lost
+        return there if workers == "auto" else min(int(workers), there)
+
+    def _start(self) -> _Worker:
+        return _Actor(self._ray, self._job)
+
+    def _wait(self) -> Iterator[tuple[_Actor, Done | Fault | _Death]]:
+        waiting = {worker.answer: worker for worker in self._workers if worker.answer is not None}
+        ready, _ = self._ray.wait(list(waiting), num_returns=1, timeout=1.0)
+        self._say_when_stalled()
+        for answer in ready:
+            worker = waiting[answer]
+            work, worker.answer, worker.work = worker.work, None, []
+            try:
+                came = self._ray.get(answer)
+            except self._ray.exceptions.RayError as error:
+                yield worker, self._death(worker, error)
+                continue
+            if isinstance(came, Fault):
+                yield worker, came
+            elif worker.ready:
+                yield worker, keep_all(self._writer, work, came)
+            else:
+                worker.ready, worker.node = True, came
+
+    def _death(self, worker: _Actor, error: Exception) -> _Death:
+        """Say how an actor ended; a clip is not to blame for a node's end, or for a broken connection."""
+        if not isinstance(error, self._ray.exceptions.RayActorError):
+            return _Death(f"with {error}")
+        gone = {node["NodeID"] for node in self._ray.nodes() if not node["Alive"]}
+        died = isinstance(error, self._ray.exceptions.ActorDiedError)
+        if died and worker.node not in gone and "node has died" not in str(error):
+            return _Death("on the cluster")
+        return _Death("together with its node", blame=False)
+
+    def _say_when_stalled(self) -> None:
+        now = time.monotonic()
+        if any(worker.ready for worker in self._workers):
+            self._stalled_since = None
+        elif self._stalled_since is None:
+            self._stalled_since = now
+        elif now - self._stalled_since > PATIENCE_S:
+            log.warning("no worker has started yet: the cluster has no free processor, or is slow to start")
+            self._stalled_since = now
+
+    def _end(self) -> None:
+        self._writer.__exit__()
+        self._ray.shutdown()
+
+
+def _connect(address: str) -> Any:
+    """Return Ray, connected to a cluster that is there.
+
+    Raises:
+        LacunaError: Ray is not installed, or no cluster answers.
+    """
+    try:
+        import ray
+    except ImportError as error:
+        raise LacunaError(
+            "compute.engine is ray, but Ray is not installed. Install it: pip install 'lacuna[ray]', or set "
+            "compute.engine to processes"
+        ) from error
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+        raise LacunaError(
+            f'compute.address "{address}": no Ray cluster answers ({error}). Start one on its first machine: '
+            "ray start --head, and join it on every other, this one too: ray start --address=FIRST:6379"
+        ) from error
+    return ray
+
+
+class _Actor(_Worker):
+    """One Ray actor and the answer that it owes; ``node`` is where it runs, once it is ready."""
+
+    def __init__(self, ray: Any, job: Job) -> None:
+        self._ray = ray
+        self.doing, self.ready = [], False
+        self.work: Work = []
+        self.node = ""
+        root = str(Path.cwd())
+        path = os.pathsep.join([root, *(p for p in [os.environ.get("PYTHONPATH")] if p)])
+        options = {"num_cpus": 1, "max_restarts": 0, "max_task_retries": 0}
+        environment = {"env_vars": _ONE_THREAD | {"PYTHONPATH": path}}
+        self._actor = ray.remote(RayWorker).options(**options, runtime_env=environment).remote(job, root)
+        self.answer: Any = self._actor.begin.remote()
+
+    def tell(self, work: Work) -> None:
+        """Send a batch."""
+        self.work, self.answer = work, self._actor.extract.remote(work)
+
+    def say_goodbye(self) -> None:
+        """Let the actor close its model."""
+        if self.ready:
+            with suppress(self._ray.exceptions.RayError):
+                self._ray.get(self._actor.close.remote(), timeout=10)
+
+    def stop(self) -> None:
+        """End the actor."""
+        with suppress(self._ray.exceptions.RayError, ValueError):
+            self._ray.kill(self._actor, no_restart=True)
+
+
+class RayWorker:
+    """What runs in a Ray actor.
+
+    Args:
+        job: the extractor.
+        root: the project's folder, which must be there under the same path.
+    """
+
+    def __init__(self, job: Job, root: str) -> None:
+        self._job, self._root = job, root
+        self._extractor: BaseExtractor[Any] | None = None
+
+    def begin(self) -> str | Fault:
+        """Load the extractor; return the node's name, or why this node cannot do the work."""
+        import ray
+
+        os.environ.update(_ONE_THREAD | _NO_NETWORK)
+        logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+        where = f"Ray node {ray.util.get_node_ip_address()}: "
+        shared = "every node must see the project's folder and the media under the same paths"
+        try:
+            os.chdir(self._root)
+        except OSError as error:
+            return Fault("LacunaError", f"{where}the project's folder cannot be entered ({error}); {shared}")
+        try:
+            self._extractor = make_extractor(self._job)
+            found = made_with(self._extractor, self._job.extractor)
+        except LacunaError as error:
+            return Fault.of(error, where)
+        except (ImportError, OSError) as error:
+            return Fault("LacunaError", f"{where}{type(error).__name__}: {error}; {shared}")
+        if found != self._job.made_with:
+            return Fault(
+                "LacunaError",
+                f"{where}has other code, weights or libraries than the machine that started the stage:\n"
+                f"  there: {found}\n  here:  {self._job.made_with}\n"
+                "Results would not be the same. Set every node up from the same requirements.lock",
+            )
+        node: str = ray.get_runtime_context().get_node_id()
+        return node
+
+    def extract(self, work: Work) -> list[tuple[int, bool, FeatureSequence]] | Fault:
+        """Return what :func:`extract_all` gives."""
+        if self._extractor is None:
+            return Fault("LacunaError", "a Ray worker was given clips before it had begun")
+        for _, key, clip in work:
+            path = None if self._extractor.by_id else file_of(clip, self._job.modality)
+            if key is not None and path is not None and not path.is_file():
+                return Fault("LacunaError", f"{path}: not to be seen from the Ray node {os.uname().nodename}")
+        try:
+            return extract_all(self._job, self._extractor, work)
+        except LacunaError as error:
+            return Fault.of(error)
+
+    def close(self) -> None:
+        """Close the model."""
+        if self._extractor is not None:
+            self._extractor.close()

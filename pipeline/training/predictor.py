@@ -1,0 +1,162 @@
+"""A trained run as a predictor: features in, class probabilities (of a regression, a score) out.
+
+``load_run(folder)`` opens data/runs/EXPERIMENT/<fold>-<run>/, which holds all that is needed: weights, the
+fold's statistics, and which extractors made the features. A modality that is missing is simply not given.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from models.base import Network
+from pipeline.data.manifest import MODALITIES, Sample, Word
+from pipeline.data.store import FeatureInfo, FeatureSequence, Status
+from pipeline.errors import StoreError
+from pipeline.extraction.alignment import Align, aligned
+from pipeline.params import Experiment
+from pipeline.train import FORMAT, build, load_normalisers, load_weights
+from pipeline.training.loop import deterministic
+from pipeline.training.samples import Normaliser, SampleSet, Sequences, pool_frames
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A trained network with its normalisation.
+
+    Attributes:
+        facts: run.json. ``facts["features"][modality]`` names the extractor, its settings and its columns.
+        network: in evaluation mode, on the CPU.
+        normalisers: modality -> the statistics of the training part.
+    """
+
+    facts: Mapping[str, Any]
+    network: Network
+    normalisers: Mapping[str, Normaliser]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes; none of a regression."""
+        return tuple(self.facts["classes"])
+
+    @property
+    def regression(self) -> bool:
+        """Whether it predicts a score."""
+        return bool(self.facts.get("task", "classification") == "regression")
+
+    def align(self, modality: str, sequence: FeatureSequence, words: Sequence[Word] = ()) -> FeatureSequence:
+        """Return what an extractor made, averaged over words or resampled as the run's features were.
+
+        Args:
+            modality: text, audio or video.
+            sequence: as extracted.
+            words: with times from the sample's start; needed where the run's features are aligned with words:
+                without them the modality is missing.
+        """
+        return aligned(sequence, words, self._align(modality))
+
+    def predict(self, features: Mapping[str, FeatureSequence | None]) -> dict[str, float]:
+        """Return class -> probability for one sample, or, of a regression, its target -> the score.
+
+        Args:
+            features: modality -> what the run's own extractor made of it, through :meth:`align`. A modality
+                that is not named, is None, or whose status is not ok, is missing.
+
+        Raises:
+            StoreError: features have another number of columns, or of rows, than the run was trained with.
+        """
+        modalities = {m: self._sequences(m, features.get(m)) for m in MODALITIES}
+        samples = SampleSet((Sample(id="given"),), self.classes, np.zeros(1, np.int64), modalities, {}, {})
+        batch = samples.prepare(self.normalisers, torch.device("cpu")).collate(
+            torch.zeros(1, dtype=torch.int64)
+        )
+        with deterministic(torch.device("cpu"), 0), torch.no_grad():
+            prediction = self.network(replace(batch, labels=None)).prediction.double()  # there are none
+        if self.regression:
+            return {str(self.facts["target"]): float(prediction)}
+        chances = torch.softmax(prediction, dim=1)[0]
+        return dict(zip(self.classes, chances.tolist(), strict=True))
+
+    def _align(self, modality: str) -> Align:
+        found: Align = self.facts["features"][modality]["settings"].get("align", "none")
+        return found
+
+    def _sequences(self, modality: str, given: FeatureSequence | None) -> Sequences:
+        about = self.facts["features"][modality]
+        dims = len(about["columns"])
+        info = FeatureInfo(
+            str(self.facts["dataset"]),
+            modality,
+            about["extractor"],
+            about["settings"],
+            tuple(about["columns"]),
+            about["frame_period_s"],
+            "",
+        )
+        if given is None or given.status is not Status.OK:
+            given = FeatureSequence.absent(dims, Status.MISSING, "not given")
+        given.check(
+            dims, f"the {modality} features given to {self.facts['experiment']} ({about['extractor']})"
+        )
+        align = self._align(modality)
+        if isinstance(align, int) and given.status is Status.OK and len(given.times) != align:
+            raise StoreError(
+                f"{self.facts['experiment']} was trained on {align} rows of {modality} a sample, found "
+                f"{len(given.times)}. Align what the extractor made with Predictor.align"
+            )
+        length = np.array([len(given.times)])
+        observed = given.flags > 0
+        values = np.where(observed[:, None], given.values, np.float32(0))
+        factor = int(about["pool"])
+        pooled = pool_frames(values, observed, np.zeros(1, np.int64), length, factor)
+        tokens = given.token_ids if given.token_ids is not None and (given.token_ids >= 0).all() else None
+        if not len(given.times):  # a model that reads token ids sees one [UNK]
+            tokens = np.zeros(0, np.int64)
+        return Sequences(*pooled, info, about["values_sha256"], factor, None if factor > 1 else tokens)
+
+
+def load_run(folder: Path) -> Predictor:
+    """Open a trained run.
+
+    Args:
+        folder: data/runs/EXPERIMENT/<fold>-<run>.
+
+    Raises:
+        StoreError: a file is absent, damaged, or of another version.
+    """
+    path = folder / "run.json"
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{path}: cannot be read ({error}). Make it with: dvc repro train") from error
+    if facts.get("format") != FORMAT:
+        raise StoreError(
+            f"{path}: found format {facts.get('format')}, expected {FORMAT}. Run: dvc repro -f -s train"
+        )
+    experiment = Experiment(dataset=facts["dataset"], model=facts["model"], settings=facts["settings"])
+    dims = {modality: len(facts["features"][modality]["columns"]) for modality in MODALITIES}
+    with deterministic(torch.device("cpu"), 0):
+        network = build(experiment, dims, len(facts["classes"]) or 1)
+    load_weights(network, folder / "weights.safetensors")
+    return Predictor(facts, network.eval(), load_normalisers(folder / "normaliser.safetensors"))
+
+
+def predict(
+    predictors: Sequence[Predictor], features: Mapping[str, FeatureSequence | None]
+) -> dict[str, float]:
+    """Return class -> mean probability over several runs, such as all folds of an experiment; of a
+    regression, target -> mean score.
+
+    Raises:
+        StoreError: features do not fit a run, or there is no run.
+    """
+    if not predictors:
+        raise StoreError("there is no run to predict with. Make one with: dvc repro train")
+    each = [predictor.predict(features) for predictor in predictors]
+    return {name: sum(one[name] for one in each) / len(each) for name in each[0]}

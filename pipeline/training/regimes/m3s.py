@@ -1,0 +1,181 @@
+"""M3S, meta-sampling (Zhou et al. 2022, "Missing Modality meets Meta Sampling", Algorithm 1), over any model.
+
+Each step takes two batches and draws their missing blocks independently. From the weights theta, K steps of
+plain gradient descent (rate alpha) on the first give theta* (Eq. 1). The gradient of the second batch's loss
+*at theta** is applied to theta by the experiment's optimiser, at its rate beta (Eq. 2): first order, as the
+paper writes it. With ``order: second`` the gradient is taken with respect to theta, through the inner steps
+(MAML, Finn et al. 2017).
+
+The paper does not give K: 1 by default. What it leaves open besides, and how it is here:
+
+- The inner steps use neither the optimiser, nor its state, nor clipping: these belong to the outer step.
+  theta itself is as it was, bit for bit, when the optimiser steps.
+- Dropout is on in the inner steps, with a mask of its own in each.
+- What the inner steps write into buffers (running statistics, Self-MM's labels, MMIM's history) is thrown
+  away: these take in the second batch alone. So no sample counts twice an epoch.
+- Only the weights that the current stage trains are adapted (MMIM has two stages).
+- With K = 0 this is the regime ``sampled``, exactly: the second batch of the paper is the loop's first here.
+
+The second order needs kernels that can be differentiated twice: attention by plain matrix products, and
+recurrent layers without cuDNN. They are chosen here, for the step alone. It is slower, and does
+not go with ``compile``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from models.base import Batch, Output
+from pipeline.errors import TrainingError, nearest
+from pipeline.training.regimes import standard
+from pipeline.training.regimes.base import Step
+from pipeline.training.regimes.blocks import SAMPLED, BlockRegime, BlockSettings, hide_blocks
+
+
+class M3SSettings(BlockSettings):
+    """The blocks' settings, and those of the inner loop.
+
+    Attributes:
+        inner_steps: K.
+        inner_rate: alpha.
+        inner_rates: parameter group -> its own alpha.
+        order: of the gradient.
+    """
+
+    inner_steps: Annotated[int, Field(ge=0)] = 1
+    inner_rate: Annotated[float, Field(gt=0)] = 1e-3
+    inner_rates: dict[str, Annotated[float, Field(gt=0)]] = Field(default={})
+    order: Literal["first", "second"] = "first"
+
+
+class Regime(BlockRegime):
+    """Two batches, K inner steps, one backward pass."""
+
+    Settings = M3SSettings
+    batches = 2
+
+    def gradients(self, step: Step, batches: Sequence[Batch]) -> dict[str, Tensor]:
+        """Leave the meta-gradient; the returned losses are the second batch's at the adapted weights.
+
+        Raises:
+            TrainingError: the model gave no loss, or has no parameter group of a name in ``inner_rates``.
+        """
+        outer = hide_blocks(batches[0], self.settings, SAMPLED, step.seed, step.epoch)
+        if self.settings.inner_steps == 0:
+            return standard.descend(step, outer)
+        inner = hide_blocks(batches[1], self.settings, "m3s-inner", step.seed, step.epoch)
+        rates = inner_rates(step, self.settings)
+        if self.settings.order == "first":
+            return self._first_order(step, inner, outer, rates)
+        with twice_differentiable():
+            return self._second_order(step, inner, outer, rates)
+
+    def _first_order(
+        self, step: Step, inner: Batch, outer: Batch, rates: dict[nn.Parameter, float]
+    ) -> dict[str, Tensor]:
+        weights = list(rates)
+        originals = [weight.detach().clone() for weight in weights]
+        try:
+            with scratch_buffers(step.network):
+                for _ in range(self.settings.inner_steps):
+                    loss = standard.total(step.forward(inner))
+                    gradients = torch.autograd.grad(loss, weights, allow_unused=True)
+                    with torch.no_grad():
+                        for (weight, rate), gradient in zip(rates.items(), gradients, strict=True):
+                            if gradient is not None:
+                                weight.sub_(gradient, alpha=rate)
+            return standard.descend(step, outer)
+        finally:
+            with torch.no_grad():
+                for weight, original in zip(weights, originals, strict=True):
+                    weight.copy_(original)
+
+    def _second_order(
+        self, step: Step, inner: Batch, outer: Batch, rates: dict[nn.Parameter, float]
+    ) -> dict[str, Tensor]:
+        names = {weight: name for name, weight in step.network.named_parameters()}
+        adapted: dict[str, Tensor] = {names[weight]: weight for weight in rates}
+        called = _Called(step)
+        with scratch_buffers(step.network):
+            for _ in range(self.settings.inner_steps):
+                loss = standard.total(called.at(adapted, inner))
+                gradients = torch.autograd.grad(
+                    loss, list(adapted.values()), create_graph=True, allow_unused=True
+                )
+                adapted = {
+                    name: value if gradient is None else value - rate * gradient
+                    for (name, value), rate, gradient in zip(
+                        adapted.items(), rates.values(), gradients, strict=True
+                    )
+                }
+        output = called.at(adapted, outer)
+        standard.total(output).backward()
+        return {name: loss.detach() for name, loss in output.losses.items()}
+
+
+def inner_rates(step: Step, settings: M3SSettings) -> dict[nn.Parameter, float]:
+    """Return the weights that the inner steps adapt, and at what rates.
+
+    Raises:
+        TrainingError: ``inner_rates`` names a group that the model does not have.
+    """
+    groups = step.network.parameter_groups() if settings.inner_rates else {}
+    for name in settings.inner_rates:
+        if name not in groups:
+            raise TrainingError(
+                f'regime_settings.inner_rates: there is no parameter group "{name}"; the model has '
+                f"{', '.join(groups)}.{nearest(name, groups)}"
+            )
+    return {
+        weight: settings.inner_rates.get(name, settings.inner_rate)
+        for name, group in step.trained.items()
+        for weight in group
+    }
+
+
+@contextmanager
+def scratch_buffers(network: nn.Module) -> Iterator[None]:
+    """Let a block of code write into copies of a network's buffers; the buffers stay as they are."""
+    before = [(module, dict(module._buffers)) for module in network.modules() if module._buffers]
+    try:
+        for module, buffers in before:
+            for name, buffer in buffers.items():
+                if buffer is not None:
+                    module._buffers[name] = buffer.clone()
+        yield
+    finally:
+        for module, buffers in before:
+            module._buffers.update(buffers)
+
+
+@contextmanager
+def twice_differentiable() -> Iterator[None]:
+    """Take kernels whose gradient has a gradient: attention by matrix products, and no cuDNN."""
+    with sdpa_kernel(SDPBackend.MATH), torch.backends.cudnn.flags(enabled=False):
+        yield
+
+
+class _Called(nn.Module):
+    """The step's forward as a module around the network, whose weights can be exchanged for one call."""
+
+    def __init__(self, step: Step) -> None:
+        super().__init__()
+        self.network = step.network
+        self.step = step  # not its forward itself, which may be the network once more
+
+    def forward(self, batch: Batch) -> Output:
+        """Call the network as the step does."""
+        return self.step.forward(batch)
+
+    def at(self, weights: Mapping[str, Tensor], batch: Batch) -> Output:
+        """Call the network with other weights; those not named are its own."""
+        output: Output = functional_call(self, {f"network.{n}": w for n, w in weights.items()}, (batch,))
+        return output

@@ -1,0 +1,28 @@
+"""ORIG of M3S (section 4.4): the missing block of every sample is drawn once and stays in all epochs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from models.base import Batch
+from pipeline.training.regimes import standard
+from pipeline.training.regimes.base import Step
+from pipeline.training.regimes.blocks import BlockRegime, BlockSettings, hide_blocks
+
+NAME = "orig"
+
+
+class Regime(BlockRegime):
+    """One batch with each sample's own block, one backward pass."""
+
+    Settings = BlockSettings
+
+    def gradients(self, step: Step, batches: Sequence[Batch]) -> dict[str, Tensor]:
+        """Leave the gradient of the losses' sum.
+
+        Raises:
+            TrainingError: the model gave no loss.
+        """
+        return standard.descend(step, hide_blocks(batches[0], self.settings, NAME, step.seed, epoch=0))

@@ -1,0 +1,95 @@
+"""Presets through training, evaluation and report, on a world that is small enough."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pipeline import evaluate, mask, report, train
+from pipeline.commands.preset import load_preset, make_blocks, write_blocks
+from pipeline.params import Params, load_params
+from tests import small_world
+
+PARAMS = Path(__file__).parents[3] / "params.yaml"
+
+
+def prepare(folder: Path, preset: str, wanted: tuple[str, ...] | None = None, **changes: Any) -> Params:
+    """Write the small dataset and params.yaml with a preset's experiments, short ones."""
+    small_world.write(folder / "data", 40, missing=[("video", 3)])
+    raw = yaml.safe_load(PARAMS.read_text(encoding="utf-8"))
+    folds = {"scheme": "speaker-partner", "count": 3}
+    raw["datasets"] = {
+        "small": {**raw["datasets"]["demo"], "folds": folds, "labels": list(small_world.CLASSES)}
+    }
+    raw.update(experiments={}, report={}, compute={"device": "cpu", "workers": 1})
+    path = folder / "params.yaml"
+    path.write_text(yaml.safe_dump(raw))
+    blocks = make_blocks(load_preset(preset), "small", load_params(path))
+    for name in list(blocks.experiments):
+        if wanted is not None and name.partition("-")[0] not in wanted:
+            for content in (blocks.experiments, *blocks.report.values()):
+                if isinstance(content, dict):
+                    content.pop(name, None)
+        else:
+            blocks.experiments[name].update(epochs=1, runs=1, batch_size=64, **changes)
+    write_blocks(blocks, path)
+    return load_params(path)
+
+
+def run(params: Params) -> None:
+    mask.main(params, "small")
+    for name in params.experiments:
+        train.main(params, name)
+        evaluate.main(params, name)
+    report.main(params)
+
+
+def rows(name: str) -> list[dict[str, str]]:
+    with Path(f"data/report/tables/{name}.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_table_5_of_mmin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run(prepare(tmp_path, "mmin-table5"))
+    table = rows("small-conditions")
+    assert [row["experiment"] for row in table if row["metric"] == "UA"] == [
+        "full-modality", "augmented", "mmin", "MCTN",
+    ]  # fmt: skip
+    (mctn,) = [row for row in table if (row["experiment"], row["metric"]) == ("MCTN", "WA")]
+    numbers = [float(mctn[c].split()[0]) for c in ("{a}", "{v}", "{t}", "{a,v}", "{a,t}", "{v,t}")]
+    assert float(mctn["average"].split()[0]) == pytest.approx(sum(numbers) / 6, abs=6e-4)
+    assert mctn["{a,v,t}"] == "–"
+    tests = {
+        (row["experiment"], row["against"], row["condition"], row["metric"]): row
+        for row in rows("small-tests")
+    }
+    for other in ("full-modality", "augmented", "MCTN"):
+        for metric in ("WA", "UA", "macro-F1"):
+            assert tests["mmin", other, "average of six", metric]["pairs"] == "3"
+    published = {
+        (row["published as"], row["metric"], row["condition"]): row for row in rows("small-published")
+    }
+    assert published["MCTN", "WA", "average of six"]["published"] == "0.5894"
+    assert published["MCTN", "WA", "average of six"]["experiment"] == "MCTN"
+    page = Path("data/report/index.html").read_text(encoding="utf-8")
+    for words in ("on 5531 samples; ours is on 40", "is over 10 folds × 3 runs; ours is over 3 folds"):
+        assert words in page
+
+
+def test_table_5_of_m3s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run(prepare(tmp_path, "m3s-table5", ("mmin", "mmim")))
+    found = {(row["published as"], row["metric"]): row for row in rows("small-p-values")}
+    assert found.keys() == {("MMIN", "WA"), ("MMIN", "UA"), ("MMIN", "weighted F1")}
+    assert {row["against"] for row in found.values()} == {"mmin-orig"}
+    scores = {(row["published as"], row["metric"]): row for row in rows("small-scores-p-values")}
+    assert scores["MMIM", "Acc-7"]["published p"] == "0.0263"
+    assert {row["pairs"] for row in (*found.values(), *scores.values())} == {"3"}
+    page = Path("data/report/index.html").read_text(encoding="utf-8")
+    assert "number K of inner steps (1 here)" in page
+    assert "under all three regimes alike" in page

@@ -1,0 +1,126 @@
+"""A folder of clips and a csv."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.data.manifest import Word
+from pipeline.errors import DataError
+from tests.replicas import folder as replica
+from tests.replicas.reading import filled, manifest, places, read
+from tests.replicas.text import write_lines
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return replica.build(tmp_path)
+
+
+def test_rows(root: Path) -> None:
+    samples, _ = read("folder", root)
+    assert [filled(sample) for sample in samples] == [
+        {
+            "id": "one",
+            "video_path": "clips/my clip.mp4",
+            "audio_path": "clips/my clip.mp4",
+            "text": "Hello there",
+            "speaker": "ann",
+            "split": "train",
+            "label": "happy",
+            "score": 0.5,
+        },
+        {
+            "id": "two",
+            "video_path": "clips/привет.avi",
+            "audio_path": "clips/talk.wav",
+            "start_s": 0.1,
+            "end_s": 0.3,
+            "text": 'He said "no", twice',
+            "speaker": "bob",
+            "split": "test",
+            "label": "sad",
+            "score": -0.5,
+        },
+        {
+            "id": "three",
+            "audio_path": "clips/talk.wav",
+            "audio_start_s": 0.2,
+            "audio_end_s": 0.6,
+            "speaker": "ann",
+            "label": "neutral",
+        },
+        {
+            "id": "four",
+            "video_path": "clips/absent.mp4",
+            "audio_path": "clips/absent.mp4",
+            "text": "x",
+            "speaker": "ann",
+            "split": "train",
+            "label": "happy",
+            "score": 0.1,
+        },
+        {
+            "id": "ten",
+            "video_path": "clips/my clip.mp4",
+            "audio_path": "clips/my clip.mp4",
+            "start_s": 0.1,
+            "end_s": 0.4,
+            "text": "It is a sad day",
+            "speaker": "cat",
+            "split": "train",
+            "label": "sad",
+            "score": -0.4,
+        },
+        {
+            "id": "eleven",
+            "video_path": "clips/привет.avi",
+            "audio_path": "clips/привет.avi",
+            "text": "What is this",
+            "speaker": "dan",
+            "split": "valid",
+            "label": "happy",
+            "score": 0.2,
+        },
+    ]
+
+
+def test_strange_lines_are_named(root: Path, tmp_path: Path) -> None:
+    _, loader = read("folder", root)
+    assert places(loader.skipped) == [("samples.csv", line) for line in (6, 7, 8, 9, 10, 11)]
+    assert places(loader.notes) == [("clips/unlabelled.mp4", None)]
+    report = manifest("folder", root, tmp_path / "out")
+    assert {entry["id"] for entry in report["missing_files"]} == {"four"}
+
+
+def test_words_pictures_turns_and_no_sound(tmp_path: Path) -> None:
+    write_lines(
+        tmp_path / "t.tsv",
+        [
+            "id\tvideo_path\taudio_path\tpicture\tturn\twords",
+            'a\tx.mp4\t-\tleft\t3\t[["hi", 0.1, 0.4]]',
+            "b\tx.mp4\t\tmiddle\t\t",
+            "c\tx.mp4\t\t\t-1\t",
+            "d\tx.mp4\t\t\t\thi",
+        ],
+    )
+    samples, loader = read("folder", tmp_path, table="t.tsv", delimiter="\t")
+    assert [filled(sample) for sample in samples] == [
+        {"id": "a", "video_path": "x.mp4", "picture": "left", "turn": 3, "words": (Word("hi", 0.1, 0.4),)}
+    ]
+    assert places(loader.skipped) == [("t.tsv", 3), ("t.tsv", 4), ("t.tsv", 5)]
+
+
+def test_an_unknown_column_and_none_that_counts(tmp_path: Path) -> None:
+    write_lines(tmp_path / "samples.csv", ["id,video_pth", "a,x.mp4"])
+    with pytest.raises(DataError, match=r'"video_pth".*Did you mean "video_path"'):
+        read("folder", tmp_path)
+    write_lines(tmp_path / "samples.csv", ["id,label", "a,happy"])
+    with pytest.raises(DataError, match="none of video_path, audio_path, text"):
+        read("folder", tmp_path)
+
+
+def test_a_table_outside_the_root(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="leaves the dataset's root"):
+        read("folder", tmp_path, table="../samples.csv")

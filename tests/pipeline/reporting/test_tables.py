@@ -1,0 +1,51 @@
+"""Tables as csv, Markdown and LaTeX: numbers survive, and markup in names stays text."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+from pipeline.reporting.tables import Cell, Table
+
+HOSTILE = "<b>a|b</b>_100%&$\\"
+
+
+def table(name: str = "plain") -> Table:
+    """Return a table of one row with a number, its deviation and a mark."""
+    return Table(
+        name="one",
+        caption=f"About {name}.",
+        head=["experiment", "UA"],
+        rows=[[Cell(name), Cell("0.612", spread="0.021", mark="*▲", best=True, number=True)]],
+        notes=["* better."],
+    )
+
+
+def test_csv_reads_back() -> None:
+    rows = list(csv.reader(io.StringIO(table('a,"b"').to_csv())))
+    assert rows == [["experiment", "UA"], ['a,"b"', "0.612 ± 0.021 *▲"]]
+
+
+def test_markdown_aligns_numbers_and_sets_the_best_bold() -> None:
+    lines = table().to_md().splitlines()
+    assert lines[2:5] == ["| experiment | UA |", "| --- | ---: |", "| plain | **0.612 ± 0.021 \\*▲** |"]
+
+
+def test_markdown_keeps_markup_out() -> None:
+    row = table(HOSTILE).to_md().splitlines()[4]
+    assert "<b>" not in row.replace("\\<", "")
+    assert row.replace("\\|", "").count("|") == 3  # the pipe in the name opens no cell
+
+
+def test_latex_escapes_and_balances() -> None:
+    text = table(HOSTILE).to_tex()
+    row = next(line for line in text.splitlines() if "0.612" in line)
+    assert r"a|b</b>\_100\%\&\$\textbackslash{}" in row
+    assert row.replace(r"\&", "").count("&") == 1
+    assert r"\textbf{0.612} {\footnotesize $\pm$ 0.021}$^{*\blacktriangle}$" in row
+    assert text.count("{") - text.count(r"\{") == text.count("}") - text.count(r"\}")
+    assert r"\begin{tabular}{lr}" in text
+
+
+def test_a_line_break_in_a_name_breaks_no_row() -> None:
+    assert len(table("a\nb").to_md().splitlines()) == len(table("a b").to_md().splitlines())

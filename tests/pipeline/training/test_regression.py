@@ -1,0 +1,261 @@
+"""Scores instead of classes, through all stages: what is read, trained, evaluated, predicted and shown."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from pipeline import report
+from pipeline.data.masks import CONDITIONS, read_masks
+from pipeline.data.store import FeatureStore
+from pipeline.errors import DataError, ParamsError, StoreError
+from pipeline.evaluate import ScoreResult, evaluate_experiment, summarise, write_results
+from pipeline.params import Compute, Dataset, Experiment, Params, load_params, module_names
+from pipeline.reporting.facts import gather
+from pipeline.train import target_of, train_experiment
+from pipeline.training import metrics
+from pipeline.training.predictor import load_run, predict
+from pipeline.training.samples import read_samples
+from tests import small_world
+
+CPU = Compute(workers=1, device="cpu")
+TWO = small_world.dataset(folds={"scheme": "session", "count": 2})
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("world") / "data"
+    small_world.write(folder, 60, missing=[("video", 3)])
+    return folder
+
+
+def experiment(model: str = "baseline", **settings: object) -> Experiment:
+    given = {"dataset": "small", "model": model, "task": "regression", "frame_rate_hz": {"audio": 10}}
+    return Experiment.model_validate(
+        {**given, "epochs": 2, "batch_size": 16, "train_on": "missing", **settings}
+    )
+
+
+def run(name: str, settings: Experiment, data: Path, dataset: Dataset = TWO) -> list[ScoreResult]:
+    """Train and evaluate one experiment, and write its results."""
+    rates = settings.frame_rate_hz
+    samples = read_samples("small", dataset, rates, data, target=target_of(settings))
+    train_experiment(name, settings, samples, dataset.folds, 0, CPU, data)
+    masks = read_masks(data / "masks" / "small.h5")
+    results = evaluate_experiment(name, settings, dataset, masks, CPU, data)
+    write_results(data / "results" / name, name, dataset.labels, results)
+    return [result for result in results if isinstance(result, ScoreResult)]
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_targets_are_the_manifests_scores(data: Path) -> None:
+    samples = read_samples("small", TWO, data=data, target="score")
+    assert samples.scores is not None and samples.scores.dtype == np.float32
+    assert samples.scores.tolist() == [sample.score for sample in samples.samples]
+    assert dict(samples.left_out) == {"no score": 1} and len(samples) == 59
+    assert (samples.classes, samples.outputs, samples.score_limit) == ((), 1, 4.0)  # the demo's loader
+    text = read_samples("small", small_world.dataset(labels=()), data=data, target="score_text")
+    assert text.scores is not None and len(text) == 15
+    assert text.scores.tolist() == [sample.score_text for sample in text.samples]
+    with pytest.raises(DataError, match=r"no sample is left.*no score_audio.*task: classification"):
+        read_samples("small", TWO, data=data, target="score_audio")
+    assert read_samples("small", TWO, data=data).scores is None
+
+
+@pytest.mark.parametrize("regime", ["standard", pytest.param("m3s", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("model", module_names("models"))
+def test_every_model_learns_scores_through_all_stages(model: str, regime: str, data: Path) -> None:
+    train_on = "t" if model == "mctn" else "missing"
+    one = small_world.dataset(folds={"scheme": "session", "count": 1})
+    results = run(f"{model}-{regime}", experiment(model, regime=regime, train_on=train_on), data, one)
+    folder = data / "results" / f"{model}-{regime}"
+    found = rows(folder / "predictions.csv")
+    assert len(found) == len(results[0].conditions) * len(results[0].ids)
+    for condition in results[0].conditions:
+        own = [row for row in found if row["condition"] == condition]
+        truth, said = (np.array([float(row[name]) for row in own]) for name in ("score", "predicted"))
+        np.testing.assert_allclose(truth, results[0].scores, atol=1e-6)
+        (line,) = [row for row in rows(folder / "folds.csv") if row["condition"] == condition]
+        assert float(line["mae"]) == pytest.approx(float(np.abs(truth - said).mean()), abs=2e-6)
+        assert list(line)[5:] == list(metrics.MOSI_METRICS)
+    history = rows(data / "runs" / f"{model}-{regime}" / "1-1" / "history.csv")
+    for row in history:
+        assert float(row["valid_loss"]) == pytest.approx(float(row["valid_mae"]), rel=1e-5)
+    facts = json.loads((data / "runs" / f"{model}-{regime}" / "1-1" / "run.json").read_text())
+    assert (facts["task"], facts["select_by"], facts["classes"]) == ("regression", "mae", [])
+
+
+def test_scores_are_learnt(data: Path) -> None:
+    results = run("learnt", experiment(epochs=12, train_on="full"), data)
+    _, table = summarise(results)
+    full: Any = table["conditions"]["avt"]  # type: ignore[index]
+    truth = np.concatenate([result.scores for result in results])
+    assert full["mae"]["pooled"] < 0.7 * np.abs(truth - np.median(truth)).mean()
+    assert full["r"]["pooled"] > 0.6
+
+
+def test_numbers_over_folds_and_pooled_by_hand() -> None:
+    first = ScoreResult(1, 1, ("p", "q"), np.array([1.0, -1.0]), {"block": np.array([2.0, 1.0])}, 3.0)
+    second = ScoreResult(2, 1, ("r",), np.array([3.0]), {"block": np.array([2.5])}, 3.0)
+    lines, table = summarise([first, second])
+    # fold 1: |1-2|, |-1-1| -> 3/2; fold 2: 1/2; together (1 + 2 + 1/2) / 3
+    found: Any = table["average"]
+    assert found["mae"] == {"mean": 1.0, "std": round(0.5**0.5, 6), "pooled": round(3.5 / 3, 6)}
+    assert [line["mae"] for line in lines] == [1.5, 1.5, 0.5, 0.5]
+    # Acc-7, rounded half to even: 1 -1 3 against 2 1 2: none; Acc-2 without 0: + - + against + + +
+    assert found["acc7"]["pooled"] == 0 and found["acc2_non0"]["pooled"] == round(2 / 3, 6)
+
+
+def test_files_by_hand(tmp_path: Path) -> None:
+    result = ScoreResult(1, 2, ("p",), np.array([0.5]), {"block": np.array([-0.25])}, 1.0)
+    write_results(tmp_path, "x", (), [result])
+    assert (tmp_path / "predictions.csv").read_text().splitlines() == [
+        "experiment,fold,run,condition,id,score,predicted",
+        "x,1,2,block,p,0.500000,-0.250000",
+    ]
+    header, first, *_ = (tmp_path / "folds.csv").read_text().splitlines()
+    assert header == "experiment,fold,run,condition,samples,mae,r,sims_acc2,sims_acc3,sims_acc5,sims_f1"
+    assert first == "x,1,2,block,1,0.750000,0.000000,0.000000,0.000000,0.000000,0.000000"
+    assert (tmp_path / "confusion.csv").read_text() == "experiment,condition,label,predicted,count\n"
+
+
+def test_equal_runs_give_equal_bytes(data: Path, tmp_path: Path) -> None:
+    small_world.write(tmp_path, 60, missing=[("video", 3)])
+    for folder in (data, tmp_path):
+        run("twice", experiment("self_mm", regime="m3s"), folder)
+    for part in ("runs", "results"):
+        for path in sorted((data / part / "twice").rglob("*.*")):
+            other = tmp_path / path.relative_to(data)
+            assert path.read_bytes() == other.read_bytes(), path
+
+
+def test_predict_says_what_evaluate_said(data: Path) -> None:
+    results = run("asked", experiment(train_on="augmented"), data)
+    predictor = load_run(data / "runs" / "asked" / "1-1")
+    name, said = results[0].ids[1], results[0].predicted["at"][1]
+    features = {}
+    for modality in ("text", "audio"):
+        with FeatureStore(data / "features" / "small" / f"{modality}.h5") as store:
+            features[modality] = store.read(store.ids.index(name))
+    assert predict([predictor], features) == {"score": pytest.approx(said, abs=1e-5)}
+
+
+def test_a_mask_that_draws_can_lie_over_the_conditions(data: Path) -> None:
+    settings = experiment(evaluate_on="block", evaluate_conditions=True)
+    (first, _), (plain, _) = run("over", settings, data), run("plain", experiment(evaluate_on="block"), data)
+    assert first.conditions == tuple(CONDITIONS) and plain.conditions == ("block",)
+    np.testing.assert_array_equal(first.predicted["avt"], plain.predicted["block"])
+    (alone, _) = run("alone", experiment(), data)
+    assert not np.allclose(first.predicted["a"], alone.predicted["a"])
+
+
+def test_runs_of_classes_are_not_evaluated_as_scores(data: Path) -> None:
+    settings = experiment()
+    run("mixed", settings, data)
+    masks = read_masks(data / "masks" / "small.h5")
+    with pytest.raises(StoreError, match="trained with other"):
+        evaluate_experiment(
+            "mixed", settings.model_copy(update={"task": "classification"}), TWO, masks, CPU, data
+        )
+
+
+def test_the_page_shows_classes_and_scores_apart(data: Path, tmp_path: Path) -> None:
+    given = {"dataset": "small", "model": "baseline", "train_on": "missing", "evaluate_on": "conditions"}
+    scores = {**given, "task": "regression"}
+    raw: dict[str, Any] = {
+        "datasets": {"small": TWO.model_dump(mode="json", exclude_unset=True)},
+        "masks": {"conditions": {"protocol": "conditions"}},
+        "experiments": {"classes": given, "first": scores, "second": {**scores, "regime": "m3s"}},
+        "report": {"title": "Both", "against": {"second": "first"}},
+    }
+    params = Params.model_validate(raw)
+    quick = {"frame_rate_hz": {"audio": 10}, "epochs": 2, "batch_size": 16, "watch_test": True}
+    for name, one in params.experiments.items():
+        run(name, one.model_copy(update=quick), data)
+    datasets, experiments = gather(params, data)
+    report.write(params, datasets, experiments, tmp_path / "report")
+    page = (tmp_path / "report/index.html").read_text(encoding="utf-8")
+    assert "Results on small" in page and "Results on small: scores" in page
+    assert "MAE" in page and "Acc-7" in page and "UA" in page
+    tables = tmp_path / "report/tables"
+    (line,) = [
+        row
+        for row in rows(tables / "small-scores-tests.csv")
+        if (row["metric"], row["condition"]) == ("MAE", "average of six")
+    ]
+    assert (line["experiment"], line["against"], line["pairs"]) == ("second", "first", "2")
+    assert {row["metric"] for row in rows(tables / "small-conditions.csv")} == {
+        "WA", "UA", "macro-F1", "weighted F1"
+    }  # fmt: skip
+    assert "Epoch by epoch: first, second" in page and "curves are for this figure alone" in page
+    assert (tmp_path / "report/figures/first-and-others-curves.svg").is_file()
+    assert not (tables / "small-scores-confusion.csv").exists()
+
+
+def write_params(folder: Path, **changes: object) -> Path:
+    raw = yaml.safe_load((Path(__file__).parents[3] / "params.yaml").read_text())
+    raw["experiments"] = {"scores": {"dataset": "demo", "model": "misa", "task": "regression", **changes}}
+    raw["report"] = {}
+    (folder / "params.yaml").write_text(yaml.safe_dump(raw))
+    return folder / "params.yaml"
+
+
+def test_what_a_dataset_without_scores_is_told(tmp_path: Path) -> None:
+    load_params(write_params(tmp_path))
+    with pytest.raises(
+        ParamsError, match=r'scores.task: found "regression", but the loader cremad of cremad gives '
+    ):
+        load_params(write_params(tmp_path, dataset="cremad"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"select_by": "ua"}, 'found select_by "ua"; a regression has: mae, loss, r'),
+        ({"select_by": "sims_f1"}, 'select_by: found "sims_f1", expected one of loss, mae, r, .*go to 4'),
+        ({"task": "classification", "target": "score_text"}, "means nothing to a classification"),
+        ({"target": "valence"}, "found 'valence'"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(tmp_path: Path, changes: dict[str, object], said: str) -> None:
+    with pytest.raises(ParamsError, match=said):
+        load_params(write_params(tmp_path, **changes))
+
+
+def test_the_range_of_scores_is_the_loaders() -> None:
+    limits = {}
+    for name, loader, options in (
+        ("demo", "demo", {}), ("mosi", "mosi", {}), ("mosei", "mosei", {}), ("sims", "sims", {}),
+        ("like-mosi", "mmsa_layout", {"dataset": "mosi"}), ("like-sims", "mmsa_layout", {"dataset": "simsv2"}),
+        ("own", "folder", {"score_limit": 1}),
+    ):  # fmt: skip
+        section = replace_dataset(name, loader, options)
+        limits[name] = section.loader(name).score_limit
+    assert limits == {"demo": 4, "mosi": 3, "mosei": 3, "sims": 1, "like-mosi": 3, "like-sims": 1, "own": 1}
+    assert (
+        metrics.score_metrics(1) == metrics.SIMS_METRICS and metrics.score_metrics(3) == metrics.MOSI_METRICS
+    )
+
+
+def replace_dataset(name: str, loader: str, options: dict[str, Any]) -> Params:
+    chosen = small_world.dataset(loader=loader, options=options)
+    return Params(datasets={name: chosen})
+
+
+def test_a_score_on_the_sims_scale_is_measured_by_its_metrics(data: Path) -> None:
+    samples = read_samples("small", TWO, {"audio": 10}, data, target="score")
+    sims = replace(samples, score_limit=1.0)
+    train_experiment("sims", experiment(), sims, TWO.folds, 0, CPU, data)
+    history = rows(data / "runs" / "sims" / "1-1" / "history.csv")
+    assert "valid_sims_acc5" in history[0] and "valid_acc7" not in history[0]

@@ -1,0 +1,210 @@
+"""A data/ folder as the stages leave it, with numbers that are known beforehand, for the tests of the
+report."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.data.manifest import MODALITIES, Sample, manifest_checksum, write_manifest
+from pipeline.data.masks import CONDITIONS, write_masks
+from pipeline.data.store import FeatureInfo, FeatureSequence, FeatureWriter, Status
+from pipeline.params import Mask, Params
+
+CLASSES = ("happy", "neutral", "sad", "angry")
+FOLDS = 5
+# Wrong and right in a known way: WA of (experiment, fold, condition), the other metrics follow from it.
+LEVEL = {"a": 0.40, "v": 0.44, "t": 0.52, "av": 0.55, "at": 0.62, "vt": 0.64, "avt": 0.78}
+GAIN = {"full-modality": 0.0, "augmented": 0.05, "mmin": 0.08}
+NOISE = (0.0, 0.02, -0.02, 0.01, -0.01)
+
+
+def params(**changes: object) -> Params:
+    """Return parameters of a dataset ``demo`` and three experiments; names are not checked against files."""
+    extraction = {
+        m: {"extractor": name}
+        for m, name in zip(MODALITIES, ("bert", "opensmile", "facelandmarker"), strict=True)
+    }
+    raw: dict[str, object] = {
+        "seed": 0,
+        "datasets": {
+            "demo": {
+                "loader": "demo",
+                "root": "data/raw/demo",
+                "options": {},
+                "labels": CLASSES,
+                **extraction,
+            }
+        },
+        "masks": {
+            "conditions": {"protocol": "conditions"},
+            "one-missing": {"protocol": "one-missing", "rate": 0.3},
+        },
+        "experiments": {
+            "full-modality": {"dataset": "demo", "model": "baseline", "train_on": "full"},
+            "augmented": {"dataset": "demo", "model": "baseline", "train_on": "augmented"},
+            "mmin": {"dataset": "demo", "model": "mmin", "train_on": "missing"},
+        },
+        "report": {"title": "Lacuna on the constructed demo corpus", "baseline": "full-modality"},
+    }
+    return Params.model_validate(raw | changes)
+
+
+def score(experiment: str, fold: int, condition: str) -> float:
+    """Return the UA that the tree says this experiment reached."""
+    gain = GAIN[experiment] * (1.0 if condition != "avt" else 0.25)
+    own = {"full-modality": 0.0, "augmented": 0.004, "mmin": -0.006}[experiment] * (fold % 2)
+    return round(LEVEL[condition] + gain + NOISE[fold - 1] + own, 6)
+
+
+def write_data(data: Path, name: str = "demo", samples: int = 40) -> None:
+    """Write manifest, features and masks of one dataset."""
+    rows = [
+        Sample(
+            id=f"{name}_{index:03d}",
+            video_path=f"clips/{index:03d}.mp4",
+            audio_path=f"clips/{index:03d}.mp4",
+            text=f"sentence {index}" if index != 5 else "",
+            speaker=f"s{index % 10}",
+            session=str(index % 5 + 1),
+            label=CLASSES[index % 4],
+            score=(index % 9 - 4) / 2,
+        )
+        for index in range(samples)
+    ]
+    path = data / "manifests" / f"{name}.csv"
+    write_manifest(path, rows)
+    said = {
+        "dataset": name,
+        "constructed": name == "demo",
+        "attribution": ("CONSTRUCTED " if name == "demo" else "")
+        + "demo corpus, no benchmark. Faces: CREMA-D, ODbL 1.0, changed.",
+        "samples": samples,
+        "skipped": [{"file": "labels.csv", "reason": "no file", "line": 7, "entry": "demo_999"}],
+        "missing_files": [],
+        "notes": [],
+        "differences": [],
+    }
+    path.with_suffix(".json").write_text(json.dumps(said))
+    extractors = {
+        "text": ("bert", 8, None),
+        "audio": ("opensmile", 6, 0.01),
+        "video": ("facelandmarker", 5, 0.125),
+    }
+    generator = np.random.default_rng(3)
+    for modality, (extractor, dims, period) in extractors.items():
+        info = FeatureInfo(
+            dataset=name,
+            modality=modality,
+            extractor=extractor,
+            settings={"level": "lld"},
+            columns=tuple(f"{modality[0]}{i}" for i in range(dims)),
+            frame_period_s=period,
+            manifest_sha256=manifest_checksum(path),
+            versions={extractor: "1.2.3"},
+        )
+        with FeatureWriter(data / "features" / name / f"{modality}.h5", info) as writer:
+            for index, row in enumerate(rows):
+                if modality == "text" and not row.text:
+                    writer.append(row.id, FeatureSequence.absent(dims, Status.MISSING, "empty transcript"))
+                elif modality == "video" and index in (3, 4, 9):
+                    reason = "no face in any frame" if index != 9 else "cannot decode: moov atom not found"
+                    status = Status.FAILED if index == 9 else Status.MISSING
+                    writer.append(row.id, FeatureSequence.absent(dims, status, reason))
+                else:
+                    length = 4 + index % 3
+                    values = generator.normal(size=(length, dims)).astype(np.float32)
+                    flags = np.ones(length, np.uint8)
+                    if modality == "video":
+                        flags[0], values[0] = 0, 0
+                    times = np.arange(length, dtype=np.float32) * np.float32(period or 1)
+                    writer.append(row.id, FeatureSequence(values, times, flags))
+    write_masks(
+        data / "masks" / f"{name}.h5",
+        name,
+        {
+            "conditions": Mask(protocol="conditions"),
+            "one-missing": Mask(protocol="one-missing", rate=0.3),
+            "block-sampled": Mask(protocol="block", range=(0.4, 0.6), draw="sampled"),
+        },
+        0,
+        [row.id for row in rows],
+        np.full((samples, 3), 10, np.int64),
+        (8, 6, 5),
+        manifest_checksum(path),
+    )
+
+
+def write_run(data: Path, experiment: str, model: str, folds: int = FOLDS, epochs: int = 12) -> None:
+    """Write data/runs/<experiment>/ without weights."""
+    folder = data / "runs" / experiment
+    for fold in range(1, folds + 1):
+        place = folder / f"{fold}-1"
+        place.mkdir(parents=True)
+        run = {
+            "format": 1, "experiment": experiment, "dataset": "demo", "fold": fold, "run": 1, "seed": 0,
+            "model": model,
+            "settings": {}, "regime": "standard", "regime_settings": {}, "train_on": "full",
+            "classes": CLASSES, "select_by": "ua", "best_epoch": 7 + fold % 3, "best_score": 0.7,
+            "epochs": epochs - fold % 2,
+            "parameters": 123456, "description": f"session {fold} tests",
+            "samples": {"train": 24, "valid": 8, "test": 8},
+            "features": {},
+        }  # fmt: skip
+        (place / "run.json").write_text(json.dumps(run))
+        with (place / "history.csv").open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(
+                ["epoch", "learning_rate", "train_loss", "valid_loss", "valid_wa", "valid_ua", "best"]
+            )
+            for epoch in range(1, epochs - fold % 2 + 1):
+                loss, ua = 1.4 * 0.85**epoch + 0.02 * fold, 0.75 - 0.5 * 0.7**epoch + NOISE[fold - 1]
+                writer.writerow([epoch, 0.001, loss, loss + 0.1, ua, ua, int(epoch == 8)])
+    summary = {
+        "format": 1, "experiment": experiment, "dataset": "demo", "model": model, "regime": "standard",
+        "train_on": "full", "evaluate_on": "conditions", "classes": CLASSES, "parameters": 123456,
+        "samples": 40,
+        "left_out": {"no label": 2}, "modalities": {"text": 39, "audio": 40, "video": 37},
+        "folds": [], "runs": [0],
+    }  # fmt: skip
+    (folder / "summary.json").write_text(json.dumps(summary))
+
+
+def write_results(
+    data: Path, experiment: str, reached: Callable[[str, int, str], float] = score, folds: int = FOLDS
+) -> None:
+    """Write data/results/<experiment>/ as the evaluation does."""
+    folder = data / "results" / experiment
+    folder.mkdir(parents=True)
+    with (folder / "folds.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(
+            ["experiment", "fold", "run", "condition", "samples", "wa", "ua", "macro_f1", "weighted_f1"]
+        )
+        for fold in range(1, folds + 1):
+            for condition in CONDITIONS:
+                ua = reached(experiment, fold, condition)
+                writer.writerow([experiment, fold, 1, condition, 8, ua + 0.01, ua, ua - 0.02, ua - 0.01])
+            writer.writerow([experiment, fold, 1, "average", 8, 0, 0, 0, 0])  # is computed, not read
+    with (folder / "confusion.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["experiment", "condition", "label", "predicted", "count"])
+        for condition in CONDITIONS:
+            right = round(60 * reached(experiment, 1, condition))
+            for i, label in enumerate(CLASSES):
+                for j, predicted in enumerate(CLASSES):
+                    wrong = 60 - right
+                    split = (wrong // 2, wrong // 3, wrong - wrong // 2 - wrong // 3)[(j - i - 1) % 4 % 3]
+                    writer.writerow([experiment, condition, label, predicted, right if i == j else split])
+
+
+def write_tree(data: Path) -> None:
+    """Write everything: one dataset, three experiments, five folds."""
+    write_data(data)
+    for experiment, model in (("full-modality", "baseline"), ("augmented", "baseline"), ("mmin", "mmin")):
+        write_run(data, experiment, model)
+        write_results(data, experiment)
