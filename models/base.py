@@ -1,24 +1,91 @@
-"""What a model sees and gives. To add one, write models/<name>.py with a class ``Model``.
+"""What a model sees and gives. To add one, write models/<name>.py with a class ``Model``; this one works::
+
+    import torch
+    from torch import nn
+
+    from models.base import MODALITIES, Batch, ModelSettings, Network, Output
+    from models.layers import observed_mean, task_loss
+
+
+    class Model(Network):
+        Settings = ModelSettings
+
+        def __init__(self, settings, dims, outputs):
+            super().__init__(settings, dims, outputs)
+            self.joint = nn.Linear(sum(dims.values()), 32)
+            self.head = nn.Linear(32, outputs)
+
+        def forward(self, batch: Batch) -> Output:
+            means = [observed_mean(batch, modality) for modality in MODALITIES]
+            joint = torch.relu(self.joint(torch.cat(means, dim=1)))
+            prediction = self.head(joint)
+            return Output(prediction, task_loss(prediction, batch), {"joint": joint})
 
 Missing modalities become zeros here, in :func:`drop_modalities`, for every model and in no other place;
-models never draw masks. B is the batch size, T_m the longest sequence of modality m in the batch, D_m its
-columns, C the outputs.
+models never draw masks. What a model may ask for besides: other versions of each sample (:meth:`Network.views`),
+whole dialogues (:attr:`Network.dialogues`), a network to start from (:meth:`Network.pretraining`), a look at the
+training part before the first epoch (:meth:`Network.look_at_training`), several passes an epoch
+(:attr:`Network.stages`).
+
+B is the batch size, T_m the longest sequence of modality m in the batch, D_m its columns, C the outputs.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
-MODALITIES = ("text", "audio", "video")
+from models import MODALITIES
+
+__all__ = ["MODALITIES"]
 UNKNOWN_TOKEN = 100  # BERT's [UNK]: what a missing word piece becomes
+NO_LABEL = -100  # of a turn that is context only; what cross_entropy leaves out
+
+
+@dataclass(frozen=True)
+class Dialogues:
+    """Which dialogue each row of a batch belongs to; rows stand dialogue by dialogue, in the order of turns.
+
+    Attributes:
+        dialogue: (B,) int64 in 0 ... count - 1, rising.
+        turn: (B,) int64, the place within the dialogue, from 0.
+        speaker: (B,) int64, the speakers of a dialogue numbered from 0 in the order in which they first speak.
+        labelled: (B,) bool: turns that count in loss and metrics; the others are context.
+        count: D, how many dialogues.
+        longest: U, the turns of the longest.
+    """
+
+    dialogue: Tensor
+    turn: Tensor
+    speaker: Tensor
+    labelled: Tensor
+    count: int
+    longest: int
+
+    @property
+    def turns(self) -> Tensor:
+        """(D, U) bool: True where :meth:`padded` holds a turn."""
+        return self.padded(torch.ones_like(self.labelled))
+
+    def padded(self, values: Tensor) -> Tensor:
+        """Return (D, U, ...): the rows (B, ...) by dialogue and turn, zeros behind a dialogue's last turn."""
+        out = values.new_zeros((self.count * self.longest, *values.shape[1:]))
+        return out.index_copy(0, self._places, values).view(self.count, self.longest, *values.shape[1:])
+
+    def flat(self, padded: Tensor) -> Tensor:
+        """Return the rows (B, ...) of what stands by dialogue and turn, (D, U', ...) with U' >= U."""
+        return padded[:, : self.longest].flatten(0, 1)[self._places]
+
+    @property
+    def _places(self) -> Tensor:
+        return self.dialogue * self.longest + self.turn
 
 
 @dataclass(frozen=True)
@@ -31,18 +98,19 @@ class Batch:
         present: (B, 3) bool in the order text, audio, video: which modalities are available.
         observed: modality -> (B, T_m) bool: frames that carry something (neither padding, nor dropped, nor
             faceless).
-        labels: (B,) int64 classes, or None.
-        scores: (B,) float32, or None.
+        labels: (B,) int64 classes, :data:`NO_LABEL` for context; or None.
+        scores: (B,) float32, 0 for context; or None.
         ids: the samples' ids.
         token_ids: (B, T_text) int64 ids of the text encoder's vocabulary without [CLS] and [SEP], 0 at
             padding, or None: for models that fine-tune the encoder.
         rows: (B,) int64, each sample's number among all samples of the dataset: for models that keep a state
             a sample.
-        sizes: the lengths once more, on the CPU, or None where nobody knows: who has them need not ask the
-            device for the longest sequence.
-        here: ``present`` once more, on the CPU, or None, in the same way.
-        complement: the same samples with just the *other* modalities available (MMIN Eq. 1), when the model
-            asked for it by ``needs_complement`` and is being trained; else None.
+        lengths_cpu: the lengths once more, on the CPU, so that nobody waits for the device to learn the longest
+            sequence; None when the batch was made without them.
+        present_cpu: ``present`` once more, on the CPU, for the same reason.
+        views: the same samples in the versions that the model asked for by :meth:`Network.views`, by name; empty
+            outside training.
+        dialogues: which dialogue each row belongs to, when the model asked for whole dialogues; else None.
     """
 
     features: Mapping[str, Tensor]
@@ -54,9 +122,10 @@ class Batch:
     ids: tuple[str, ...] = ()
     token_ids: Tensor | None = None
     rows: Tensor | None = None
-    sizes: Mapping[str, Tensor] | None = None
-    here: Tensor | None = None
-    complement: Batch | None = None
+    lengths_cpu: Mapping[str, Tensor] | None = None
+    present_cpu: Tensor | None = None
+    views: Mapping[str, Batch] = field(default_factory=dict)
+    dialogues: Dialogues | None = None
 
     def __len__(self) -> int:
         return int(self.present.shape[0])
@@ -70,12 +139,48 @@ class Output:
         prediction: (B, C) logits of a classification, or (B, 1) of a regression.
         losses: name -> scalar; already weighted, their sum is minimised. Empty when there is nothing to train
             on.
-        hidden: name -> (B, ...) whatever an analysis may want to see (joint and imagined embeddings).
+        hidden: name -> (B, ...) whatever an analysis may want to see (joint and imagined embeddings): an
+            experiment's ``keep_hidden`` takes these names.
     """
 
     prediction: Tensor
     losses: dict[str, Tensor] = field(default_factory=dict)
     hidden: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class View:
+    """One more version of each sample, beside the one that the batch shows (:meth:`Network.views`).
+
+    Attributes:
+        kind: ``complement``: just the modalities that the batch does not show (MMIN Eq. 1), all of their frames;
+            ``whole``: all that was recorded;
+            ``redrawn``: what the experiment trains on, drawn once more and independently (UMDF's second
+            version); where it draws nothing, the same as the batch.
+    """
+
+    kind: Literal["complement", "whole", "redrawn"]
+
+    @property
+    def shows_hidden(self) -> bool:
+        """Whether training sees what the batch hides."""
+        return self.kind != "redrawn"
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """The network that a model starts from (:meth:`Network.pretraining`).
+
+    Attributes:
+        model: its file's name; the model's own is allowed.
+        settings: of that model.
+        fields: fields of the experiment that trains it, over those that it takes from the experiment that
+            wants it.
+    """
+
+    model: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    fields: Mapping[str, Any] = field(default_factory=dict)
 
 
 class ModelSettings(BaseModel):
@@ -89,17 +194,15 @@ class Network(nn.Module, ABC):
 
     Class attributes:
         Settings: the schema of ``experiments.<name>.settings`` in params.yaml.
-        needs_complement: whether training batches carry :attr:`Batch.complement`.
-        pretrained: the model (a file's name) whose trained weights this one starts from, or None. It is
-            trained once for a dataset, fold and seed, and handed to :meth:`load_pretrained`.
+        dialogues: whether batches hold whole dialogues, with :attr:`Batch.dialogues`; ``batch_size`` then counts
+            dialogues.
         stages: the passes over the training samples that make one epoch, in order: name -> the parameter
             groups that it trains with an optimiser of its own (empty: all of them). Nearly every model has
             just one.
     """
 
     Settings: ClassVar[type[ModelSettings]]
-    needs_complement: ClassVar[bool] = False
-    pretrained: ClassVar[str | None] = None
+    dialogues: ClassVar[bool] = False
     stages: ClassVar[Mapping[str, tuple[str, ...]]] = {"all": ()}
 
     def __init__(self, settings: Any, dims: Mapping[str, int], outputs: int) -> None:
@@ -126,27 +229,45 @@ class Network(nn.Module, ABC):
         return ()
 
     @classmethod
-    def pretrained_settings(cls, settings: Any) -> dict[str, Any]:
-        """Return the settings of the network that :attr:`pretrained` names."""
+    def views(cls, settings: Any) -> Mapping[str, View]:
+        """Return the versions of each sample that training batches carry in :attr:`Batch.views`, by name."""
         return {}
+
+    @classmethod
+    def pretraining(cls, settings: Any) -> Pretraining | None:
+        """Return the network that this one starts from, or None.
+
+        It is trained once for a dataset, fold and seed, and handed to :meth:`load_pretrained`.
+        """
+        return None
 
     @abstractmethod
     def forward(self, batch: Batch) -> Output:
         """Return prediction, losses (when the batch has labels or scores) and hidden states."""
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """Return the trainable parameters by name: an experiment can give each its own rate."""
+        """Return the trainable parameters by name, each in one group: an experiment can give each its own rate."""
         return {"all": [parameter for parameter in self.parameters() if parameter.requires_grad]}
 
     def load_pretrained(self, network: nn.Module) -> None:
-        """Take over the trained network that :attr:`pretrained` names."""
+        """Take over the trained network that :meth:`pretraining` names."""
 
     def samples_known(self, count: int, score_limit: float) -> None:
-        """Make room for a state a sample, before the first epoch.
+        """Make room for a state a sample, before the first epoch and before a saved state is loaded.
 
         Args:
             count: :attr:`Batch.rows` are below it.
             score_limit: scores lie in [-score_limit, score_limit].
+        """
+
+    def look_at_training(self, batches: Callable[[], Iterable[Batch]], seed: int) -> None:
+        """See the training part once, before the first epoch; a resumed run does not see it again.
+
+        What is learnt must be kept in buffers of a size that the settings give: they are saved with the weights.
+
+        Args:
+            batches: gives the samples of the training part, whole, in the manifest's order; each call begins anew.
+            seed: for whatever must be drawn.
         """
 
     def epoch_start(self, epoch: int) -> None:
@@ -157,7 +278,10 @@ class Network(nn.Module, ABC):
 
 
 def drop_modalities(
-    batch: Batch, present: Tensor, sizes: Mapping[str, Tensor] | None = None, here: Tensor | None = None
+    batch: Batch,
+    present: Tensor,
+    lengths_cpu: Mapping[str, Tensor] | None = None,
+    present_cpu: Tensor | None = None,
 ) -> Batch:
     """Make modalities missing: the one place where they become zeros.
 
@@ -167,8 +291,8 @@ def drop_modalities(
     Args:
         batch: samples with all that was recorded.
         present: (B, 3) bool, what to leave. What was not there in the first place stays missing.
-        sizes: modality -> (B,) int64 on the CPU, the lengths of what is left, where the caller knows them.
-        here: (B, 3) bool on the CPU, what is left, where the caller knows it.
+        lengths_cpu: modality -> (B,) int64 on the CPU, the lengths of what is left, where the caller knows them.
+        present_cpu: (B, 3) bool on the CPU, what is left, where the caller knows it.
 
     Returns:
         A batch that shares nothing with what was dropped; sequences are cut to the longest that is left.
@@ -178,7 +302,7 @@ def drop_modalities(
     for index, modality in enumerate(MODALITIES):
         keep = present[:, index]
         length = torch.where(keep, batch.lengths[modality], torch.ones_like(batch.lengths[modality]))
-        longest = int((length if sizes is None else sizes[modality]).max()) if len(batch) else 0
+        longest = int((length if lengths_cpu is None else lengths_cpu[modality]).max()) if len(batch) else 0
         values = batch.features[modality][:, :longest]
         features[modality] = torch.where(keep[:, None, None], values, torch.zeros_like(values))
         observed[modality] = batch.observed[modality][:, :longest] & keep[:, None]
@@ -196,8 +320,8 @@ def drop_modalities(
         observed=observed,
         present=present,
         token_ids=tokens,
-        sizes=sizes,
-        here=here,
+        lengths_cpu=lengths_cpu,
+        present_cpu=present_cpu,
     )
 
 

@@ -59,9 +59,9 @@ class Encoders(nn.Module):
         embeddings = []
         for index, modality in enumerate(MODALITIES):
             encoder, present = getattr(self, modality), batch.present[:, index]
-            here = None if batch.here is None else batch.here[:, index]
+            on_cpu = None if batch.present_cpu is None else batch.present_cpu[:, index]
             embeddings.append(
-                encode_present(encoder, batch.features[modality], batch.lengths[modality], present, here)
+                encode_present(encoder, batch.features[modality], batch.lengths[modality], present, on_cpu)
             )
         return torch.cat(embeddings, dim=1)
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.base import Batch
+from models.base import NO_LABEL, Batch
 
 KERNELS = (3, 4, 5)
 
@@ -74,7 +74,7 @@ def encode_present(
     values: Tensor,
     lengths: Tensor,
     present: Tensor,
-    here: Tensor | None = None,
+    present_cpu: Tensor | None = None,
 ) -> Tensor:
     """Encode a modality, running the encoder once for all samples that lack it.
 
@@ -86,12 +86,12 @@ def encode_present(
         values: (B, T, D).
         lengths: (B,).
         present: (B,) bool.
-        here: the same on the CPU, or None: then the device is asked, and waited for.
+        present_cpu: the same on the CPU; without it the device is asked, and waited for.
 
     Returns:
         (B, H).
     """
-    rows = _rows_of(present if here is None else here).to(values.device, non_blocking=True)
+    rows = _rows_of(present if present_cpu is None else present_cpu).to(values.device, non_blocking=True)
     if len(rows) == len(present):
         return encoder(values, lengths)
     nothing = encoder(values.new_zeros(1, 1, values.shape[2]), lengths.new_ones(1))
@@ -104,6 +104,13 @@ def encode_present(
 @torch.compiler.disable
 def _rows_of(present: Tensor) -> Tensor:
     return torch.from_numpy(np.flatnonzero(present.cpu().numpy()))
+
+
+def observed_mean(batch: Batch, modality: str) -> Tensor:
+    """Return (B, D), the mean of a modality's observed frames; zeros where there are none."""
+    weights = batch.observed[modality].to(batch.features[modality].dtype)[:, :, None]
+    total = (batch.features[modality] * weights).sum(dim=1)
+    return total / weights.sum(dim=1).clamp(min=1)
 
 
 def mlp(sizes: Sequence[int], dropout: float = 0.0) -> nn.Sequential:
@@ -119,14 +126,22 @@ def mlp(sizes: Sequence[int], dropout: float = 0.0) -> nn.Sequential:
 
 def task_loss(prediction: Tensor, batch: Batch) -> dict[str, Tensor]:
     """Return the loss of the task itself by its name: cross-entropy of classes, L1 of scores, or nothing to
-    train on.
+    train on. Turns of a dialogue that are context only do not count.
 
     Args:
         prediction: (B, C) logits, or (B, 1) scores.
         batch: with labels, or with scores, or without either.
     """
+    counted = None if batch.dialogues is None else batch.dialogues.labelled
     if batch.labels is not None:
-        return {"classification": functional.cross_entropy(prediction.float(), batch.labels)}
+        logits = prediction.float()
+        if counted is None:
+            return {"classification": functional.cross_entropy(logits, batch.labels)}
+        total = functional.cross_entropy(logits, batch.labels, reduction="sum", ignore_index=NO_LABEL)
+        return {"classification": total / counted.sum().clamp(min=1)}
     if batch.scores is not None:
-        return {"regression": functional.l1_loss(prediction.float().squeeze(1), batch.scores)}
+        scores = prediction.float().squeeze(1)
+        if counted is None:
+            return {"regression": functional.l1_loss(scores, batch.scores)}
+        return {"regression": ((scores - batch.scores).abs() * counted).sum() / counted.sum().clamp(min=1)}
     return {}

@@ -35,7 +35,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from models.base import MODALITIES, Batch, ModelSettings, Network, Output
+from models.base import MODALITIES, Batch, ModelSettings, Network, Output, View
 from models.layers import task_loss
 
 LETTERS = {"t": "text", "a": "audio", "v": "video"}
@@ -118,7 +118,6 @@ class Model(Network):
     """Source -> target 1 -> source, then the joint representation -> target 2; the label from the last states."""
 
     Settings = MCTNSettings
-    needs_complement = True
 
     def __init__(self, settings: MCTNSettings, dims: Mapping[str, int], outputs: int) -> None:
         super().__init__(settings, dims, outputs)
@@ -142,6 +141,11 @@ class Model(Network):
         self.head = nn.Linear(hidden, outputs)
 
     @classmethod
+    def views(cls, settings: MCTNSettings) -> Mapping[str, View]:
+        """Return the complement: the targets of the translations are what the batch hides."""
+        return {"complement": View("complement")}
+
+    @classmethod
     def recipe(cls, settings: MCTNSettings) -> dict[str, Any]:
         """Return the paper's training, on the one condition that the source is."""
         return {"train_on": settings.source, "learning_rate": 1e-4, "batch_size": 32, "patience": 20}
@@ -156,7 +160,7 @@ class Model(Network):
         states, _ = self.reader(joint)
         prediction = self.head(states[:, -1])
         losses = task_loss(prediction, batch)
-        if losses and (self.training or batch.complement is not None):
+        if losses and (self.training or "complement" in batch.views):
             losses |= self._translations(batch, source, first, joint)
         return Output(prediction, losses, {"joint": states[:, -1]})
 
@@ -183,9 +187,10 @@ class Model(Network):
     def _target(self, batch: Batch, modality: str) -> tuple[Tensor, Tensor]:
         """Return a target (B, S, D), and (B,) bool where it is known."""
         target, known = resample(batch, modality, self.steps), self._shown(batch, modality)
-        if batch.complement is not None:
-            other = self._shown(batch.complement, modality)
-            hidden = resample(batch.complement, modality, self.steps)
+        if "complement" in batch.views:
+            complement = batch.views["complement"]
+            other = self._shown(complement, modality)
+            hidden = resample(complement, modality, self.steps)
             target = torch.where((other & ~known)[:, None, None], hidden, target)
             known = known | other
         return target, known

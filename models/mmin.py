@@ -58,7 +58,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from models import baseline
-from models.base import MODALITIES, Batch, ModelSettings, Network, Output
+from models.base import MODALITIES, Batch, ModelSettings, Network, Output, Pretraining, View
 from models.layers import mlp, task_loss
 
 AUTOENCODER = (baseline.JOINT, 256, 128, 64)  # and back: 384-256-128-64-128-256-384 (Table 3)
@@ -126,8 +126,6 @@ class Model(Network):
     """Fig. 2(a) in training, Fig. 2(c) afterwards."""
 
     Settings = MMINSettings
-    needs_complement = True
-    pretrained = "baseline"
 
     def __init__(self, settings: MMINSettings, dims: Mapping[str, int], outputs: int) -> None:
         super().__init__(settings, dims, outputs)
@@ -160,7 +158,7 @@ class Model(Network):
         if settings.variant == "paper":
             return {"train_on": "missing"}
         return {
-            "train_on": "sampled",
+            "train_on": "random-condition",
             "learning_rate": 2e-4,
             "beta1": 0.5,
             "epochs": 60,
@@ -171,9 +169,14 @@ class Model(Network):
         }
 
     @classmethod
-    def pretrained_settings(cls, settings: MMINSettings) -> dict[str, Any]:
-        """Return the same variant for the baseline."""
-        return {"variant": "code"} if settings.variant == "code" else {}
+    def views(cls, settings: MMINSettings) -> Mapping[str, View]:
+        """Return the complement of Eq. 1: what the batch hides is what is imagined."""
+        return {"complement": View("complement")}
+
+    @classmethod
+    def pretraining(cls, settings: MMINSettings) -> Pretraining:
+        """Return the full-modality baseline, of the same variant."""
+        return Pretraining("baseline", {"variant": "code"} if settings.variant == "code" else {})
 
     def load_pretrained(self, network: nn.Module) -> None:
         """Start the encoders from a trained full-modality baseline; a frozen copy is the teacher."""
@@ -198,9 +201,9 @@ class Model(Network):
         logits = self.classifier(joint)  # Eq. 5, without its softmax
         losses = task_loss(logits, batch)
         hidden = {"embedding": h, "imagined": imagined, "joint": joint}
-        if batch.complement is not None:
+        if "complement" in batch.views:
             with torch.no_grad():
-                target = self.teacher(batch.complement)  # h with a hat, Eq. 1
+                target = self.teacher(batch.views["complement"])  # h with a hat, Eq. 1
             losses["forward"] = self.forward_weight * self._distance(target, imagined)
             if self.cycle:
                 again, _ = (self.imagine_backward or self.imagine_forward)(imagined)  # h'', Eq. 4

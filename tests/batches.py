@@ -47,7 +47,7 @@ def hide(batch: Batch, pattern: list[bool], complement: bool = False) -> Batch:
     """Return the batch with one pattern of modalities for all, with its complement if asked for."""
     leave = torch.tensor([pattern] * len(batch))
     left = drop_modalities(batch, leave)
-    return replace(left, complement=drop_modalities(batch, ~leave)) if complement else left
+    return replace(left, views={"complement": drop_modalities(batch, ~leave)}) if complement else left
 
 
 def lengthen(batch: Batch, frames: int) -> Batch:

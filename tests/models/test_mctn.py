@@ -89,8 +89,8 @@ def test_targets_come_from_the_complement() -> None:
 def test_padding_changes_nothing() -> None:
     network = make(source="av")
     batch = shown("av", make_batch(5, 4))
-    assert batch.complement is not None
-    padded = replace(lengthen(batch, 4), complement=lengthen(batch.complement, 3))
+    assert "complement" in batch.views
+    padded = replace(lengthen(batch, 4), views={"complement": lengthen(batch.views["complement"], 3)})
     plain, other = network(batch), network(padded)
     torch.testing.assert_close(other.prediction, plain.prediction)
     for name, loss in plain.losses.items():

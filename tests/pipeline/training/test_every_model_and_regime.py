@@ -289,8 +289,8 @@ def test_padding_changes_no_imagination(outputs: int) -> None:
     """MMIN's losses look at the missing modalities too."""
     network = build("mmin", outputs).eval()
     batch = hide(make_batch(5, outputs), [True, False, True], complement=True)
-    assert batch.complement is not None
-    padded = replace(lengthen(batch, 4), complement=lengthen(batch.complement, 3))
+    assert "complement" in batch.views
+    padded = replace(lengthen(batch, 4), views={"complement": lengthen(batch.views["complement"], 3)})
     plain, found = network(batch).losses, network(padded).losses
     assert {"forward", "backward"} <= plain.keys()
     for name, loss in plain.items():
