@@ -173,7 +173,7 @@ def test_the_variant_of_the_code_switches_each_line_of_the_table() -> None:
     assert kinds == ["Linear", "ReLU", "Linear"]
     recipe = Model.recipe(MMINSettings(variant="code"))
     assert recipe == {
-        "train_on": "sampled",
+        "train_on": "random-condition",
         "learning_rate": 2e-4,
         "beta1": 0.5,
         "epochs": 60,
