@@ -42,9 +42,9 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
-from models import MODALITIES
+import models
 
-__all__ = ["MODALITIES"]
+MODALITIES: tuple[str, ...] = models.MODALITIES
 UNKNOWN_TOKEN = 100  # BERT's [UNK]: what a missing word piece becomes
 NO_LABEL = -100  # of a turn that is context only; what cross_entropy leaves out
 
@@ -214,6 +214,7 @@ class Network(nn.Module, ABC):
             outputs: C classes, or 1 for a regression.
         """
         super().__init__()
+        self.settings = settings
 
     @classmethod
     def recipe(cls, settings: Any) -> dict[str, Any]:

@@ -113,6 +113,17 @@ def observed_mean(batch: Batch, modality: str) -> Tensor:
     return total / weights.sum(dim=1).clamp(min=1)
 
 
+def observed_deviation(batch: Batch, modality: str) -> Tensor:
+    """Return (B, D), the standard deviation over a modality's observed frames; zeros where there are none.
+
+    A tiny number under the root keeps its gradient finite where a column never changes.
+    """
+    weights = batch.observed[modality].to(batch.features[modality].dtype)[:, :, None]
+    centred = (batch.features[modality] - observed_mean(batch, modality)[:, None]) * weights
+    variance = centred.square().sum(dim=1) / weights.sum(dim=1).clamp(min=1)
+    return (variance + 1e-12).sqrt() * (weights.sum(dim=1) > 0)
+
+
 def mlp(sizes: Sequence[int], dropout: float = 0.0) -> nn.Sequential:
     """Return fully connected layers of these sizes, with ReLU (and dropout) between them and none after the
     last."""

@@ -71,7 +71,6 @@ class Model(Network):
 
     def __init__(self, settings: MISASettings, dims: Mapping[str, int], outputs: int) -> None:
         super().__init__(settings, dims, outputs)
-        self.settings = settings
         self.outputs = outputs
         self.reduce = settings.difference or ("sum" if settings.variant == "paper" else "mean")
         width = settings.hidden

@@ -81,7 +81,6 @@ class Model(Network):
 
     def __init__(self, settings: MMIMSettings, dims: Mapping[str, int], outputs: int) -> None:
         super().__init__(settings, dims, outputs)
-        self.settings = settings
         self.outputs = outputs
         self.stage = "main"
         self.text = TextEncoder(settings, dims["text"])

@@ -71,7 +71,6 @@ class Model(Network):
 
     def __init__(self, settings: SelfMMSettings, dims: Mapping[str, int], outputs: int) -> None:
         super().__init__(settings, dims, outputs)
-        self.settings = settings
         self.outputs = outputs
         self.epoch = 1
         self.room = 0

@@ -36,10 +36,10 @@ def main(params: Params, dataset: str) -> None:
             dims.append(len(store.info.columns))
     path = Path("data/masks") / f"{dataset}.h5"
     sums = write_masks(
-        path, dataset, params.masks, params.seed, ids, lengths, dims, manifest_checksum(manifest)
+        path, dataset, params.all_masks, params.seed, ids, lengths, dims, manifest_checksum(manifest)
     )
     for name, value in sums.items():
-        _log.info("%s: %s, %s", name, params.masks[name].protocol, value[:12])
+        _log.info("%s: %s, %s", name, params.all_masks[name].protocol, value[:12])
     _log.info("%s: %d samples, %d masks", path, len(ids), len(sums))
 
 

@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from pipeline.data.datasets import base as loaders
 from pipeline.errors import ParamsError, nearest
 from pipeline.extraction.extractors import base as extractors
 from pipeline.extraction.extractors.base import ExtractorSettings
 from pipeline.training import metrics
+from pipeline.training.classes import ClassRules, is_comparison
 
 T = TypeVar("T")
 
@@ -27,7 +28,11 @@ Modality = Literal["text", "audio", "video"]
 MODALITIES: tuple[Modality, ...] = get_args(Modality)
 Share = Annotated[float, Field(ge=0, le=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+Condition = Literal["a", "v", "t", "av", "at", "vt", "avt"]
 Checksum = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+TRAINING_SETS = ("full", "missing", "augmented", "random-condition", "a", "v", "t", "av", "at", "vt")
 
 
 class Section(BaseModel):
@@ -162,26 +167,67 @@ class Extractors(Section):
 
 
 class Mask(Section):
-    """One missing-modality protocol (pipeline/data/masks.py); ``draw`` says whether it is redrawn at each use."""
+    """One missing-modality protocol (pipeline/data/masks.py), or with ``rates`` a family of them."""
 
-    protocol: Literal["conditions", "one-missing", "random", "block", "frames"]
+    protocol: Literal["conditions", "one-missing", "random", "random-condition", "block", "frames", "mixture"]
     rate: Share | None = None
-    range: tuple[Share, Share] | None = None
+    rates: tuple[Share, ...] = ()  # a mask for each rate, NAME-10 for 0.1
+    range: tuple[Share, Share] | None = (
+        None  # block: the block's share; frames: the rate, drawn for each sample
+    )
     ranges: dict[Modality, tuple[Share, Share]] = {}  # block: a modality's own range
     weights: tuple[float, float, float] | None = None  # one-missing: how likely text, audio, video go
     axis: Literal["time", "feature"] = "time"  # block
-    draw: Literal["fixed", "sampled"] = "fixed"
+    draw: Literal["fixed", "sampled"] = "fixed"  # sampled: drawn anew in every epoch of a training
+    conditions: tuple[Condition, ...] = ()  # random-condition: among which; the six missing ones if none
+    of: tuple[Mask, ...] = ()  # mixture: the protocols, each sample under one of them
+    family: Name | None = None  # draw with the random numbers of this name; ``rates`` sets it
+
+    def as_json(self) -> str:
+        """Return the settings as a file of masks keeps them. Fields that came after the file's first schema stand
+        only where they say something, so that an older mask's file stays the same bytes.
+        """
+        later = ("rates", "conditions", "of", "family")
+        return self.model_dump_json(exclude={name for name in later if not getattr(self, name)})
+
+    def members(self, name: str) -> dict[str, Mask]:
+        """Return name -> mask: this one, or one for each of ``rates``."""
+        if not self.rates:
+            return {name: self}
+        found = {}
+        for rate in self.rates:
+            percent = f"{100 * rate:.4g}".replace(".", "_")
+            found[f"{name}-{percent}"] = self.model_copy(
+                update={"rate": rate, "rates": (), "family": self.family or name}
+            )
+        return found
 
     @model_validator(mode="after")
     def _fits_protocol(self) -> Mask:
-        needs = {"one-missing": "rate", "random": "rate", "frames": "rate", "block": "range"}.get(
-            self.protocol
+        with_rate = self.protocol in ("one-missing", "random") or (
+            self.protocol == "frames" and not self.range
         )
-        for name in ("rate", "range"):
-            given = getattr(self, name) is not None
-            if given != (name == needs):
-                state = "is needed by" if name == needs else "means nothing to"
-                raise ValueError(f"{name} {state} the protocol {self.protocol}")
+        if (self.rate is not None) + bool(self.rates) != with_rate:
+            if with_rate:
+                raise ValueError(f"the protocol {self.protocol} needs a rate, or rates for a family of masks")
+            raise ValueError(
+                f"rate means nothing to the protocol {self.protocol}" + " with a range" * bool(self.range)
+            )
+        if self.range is None and self.protocol == "block":
+            raise ValueError("range is needed by the protocol block")
+        if self.range is not None and self.protocol not in ("block", "frames"):
+            raise ValueError(f"range means nothing to the protocol {self.protocol}")
+        if len(set(self.rates)) < len(self.rates):
+            raise ValueError(f"found the rates {list(self.rates)}, expected different ones")
+        if self.conditions and self.protocol != "random-condition":
+            raise ValueError(f"conditions means nothing to the protocol {self.protocol}")
+        if (len(self.of) > 1) != (self.protocol == "mixture"):
+            raise ValueError("of lists two protocols or more, and belongs to the protocol mixture")
+        for one in self.of:
+            if one.protocol in ("conditions", "mixture") or one.rates or one.axis == "feature" or one.family:
+                raise ValueError(
+                    f"of: found {one.protocol}, expected protocols that draw, over time, with one rate, of no family"
+                )
         if self.weights is not None and (
             self.protocol != "one-missing" or min(self.weights) < 0 or not sum(self.weights)
         ):
@@ -193,13 +239,21 @@ class Mask(Section):
         for found in (*([self.range] if self.range else []), *self.ranges.values()):
             if found[0] > found[1]:
                 raise ValueError(f"found the range {list(found)}, expected the lower end first")
-        if self.protocol == "random" and self.rate is not None and self.rate > 2 / 3 + 1e-9:
-            raise ValueError(
-                f"found rate {self.rate}; random keeps one modality at least, so at most 2/3 can go"
-            )
+        for rate in (self.rate or 0.0, *self.rates):
+            if self.protocol == "random" and rate > 2 / 3 + 1e-9:
+                raise ValueError(
+                    f"found rate {rate}; random keeps one modality at least, so at most 2/3 can go"
+                )
         if self.protocol == "conditions" and self.draw == "sampled":
             raise ValueError("conditions enumerates; there is nothing to draw")
         return self
+
+
+class Length(Section):
+    """How many frames a modality has at most, or exactly."""
+
+    frames: Annotated[int, Field(ge=1, le=100_000)]
+    by: Literal["cut", "resample"] = "cut"  # keep the first so many; or means over so many equal parts
 
 
 class Experiment(Section):
@@ -210,12 +264,19 @@ class Experiment(Section):
     regime: str = "standard"
     task: Literal["classification", "regression"] = "classification"  # of the labels, or of the scores
     target: Literal["score", "score_text", "score_audio", "score_video"] = "score"  # regression: which score
-    # full: complete samples; missing: each under all six missing conditions; augmented: both; sampled: each
-    # under one of the six, drawn anew every epoch; a, v, t, av, at, vt: with just these modalities, and
-    # evaluated with just these (MMIN Table 7).
-    train_on: Literal["full", "missing", "augmented", "sampled", "a", "v", "t", "av", "at", "vt"] = "full"
-    evaluate_on: str = "conditions"
+    # full: complete samples; missing: each under all six missing conditions; augmented: both; random-condition:
+    # each under one of the six, drawn anew every epoch; a, v, t, av, at, vt: with just these modalities, and
+    # evaluated with just these (MMIN Table 7); or the name of a mask: a fixed one as data/masks has it, a sampled
+    # one drawn anew every epoch.
+    train_on: str = "full"
+    train_mask: str | None = None  # a mask that lies over all of train_on besides
+    evaluate_on: Annotated[tuple[str, ...], Field(min_length=1)] = (
+        "conditions",
+    )  # masks, or families of them
     evaluate_conditions: bool = False  # put a mask that draws over each of the seven conditions, too
+    labels: dict[Name, str | tuple[str, ...]] = {}  # class -> labels, "others", or "> 0" of the scores
+    folds: Folds | None = None  # another split than the dataset's
+    lengths: dict[Modality, Length] = {}  # cut or resample to so many frames
     settings: dict[str, Any] = {}  # the model's
     regime_settings: dict[str, Any] = {}
     frame_rate_hz: dict[Modality, Annotated[float, Field(gt=0)]] = {}  # average frames down to this rate
@@ -239,10 +300,25 @@ class Experiment(Section):
     )
     patience: Annotated[int, Field(ge=1)] | None = None  # epochs without a better validation score
     select_by: str = "ua"  # by validation; a metric of the task or loss; of a regression mae, if not given
+    # validation chooses the epoch; test-paper lets the test part choose, as some public codes do: its numbers are too
+    # good, and every table says so.
+    selection: Literal["validation", "test-paper"] = "validation"
     precision: Literal["float32", "bfloat16"] = "float32"
     compile: bool = False
     watch_test: bool = False  # also put the test part's curves into history.csv; nothing is chosen by them
-    keep_embeddings: bool = False  # of the first run's test samples, true and imagined (MMIN Figure 3)
+    keep_hidden: tuple[str, ...] = ()  # the model's hidden states to keep, of the first run's test samples
+
+    @field_validator("evaluate_on", mode="before")
+    @classmethod
+    def _one_or_several(cls, given: Any) -> Any:
+        return (given,) if isinstance(given, str) else given
+
+    @field_validator("lengths", mode="before")
+    @classmethod
+    def _number_alone(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        return {key: {"frames": value} if isinstance(value, int) else value for key, value in given.items()}
 
     @model_validator(mode="before")
     @classmethod
@@ -259,8 +335,18 @@ class Experiment(Section):
                 f'found select_by "{self.select_by}"; a {self.task} has: {", ".join(allowed)}.'
                 f"{nearest(self.select_by, allowed)}"
             )
-        if self.target != "score" and self.task != "regression":
+        by_score = any(is_comparison(one) for one in self.labels.values())
+        if self.target != "score" and self.task != "regression" and not by_score:
             raise ValueError(f"target {self.target} means nothing to a classification; set task: regression")
+        if self.labels and self.task == "regression":
+            raise ValueError("labels means nothing to a regression; set task: classification")
+        if self.labels:
+            ClassRules.parse(self.labels)
+        for modality, length in self.lengths.items():
+            if length.by == "resample" and modality in self.frame_rate_hz:
+                raise ValueError(
+                    f"{modality} has a frame_rate_hz and is resampled by lengths; expected one of the two"
+                )
         return self
 
 
@@ -298,6 +384,16 @@ class Params(Section):
     experiments: dict[Name, Experiment] = {}
     report: Report = Report()
 
+    @model_validator(mode="after")
+    def _masks_have_names_of_their_own(self) -> Params:
+        seen: dict[str, str] = {}
+        for family, mask in self.masks.items():
+            for name in mask.members(family):
+                if name in seen:
+                    raise ValueError(f"masks.{family} makes a mask {name}, and so does masks.{seen[name]}")
+                seen[name] = family
+        return self
+
     def dataset(self, name: str) -> Dataset:
         """Return a dataset. Raises ParamsError when there is none of that name."""
         return _pick(self.datasets, name, "datasets")
@@ -313,6 +409,21 @@ class Params(Section):
     def denseface_training(self, name: str) -> DensefaceTraining:
         """Return a training of Denseface. Raises ParamsError when there is none of that name."""
         return _pick(self.train_denseface, name, "train_denseface")
+
+    @cached_property
+    def all_masks(self) -> dict[str, Mask]:
+        """Every mask by its name, families by their members."""
+        return {
+            name: one for family, mask in self.masks.items() for name, one in mask.members(family).items()
+        }
+
+    def evaluation_masks(self, experiment: Experiment) -> tuple[str, ...]:
+        """Return the masks that an experiment is evaluated under, families by their members, each once."""
+        found: dict[str, None] = {}
+        for name in experiment.evaluate_on:
+            family = self.masks.get(name)
+            found.update(dict.fromkeys([name] if family is None else family.members(name)))
+        return tuple(found)
 
     def loader(self, dataset: str) -> loaders.BaseLoader[loaders.LoaderSettings]:
         """Return the loader of a dataset, with its checked options and its root."""
@@ -418,7 +529,12 @@ def _check_names(path: Path, params: Params) -> None:
     for name, experiment in params.experiments.items():
         key = f"experiments.{name}"
         check(f"{key}.dataset", experiment.dataset, params.datasets)
-        check(f"{key}.evaluate_on", experiment.evaluate_on, params.masks)
+        drawn = {mask for mask, one in params.all_masks.items() if one.protocol != "conditions"}
+        check(f"{key}.train_on", experiment.train_on, (*TRAINING_SETS, *drawn))
+        if experiment.train_mask is not None:
+            check(f"{key}.train_mask", experiment.train_mask, drawn)
+        for mask in experiment.evaluate_on:
+            check(f"{key}.evaluate_on", mask, dict.fromkeys([*params.masks, *params.all_masks]))
         problems += _check_task(key, experiment, params)
         for field, package in (("model", "models"), ("regime", "pipeline.training.regimes")):
             chosen_name = getattr(experiment, field)

@@ -80,6 +80,8 @@ def prepare(name: str, loader: BaseLoader[LoaderSettings], folder: Path) -> dict
         "skipped": [dataclasses.asdict(finding) for finding in loader.skipped],
         "notes": [dataclasses.asdict(finding) for finding in loader.notes],
     }
+    if loader.scores:
+        report["score_limit"] = loader.score_limit
     path = folder / f"{name}.json"
     beside = path.with_name(path.name + ".part")
     beside.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -7,6 +7,7 @@ suffices by itself.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -85,6 +86,7 @@ def write(
     made = samples(size)
     manifest = data / "manifests" / f"{name}.csv"
     write_manifest(manifest, made)
+    manifest.with_suffix(".json").write_text(json.dumps({"score_limit": 4.0}), encoding="utf-8")
     rng = np.random.default_rng(7)
     lengths = np.zeros((size, 3), np.int64)
     for column, (modality, dims) in enumerate(DIMS.items()):

@@ -1,20 +1,31 @@
 """Missing-modality masks: how they are drawn, and the file data/masks/DATASET.h5 that keeps them.
 
-The five protocols (``masks`` in params.yaml); modalities always in the order text, audio, video:
+The protocols (``masks`` in params.yaml); modalities always in the order text, audio, video:
 
-``conditions``   enumerates {a}, {v}, {t}, {a,v}, {a,t}, {v,t} and {a,v,t} (MMIN Table 1; UMDF, inter)
-``one-missing``  takes exactly one modality, by ``weights``, from a share ``rate`` of the samples (EMMR, TATE)
-``random``       drops modalities independently, keeps one at least; ``rate`` = 1 - kept / (N * 3) (GCNet)
-``block``        takes k = floor(T * r) neighbouring frames of every sample and modality, r uniform in
-                 ``range`` (or its own of ``ranges``), from a start uniform in {0, ..., T - k};
-                 ``axis: feature`` takes columns (M3S 3.2)
-``frames``       takes every frame on its own with probability ``rate`` (UMDF, intra; TFR-Net)
+``conditions``        enumerates {a}, {v}, {t}, {a,v}, {a,t}, {v,t} and {a,v,t} (MMIN Table 1; UMDF, inter)
+``one-missing``       takes exactly one modality, by ``weights``, from a share ``rate`` of the samples (EMMR, TATE)
+``random``            drops modalities independently, keeps one at least; ``rate`` = 1 - kept / (N * 3) (GCNet)
+``random-condition``  leaves what one of ``conditions`` names, each as likely (the six missing ones if none are
+                      named); a sample that has nothing of it keeps all it has
+``block``             takes k = floor(T * r) neighbouring frames of every sample and modality, r uniform in
+                      ``range`` (or its own of ``ranges``), from a start uniform in {0, ..., T - k};
+                      ``axis: feature`` takes columns (M3S 3.2)
+``frames``            takes every frame on its own with probability ``rate``; with ``range`` the probability is
+                      drawn for each sample and modality (UMDF, intra; TFR-Net)
+``mixture``           gives each sample one of the protocols listed under ``of``, each as likely (UMDF's versions)
 
-``draw: fixed`` masks are drawn once and kept in the file. ``draw: sampled`` ones are drawn anew at every
-epoch, by :meth:`Masks.draw`; the file keeps how. Either way a draw depends only on (seed, the mask's name,
-epoch, sample id, modality) and on what the sample has: never on the order of samples, a batch, a worker or a
-device. ``random`` drops each modality with probability p and gives one back where all are gone, so that 1 -
-kept / (N * 3) is p - p^3 / 3 in expectation; p is solved from that.
+``rates: [0, 0.1]`` instead of ``rate`` makes a family: the masks NAME-0 and NAME-10. They share their random
+numbers, so that what the lower rate takes, the higher takes too (but ``random``, which gives modalities back).
+
+``draw: fixed`` masks are drawn once and kept in the file. ``draw: sampled`` ones are drawn anew in every epoch of a
+training, from the run's seed; evaluation uses their first draw, whose checksum the file keeps. Either way a draw
+depends only on (seed, the mask's name, epoch, sample id, modality) and on what the sample has: never on the order
+of samples, a batch, a worker or a device. ``random`` drops each modality with probability p and gives one back
+where all are gone, so that 1 - kept / (N * 3) is p - p^3 / 3 in expectation; p is solved from that.
+
+A draw is made in two steps: :func:`rules` takes a few random numbers a sample, and :func:`frames_kept` says by them
+which frames stay. The second works on numpy arrays and on PyTorch tensors alike, so that training hides frames on
+the device by the formula that made the file.
 
 Layout of the file (kind "lacuna masks"; nothing in it depends on a clock)::
 
@@ -22,9 +33,10 @@ Layout of the file (kind "lacuna masks"; nothing in it depends on a clock)::
     /ids             (N,) utf-8 strings, in the manifest's order
     /lengths         (N, 3) int64: frames of each modality, 0 where the sample lacks it
     /<mask>          attributes settings (JSON), draw, checksum (sha256 of the draw; of epoch 0's if sampled)
-    /<mask>/present  (N, 3) bool: one-missing and random; for conditions (7, 3), one row a condition
+    /<mask>/present  (N, 3) bool: protocols over whole modalities; for conditions (7, 3), one row a
+                     condition
     /<mask>/names    conditions only: (7,) strings a, v, t, av, at, vt, avt
-    /<mask>/text ... block and frames: (sum T,) bool, True where a frame is kept, ragged like the feature
+    /<mask>/text ... protocols over frames: (sum T,) bool, True where a frame is kept, ragged like the feature
     store;
                      block over columns: (N, D) bool
 """
@@ -32,7 +44,6 @@ Layout of the file (kind "lacuna masks"; nothing in it depends on a clock)::
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -41,7 +52,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from pipeline.data.store import read_arrays, write_arrays
 from pipeline.errors import ParamsError, StoreError, nearest
@@ -57,8 +68,9 @@ CONDITIONS: dict[str, tuple[bool, bool, bool]] = {
 MISSING_CONDITIONS = tuple(name for name, present in CONDITIONS.items() if not all(present))
 FULL_CONDITION = "avt"
 
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-Words = NDArray[np.uint64]
+_GOLDEN, _MIX_1, _MIX_2 = -7046029254386353131, -4658895280553007687, -7723592293110705685  # as signed words
+_BITS = 53  # of a random number
+Words = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -70,19 +82,43 @@ class Draw:
         frames: modality -> (sum T,) bool, True where a frame is kept; empty for protocols over whole
             modalities.
         columns: modality -> (N, D) bool, True where a column is kept; only ``block`` with ``axis: feature``.
+        both: whether whole modalities go beside frames (``mixture``).
     """
 
     present: NDArray[np.bool_]
     frames: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
     columns: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
+    both: bool = False
 
     def arrays(self) -> dict[str, NDArray[np.bool_]]:
         """Return what the file keeps of the draw."""
-        return {**self.frames, **self.columns} or {"present": self.present}
+        parts = {**self.frames, **self.columns}
+        return {**parts, "present": self.present} if self.both or not parts else parts
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The random numbers of one draw: what :func:`frames_kept` needs to know of each sample.
+
+    Attributes:
+        present: (N, 3) bool: which modalities are left.
+        blocks: modality -> share (N,) and place (N,), float64: how long the missing block is, and where it lies
+            between the first and the last possible start. Empty where no block is taken.
+        drops: modality -> start (N,) int64 and threshold (N,) int64 of frames that go one by one. Empty where none do.
+    """
+
+    present: NDArray[np.bool_]
+    blocks: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]] = field(default_factory=dict)
+    drops: Mapping[str, tuple[Words, Words]] = field(default_factory=dict)
+
+    @property
+    def over_frames(self) -> bool:
+        """Whether frames (or columns) go, not only whole modalities."""
+        return bool(self.blocks or self.drops)
 
 
 def hash_words(seed: int, purpose: str, epoch: int, ids: Sequence[str], stream: int) -> Words:
-    """Return (N,) uint64, the start of each sample's own random stream (SplitMix64, Steele et al. 2014).
+    """Return (N,) int64, the start of each sample's own random stream (SplitMix64, Steele et al. 2014).
 
     Args:
         seed: the root seed.
@@ -91,29 +127,153 @@ def hash_words(seed: int, purpose: str, epoch: int, ids: Sequence[str], stream: 
         ids: the samples.
         stream: which of a sample's streams, such as the index of a modality.
     """
-    key = int.from_bytes(
-        hashlib.sha256(f"{seed}\n{purpose}\n{epoch}\n{stream}".encode()).digest()[:8], "little"
-    )
-    return _mix(_mix(np.array([_word(name) for name in ids], np.uint64)) ^ np.uint64(key))
+    key = hashlib.sha256(f"{seed}\n{purpose}\n{epoch}\n{stream}".encode()).digest()[:8]
+    words: Words = _mix(_mix(np.array([_word(name) for name in ids], np.int64)) ^ np.int64(_signed(key)))
+    return words
 
 
-@lru_cache(maxsize=1 << 18)  # every batch of every epoch asks for its samples
+@lru_cache(maxsize=1 << 18)  # every epoch asks for its samples
 def _word(name: str) -> int:
-    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")
+    return _signed(hashlib.sha256(name.encode()).digest()[:8])
+
+
+def _signed(eight: bytes) -> int:
+    return int.from_bytes(eight, "little", signed=True)
 
 
 def uniforms(starts: Words, counter: int | NDArray[np.int64]) -> NDArray[np.float64]:
     """Return the ``counter``-th uniform number in [0, 1) of each stream, with 53 bits; shapes broadcast."""
-    steps = np.atleast_1d(np.asarray(counter, np.int64)).astype(np.uint64) + np.uint64(1)
-    numbers: NDArray[np.float64] = (_mix(starts + steps * _GOLDEN) >> np.uint64(11)).astype(np.float64)
-    return numbers * 2.0**-53
+    numbers: NDArray[np.float64] = (
+        random_bits(starts, np.atleast_1d(np.asarray(counter, np.int64))) * 2.0**-_BITS
+    )
+    return numbers
 
 
-def _mix(words: Words) -> Words:
-    words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    mixed: Words = words ^ (words >> np.uint64(31))
-    return mixed
+def random_bits(starts: Any, counter: Any) -> Any:
+    """Return the ``counter``-th number of each stream, an integer in [0, 2^53).
+
+    Args:
+        starts: int64, a numpy array or a tensor.
+        counter: int64, the same kind; shapes broadcast.
+    """
+    return (_mix(starts + (counter + 1) * _GOLDEN) >> (64 - _BITS)) & ((1 << _BITS) - 1)
+
+
+def _mix(words: Any) -> Any:
+    """Mix signed words, which wrap around like unsigned ones; a logical shift is a shift and a mask."""
+    words = (words ^ ((words >> 30) & ((1 << 34) - 1))) * _MIX_1
+    words = (words ^ ((words >> 27) & ((1 << 37) - 1))) * _MIX_2
+    return words ^ ((words >> 31) & ((1 << 33) - 1))
+
+
+def threshold(rate: ArrayLike) -> Words:
+    """Return the least of the 2^53 numbers that is not below the rate: what is smaller goes."""
+    found: Words = np.ceil(np.asarray(rate, np.float64) * 2.0**_BITS).astype(np.int64)
+    return found
+
+
+def block_kept(share: Any, place: Any, lengths: Any, position: Any) -> Any:
+    """Return where a position lies outside the missing block, for numpy arrays and tensors alike.
+
+    Args:
+        share: float64, r: the block has floor(T * r) positions.
+        place: float64 in [0, 1): the start is floor(place * (T - k + 1)).
+        lengths: int64, T.
+        position: int64 in [0, T). All four broadcast.
+    """
+    size = (lengths * share + 1e-9) // 1  # 100 * 0.29 is 28.999999999999996
+    first = (place * (lengths - size + 1)) // 1
+    return (position < first) | (position >= first + size)
+
+
+def frames_kept(
+    block: tuple[Any, Any] | None, drop: tuple[Any, Any] | None, lengths: Any, position: Any
+) -> Any:
+    """Return which positions stay, for numpy arrays and tensors alike; all arguments broadcast.
+
+    Args:
+        block: share and place of a modality (:attr:`Rules.blocks`), or None.
+        drop: start and threshold (:attr:`Rules.drops`), or None.
+        lengths: int64, T.
+        position: int64 in [0, T).
+    """
+    kept = position >= 0
+    if block is not None:
+        kept = kept & block_kept(*block, lengths, position)
+    if drop is not None:
+        kept = kept & (random_bits(drop[0], position) >= drop[1])
+    return kept
+
+
+def rules(mask: Mask, name: str, seed: int, epoch: int, ids: Sequence[str], have: NDArray[np.bool_]) -> Rules:
+    """Take the random numbers of one draw.
+
+    Args:
+        mask: the protocol's settings; any but ``conditions``, which has nothing to draw.
+        name: the mask's name: two masks of one protocol are drawn independently, unless they are of one family.
+        seed: the root seed, or a run's.
+        epoch: 0 for a fixed mask.
+        ids: N samples, in any order.
+        have: (N, 3) bool, which modalities a sample has. One that it never had counts as gone.
+    """
+    have = np.asarray(have, bool).reshape(len(ids), 3)
+    purpose = f"mask/{mask.family or name}"
+
+    def streams(stream: int) -> Words:
+        return hash_words(seed, purpose, epoch, ids, stream)
+
+    rate = mask.rate or 0.0
+    if mask.protocol == "one-missing":
+        return Rules(_one_missing(streams(3), have, rate, mask.weights or (1.0, 1.0, 1.0)))
+    if mask.protocol == "random":
+        chances = np.stack([uniforms(streams(index), 0) for index in range(3)], axis=1)
+        return Rules(_random(chances, uniforms(streams(3), 0), have, rate))
+    if mask.protocol == "random-condition":
+        table = np.array([CONDITIONS[c] for c in mask.conditions or MISSING_CONDITIONS])
+        left = have & table[(uniforms(streams(3), 0) * len(table)).astype(np.int64)]
+        return Rules(np.where(left.any(axis=1, keepdims=True), left, have))
+    if mask.protocol == "frames":
+        drops: dict[str, tuple[Words, Words]] = {}
+        for index, modality in enumerate(MODALITIES):
+            low, high = mask.range or (rate, rate)
+            chance = (
+                low + (high - low) * uniforms(streams(4 + index), 0) if low < high else np.full(len(ids), low)
+            )
+            drops[modality] = (streams(index), threshold(chance))
+        return Rules(have, drops=drops)
+    if mask.protocol == "block":
+        blocks: dict[str, tuple[Any, Any]] = {}
+        for index, modality in enumerate(MODALITIES):
+            low, high = mask.ranges.get(modality, mask.range or (0.0, 0.0))
+            starts = streams(index)
+            blocks[modality] = (low + (high - low) * uniforms(starts, 0), uniforms(starts, 1))
+        return Rules(have, blocks=blocks)
+    if mask.protocol == "mixture":
+        chosen = (uniforms(streams(3), 0) * len(mask.of)).astype(np.int64)
+        parts = [rules(one, f"{name}/{k}", seed, epoch, ids, have) for k, one in enumerate(mask.of)]
+        return _mixed(chosen, parts)
+    raise ParamsError(f'masks.{name}: the protocol "{mask.protocol}" enumerates; there is nothing to draw')
+
+
+def _mixed(chosen: NDArray[np.int64], parts: Sequence[Rules]) -> Rules:
+    """Give each sample the numbers of one of several draws; a part that takes no frames takes none here."""
+    pick = np.arange(len(chosen))
+
+    def joined(whose: str, neutral: tuple[float, float], dtype: type) -> dict[str, tuple[Any, Any]]:
+        if not any(getattr(part, whose) for part in parts):
+            return {}
+        found: dict[str, tuple[Any, Any]] = {}
+        for modality in MODALITIES:
+            stacks = []
+            for place in (0, 1):
+                none: NDArray[Any] = np.full(len(chosen), neutral[place], dtype)
+                rows = [getattr(part, whose).get(modality, (none, none))[place] for part in parts]
+                stacks.append(np.stack(rows)[chosen, pick])
+            found[modality] = (stacks[0], stacks[1])
+        return found
+
+    present = np.stack([part.present for part in parts])[chosen, pick]
+    return Rules(present, joined("blocks", (0.0, 0.0), np.float64), joined("drops", (0, 0), np.int64))
 
 
 def draw(
@@ -125,49 +285,42 @@ def draw(
     lengths: NDArray[np.int64],
     dims: Sequence[int] = (),
 ) -> Draw:
-    """Draw a mask.
+    """Draw a mask over all frames of some samples.
 
     Args:
-        mask: the protocol's settings; any but ``conditions``, which has nothing to draw.
-        name: the mask's name in params.yaml: two masks of one protocol are drawn independently.
-        seed: the root seed.
-        epoch: counts the uses of a sampled mask; give 0 for a fixed one.
-        ids: N samples, in any order.
+        mask, name, seed, epoch, ids: as :func:`rules` takes them.
         lengths: (N, 3) frames of text, audio and video; 0 where the sample lacks the modality. Over whole
             modalities only whether it is 0 matters.
         dims: columns of text, audio and video; only ``block`` with ``axis: feature`` needs them.
-
-    Returns:
-        What is left. A modality that the sample never had counts as gone.
     """
     lengths = np.asarray(lengths, np.int64).reshape(len(ids), 3)
-    have = lengths > 0
-    rate = mask.rate or 0.0
-    kept: dict[str, NDArray[np.bool_]]
-
-    def streams(stream: int) -> Words:
-        return hash_words(seed, f"mask/{name}", epoch, ids, stream)
-
-    if mask.protocol == "one-missing":
-        return Draw(_one_missing(streams(3), have, rate, mask.weights or (1.0, 1.0, 1.0)))
-    if mask.protocol == "random":
-        chances = np.stack([uniforms(streams(index), 0) for index in range(3)], axis=1)
-        return Draw(_random(chances, uniforms(streams(3), 0), have, rate))
-    if mask.protocol == "frames":
-        kept = {m: _frames(streams(i), lengths[:, i], rate) for i, m in enumerate(MODALITIES)}
-        return Draw(have, frames=kept)
-    if mask.protocol == "block":
-        ends = {m: mask.ranges.get(m, mask.range or (0.0, 0.0)) for m in MODALITIES}
-        if mask.axis == "time":
-            kept = {m: _block(streams(i), lengths[:, i], *ends[m]) for i, m in enumerate(MODALITIES)}
-            return Draw(have, frames=kept)
-        count = len(ids)
-        kept = {
-            m: _block(streams(i), np.full(count, dims[i]), *ends[m]).reshape(count, dims[i])
+    made = rules(mask, name, seed, epoch, ids, lengths > 0)
+    if not made.over_frames:
+        return Draw(made.present)
+    count = len(ids)
+    if mask.axis == "feature":
+        columns = {
+            m: frames_kept(_column(made.blocks[m]), None, dims[i], np.arange(dims[i])[None])
             for i, m in enumerate(MODALITIES)
         }
-        return Draw(have, columns=kept)
-    raise ParamsError(f'masks.{name}: the protocol "{mask.protocol}" enumerates; there is nothing to draw')
+        return Draw(
+            made.present,
+            columns={m: kept.reshape(count, dims[i]) for i, (m, kept) in enumerate(columns.items())},
+        )
+    kept: dict[str, NDArray[np.bool_]] = {}
+    for index, modality in enumerate(MODALITIES):
+        times = lengths[:, index]
+
+        def spread(pair: tuple[Any, Any] | None, times: NDArray[np.int64] = times) -> tuple[Any, Any] | None:
+            return None if pair is None else (np.repeat(pair[0], times), np.repeat(pair[1], times))
+
+        block, drop = spread(made.blocks.get(modality)), spread(made.drops.get(modality))
+        kept[modality] = frames_kept(block, drop, np.repeat(times, times), _positions(times))
+    return Draw(made.present, frames=kept, both=mask.protocol == "mixture")
+
+
+def _column(pair: tuple[Any, Any]) -> tuple[Any, Any]:
+    return pair[0][:, None], pair[1][:, None]
 
 
 def _one_missing(
@@ -195,21 +348,6 @@ def _random(
     rank = np.floor(choice * have.sum(axis=1)).astype(np.int64)
     back = have & (np.cumsum(have, axis=1) - 1 == rank[:, None])
     return np.where(kept.any(axis=1, keepdims=True), kept, back)
-
-
-def _frames(starts: Words, lengths: NDArray[np.int64], rate: float) -> NDArray[np.bool_]:
-    kept: NDArray[np.bool_] = uniforms(np.repeat(starts, lengths), _positions(lengths)) >= rate
-    return kept
-
-
-def _block(starts: Words, lengths: NDArray[np.int64], low: float, high: float) -> NDArray[np.bool_]:
-    share = low + (high - low) * uniforms(starts, 0)
-    size = np.floor(lengths * share + 1e-9).astype(np.int64)  # 100 * 0.29 is 28.999999999999996
-    first = np.floor(uniforms(starts, 1) * (lengths - size + 1)).astype(np.int64)
-    position = _positions(lengths)
-    before, after = np.repeat(first, lengths), np.repeat(first + size, lengths)
-    kept: NDArray[np.bool_] = (position < before) | (position >= after)
-    return kept
 
 
 def _positions(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -263,8 +401,8 @@ class Masks:
             )
         return self.settings[name]
 
-    def draw(self, name: str, epoch: int = 0) -> Draw:
-        """Return a mask over all samples: the kept draw of a fixed one, that of ``epoch`` of a sampled one.
+    def draw(self, name: str) -> Draw:
+        """Return a mask over all samples: the kept draw of a fixed one, the first draw of a sampled one.
 
         Raises:
             StoreError: the file has no mask of that name.
@@ -273,12 +411,16 @@ class Masks:
         mask = self.mask(name)
         arrays = self._arrays[name]
         if mask.draw == "sampled" or mask.protocol == "conditions":
-            return draw(mask, name, self.seed, epoch, self.ids, self.lengths, self.dims(name))
+            return draw(mask, name, self.seed, 0, self.ids, self.lengths, self.dims(name))
         have = self.lengths > 0
-        if mask.protocol in ("one-missing", "random"):
+        present = arrays.get("present")
+        if MODALITIES[0] not in arrays:
             return Draw(arrays["present"])
         kept: dict[str, NDArray[np.bool_]] = {modality: arrays[modality] for modality in MODALITIES}
-        return Draw(have, columns=kept) if mask.axis == "feature" else Draw(have, frames=kept)
+        left = have if present is None else present
+        if mask.axis == "feature":
+            return Draw(left, columns=kept)
+        return Draw(left, frames=kept, both=present is not None)
 
     def dims(self, name: str) -> tuple[int, ...]:
         """Return the columns of text, audio and video as a mask over columns knows them, else nothing."""
@@ -302,7 +444,7 @@ def read_masks(path: Path, ids: Sequence[str] | None = None) -> Masks:
     try:
         root = groups.pop("")
         found = tuple(str(name) for name in root["ids"])
-        settings = {n: Mask.model_validate(json.loads(group.pop("settings"))) for n, group in groups.items()}
+        settings = {n: Mask.model_validate_json(group.pop("settings")) for n, group in groups.items()}
         checksums = {name: str(group.pop("checksum")) for name, group in groups.items()}
         masks = Masks(
             path=path,
@@ -364,7 +506,7 @@ def write_masks(
     }
     checksums = {}
     for name, mask in masks.items():
-        group: dict[str, Any] = {"settings": mask.model_dump_json(), "draw": mask.draw}
+        group: dict[str, Any] = {"settings": mask.as_json(), "draw": mask.draw}
         if mask.protocol == "conditions":
             arrays = {"present": np.array(list(CONDITIONS.values()))}
             group["names"] = np.array(list(CONDITIONS), dtype=object)

@@ -254,7 +254,7 @@ def _read_experiment(params: Params, name: str, place: int, data: Path) -> Exper
         confusion=confusion,
         summary=summary,
         runs=dict(sorted(runs.items())),
-        embeddings=read_embeddings(results / "embeddings.npz") if chosen.keep_embeddings else {},
+        embeddings=read_embeddings(results / "hidden.npz") if chosen.keep_hidden else {},
     )
 
 

@@ -57,17 +57,27 @@ class Fold:
     test: Indices
 
 
-def make_folds(samples: Sequence[Sample], folds: Folds) -> list[Fold]:
+def make_folds(
+    samples: Sequence[Sample], folds: Folds, labelled: NDArray[np.bool_] | None = None
+) -> list[Fold]:
     """Split the samples.
 
     Args:
         samples: those that take part, in the manifest's order.
         folds: the scheme.
+        labelled: (N,) bool, the samples that are split; others are context, and in no part. None: all.
 
     Raises:
         DataError: the samples lack what the scheme needs, a part is empty, or one speaker or dialogue stands
             on two sides.
     """
+    if labelled is not None and not labelled.all():
+        where = np.flatnonzero(labelled)
+        made = make_folds([samples[int(i)] for i in where], folds)
+        return [
+            Fold(fold.number, fold.description, where[fold.train], where[fold.valid], where[fold.test])
+            for fold in made
+        ]
     if not samples:
         raise DataError("no samples to split; are the dataset's labels those of its manifest?")
     if folds.scheme == "official":

@@ -10,6 +10,7 @@ thread; several runs go in parallel (pipeline/train.py).
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import logging
 import math
@@ -28,14 +29,22 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.base import MODALITIES, Batch, Network, Output
-from pipeline.data.masks import CONDITIONS, FULL_CONDITION, MISSING_CONDITIONS
+from models.base import Batch, Network, Output, View
 from pipeline.errors import TrainingError, nearest
 from pipeline.params import Experiment
 from pipeline.training import metrics
 from pipeline.training.folds import Fold
+from pipeline.training.masking import NamedMask
 from pipeline.training.regimes.base import BaseRegime, Step
-from pipeline.training.samples import DeviceSamples, derive_seed, training_pairs
+from pipeline.training.samples import DeviceSamples, derive_seed
+from pipeline.training.training_set import (
+    Pairs,
+    Showing,
+    TrainingSet,
+    relative_lengths,
+    shown_pairs,
+    validation_showings,
+)
 
 EVALUATION_BATCH = 256
 WINDOW = 16  # batches by length are sorted within so many neighbours of the shuffled order
@@ -105,6 +114,7 @@ def fit(
     experiment: Experiment,
     seed: int,
     classes: int,
+    masks: Mapping[str, NamedMask] | None = None,
     state: Path | None = None,
     save_every_s: float = 20.0,
     after_epoch: Callable[[int], None] | None = None,
@@ -113,8 +123,9 @@ def fit(
 
     The best epoch is the one with the best ``select_by`` on the validation part; where two are equal, the one
     with the lower validation loss (cross-entropy; of scores the mean absolute error, whatever the model trains
-    on), and then the earlier. Nothing is ever chosen by the test part. Validation is under the full condition when
-    ``train_on`` is full, under its own where it is one condition, else over all six missing conditions pooled.
+    on), and then the earlier. Validation shows samples as training does
+    (:func:`pipeline.training.training_set.validation_showings`), several conditions pooled. The test part chooses
+    nothing, unless ``selection: test-paper`` asks for it, as some public codes do.
 
     Args:
         network: built and on the device of ``samples``.
@@ -124,6 +135,7 @@ def fit(
         experiment: epochs, rates and all the rest.
         seed: of this run.
         classes: C; 1 for a regression.
+        masks: those that the experiment and its regime name, by name.
         state: a file to go on from, and to save to about every ``save_every_s`` seconds; removed at the end.
         save_every_s: when to save; the result does not depend on it.
         after_epoch: called with the epoch's number when its state is saved or need not be.
@@ -131,9 +143,10 @@ def fit(
     Raises:
         TrainingError: a loss is no number.
     """
-    run = _Run(network, regime, samples, fold, experiment, seed, classes)
-    if state is not None and state.is_file():
-        run.load(state)
+    run = Run(network, regime, samples, fold, experiment, seed, classes, masks or {})
+    if state is None or not state.is_file() or not run.load(state):
+        with deterministic(samples.device, derive_seed(seed, "look")):
+            run.look()
     saved = time.monotonic()
     while not run.finished:
         with deterministic(samples.device, derive_seed(seed, "epoch", run.epoch + 1)):
@@ -149,7 +162,7 @@ def fit(
     return Fit(tuple(run.history), run.best_epoch, run.best_score)
 
 
-class _Run:
+class Run:
     """The state of one training and its epochs."""
 
     def __init__(
@@ -161,10 +174,11 @@ class _Run:
         experiment: Experiment,
         seed: int,
         classes: int,
+        masks: Mapping[str, NamedMask],
     ) -> None:
+        """Take what :func:`fit` takes."""
         self.network, self.regime, self.samples = network, regime, samples
         self.fold, self.experiment, self.seed, self.classes = fold, experiment, seed, classes
-        self.present = samples.has.numpy()
         network.samples_known(len(samples.ids), samples.score_limit)
         self.groups = network.parameter_groups()
         for name in experiment.learning_rates:
@@ -177,7 +191,26 @@ class _Run:
         self.forward = autocast(
             torch.compile(network) if experiment.compile else network, experiment, samples.device
         )
-        self.patterns = validation_patterns(experiment.train_on)
+        self.views = network.views(network.settings)
+        redraws = any(view.kind == "redrawn" for view in self.views.values())
+        self.sets = [
+            TrainingSet(
+                stream.train_on or experiment.train_on,
+                stream.train_mask or experiment.train_mask,
+                masks,
+                samples,
+                fold.train,
+                seed,
+                stream="" if number == 0 else stream.name,
+                dialogues=network.dialogues,
+                redraws=redraws,
+            )
+            for number, stream in enumerate(regime.streams)
+        ]
+        self.ways = validation_showings(
+            experiment.train_on, experiment.train_mask, masks, samples.device, seed
+        )
+        self.judged = "test" if experiment.selection == "test-paper" else "valid"
         self.sign = -1.0 if experiment.select_by in metrics.SMALLER_IS_BETTER else 1.0
         self.epoch = 0
         self.history: list[dict[str, float]] = []
@@ -233,9 +266,12 @@ class _Run:
         row["train_loss"] = sum(losses.values())
         row.update({f"train_{name}": value for name, value in losses.items()})
         row.update({f"valid_{name}": value for name, value in self._judge(self.fold.valid).items()})
-        if self.experiment.watch_test:  # for curves alone
+        if self.experiment.watch_test or self.judged == "test":
             row.update({f"test_{name}": value for name, value in self._judge(self.fold.test).items()})
-        score, loss = self.sign * row[f"valid_{self.experiment.select_by}"], row["valid_loss"]
+        score, loss = (
+            self.sign * row[f"{self.judged}_{self.experiment.select_by}"],
+            row[f"{self.judged}_loss"],
+        )
         better = not self.best or (score, -loss) > (self.sign * self.best_score, -self.best_loss)
         if better:
             self.best_epoch, self.best_loss = self.epoch, loss
@@ -244,36 +280,55 @@ class _Run:
         row["best"] = int(better)
         self.history.append(row)
 
+    def look(self) -> None:
+        """Show the network the training part, whole, before the first epoch."""
+        whole = TrainingSet(
+            "full", None, {}, self.samples, self.fold.train, self.seed, dialogues=self.network.dialogues
+        )
+        pairs = whole.epoch(0)
+
+        def batches() -> Iterator[Batch]:
+            size = self.experiment.batch_size if self.network.dialogues else EVALUATION_BATCH
+            for _, batch in pairs.batches(self.samples, torch.arange(len(pairs)).split(size)):
+                yield batch
+
+        self.network.look_at_training(batches, derive_seed(self.seed, "look"))
+
     def _train_stage(self, stage: str) -> dict[str, float]:
         experiment, optimizer = self.experiment, self.optimizers[stage]
-        indices, patterns = training_pairs(
-            experiment.train_on, self.fold.train, self.present, self.samples.ids, self.seed, self.epoch
-        )
-        cost = None
-        if experiment.batches == "by-length":
-            cost = relative_lengths(self.samples, indices, patterns)
-        orders = [self._order(len(indices), stage, stream, cost) for stream in range(self.regime.batches)]
+        streams = [one.epoch(self.epoch) for one in self.sets]
+        cut = [self._cut(pairs, stage, number) for number, pairs in enumerate(streams)]
+        steps = len(cut[0])
         generator = torch.Generator().manual_seed(derive_seed(self.seed, "regime", stage, self.epoch))
         trained = self._trained(self.network.stages[stage])
         step = Step(self.network, self.forward, self.epoch, self.seed, generator, trained)
         totals: dict[str, Tensor] = {}
-        begins = range(0, len(indices), experiment.batch_size)
-        for number, begin in enumerate(begins):
-            parts = [order[begin : begin + experiment.batch_size] for order in orders]
-            batches = [
-                self.samples.collate(indices[part], patterns[part], self.network.needs_complement)
-                for part in parts
-            ]
+        labelled = streams[0].labelled()
+        given = [
+            pairs.batches(self.samples, itertools.islice(itertools.cycle(parts), steps), self.views)
+            for pairs, parts in zip(streams, cut, strict=True)
+        ]
+        for number, found in enumerate(zip(*given, strict=True)):
             if number % experiment.accumulate == 0:
                 self.network.zero_grad(set_to_none=True)  # another stage's parameters may have gradients too
-            for name, loss in self.regime.gradients(step, batches).items():
-                share = loss.detach().double() * (len(parts[0]) / len(indices))
+            weight = self._counted(streams[0], found[0][0]) / labelled
+            for name, loss in self.regime.gradients(step, [batch for _, batch in found]).items():
+                share = loss.detach().double() * weight
                 totals[name] = totals[name] + share if name in totals else share
             gathered = number % experiment.accumulate + 1
-            if gathered == experiment.accumulate or number + 1 == len(begins):
+            if gathered == experiment.accumulate or number + 1 == steps:
                 self._finish(trained, gathered)
                 optimizer.step()
         return {name: float(total) for name, total in totals.items()}
+
+    def _cut(self, pairs: Pairs, stage: str, stream: int) -> tuple[Tensor, ...]:
+        """Return the units of each batch of an epoch; a stream that is shorter than the first begins again."""
+        cost = relative_lengths(self.samples, pairs) if self.experiment.batches == "by-length" else None
+        return self._order(len(pairs), stage, stream, cost).split(self.experiment.batch_size)
+
+    @staticmethod
+    def _counted(pairs: Pairs, found: Tensor) -> int:
+        return len(found) if pairs.counts is None else int(pairs.counts[pairs.indices[found].numpy()].sum())
 
     def _order(self, count: int, stage: str, stream: int, cost: Tensor | None = None) -> Tensor:
         generator = torch.Generator().manual_seed(derive_seed(self.seed, "order", stage, stream, self.epoch))
@@ -296,16 +351,10 @@ class _Run:
             nn.utils.clip_grad_norm_(group, limit)
 
     def _judge(self, indices: NDArray[np.int64]) -> dict[str, float]:
-        """Return loss and metrics on some samples, as the regime wants epochs to be judged."""
-        logits = predict(
-            self.network,
-            lambda batch: self.forward(self.regime.validation(batch, self.seed)),
-            self.samples,
-            indices,
-            self.patterns,
-        )
+        """Return loss and metrics on some samples, several ways to show them pooled."""
+        logits = predict(self.network, self.forward, self.samples, indices, self.ways)
         known = self.samples.labels if self.samples.scores is None else self.samples.scores
-        labels = known.cpu()[torch.from_numpy(indices)].repeat_interleave(len(self.patterns))
+        labels = known.cpu()[torch.from_numpy(indices)].repeat_interleave(len(self.ways))
         if self.samples.scores is None:
             loss = float(functional.cross_entropy(logits.flatten(0, 1), labels))
         else:
@@ -339,15 +388,15 @@ class _Run:
         }
         save_tensors(path, tensors, {"facts": json.dumps(facts)})
 
-    def load(self, path: Path) -> None:
-        """Go on from a saved state; one that cannot be read is left aside, and training starts anew."""
+    def load(self, path: Path) -> bool:
+        """Go on from a saved state; return False for one that cannot be read: training starts anew."""
         try:
             with safetensors.safe_open(path, framework="pt", device=str(self.samples.device)) as file:
                 facts = json.loads(file.metadata()["facts"])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
         except (OSError, KeyError, ValueError, safetensors.SafetensorError) as error:
             _log.warning("%s: cannot be read (%s); training starts from the beginning", path, error)
-            return
+            return False
         self.network.load_state_dict(_part(tensors, "network."))
         for stage, optimizer in self.optimizers.items():
             entries: dict[int, dict[str, Tensor]] = {}
@@ -362,6 +411,7 @@ class _Run:
         self.best_epoch, self.best_score = facts["best_epoch"], facts["best_score"]
         self.best_loss = facts["best_loss"]
         _log.info("going on after epoch %d", self.epoch)
+        return True
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -393,23 +443,6 @@ def halvings(losses: Sequence[float], patience: int) -> int:
         if waited == patience:
             waited, count = 0, count + 1
     return count
-
-
-def relative_lengths(samples: DeviceSamples, indices: Tensor, patterns: Tensor) -> Tensor:
-    """Return (P,) how long each pair of a training set is: the sum over modalities of length / mean length.
-
-    Args:
-        samples: all samples.
-        indices: (P,) which of them.
-        patterns: (P, 3) bool, which modalities each shows; one that it does not show is one frame.
-    """
-    total = torch.zeros(len(indices), dtype=torch.float64)
-    for index, modality in enumerate(MODALITIES):
-        sizes = samples.flat[modality].sizes[indices]
-        there = patterns[:, index] & samples.has[indices, index]
-        lengths = torch.where(there, sizes, torch.ones_like(sizes)).double()
-        total += lengths / lengths.mean()
-    return total
 
 
 def by_length(order: Tensor, cost: Tensor, batch_size: int, generator: torch.Generator) -> Tensor:
@@ -446,22 +479,14 @@ def autocast(
     return forward
 
 
-def validation_patterns(train_on: str) -> NDArray[np.bool_]:
-    """Return (K, 3) bool: the conditions under which a network trained on this is validated."""
-    if train_on in CONDITIONS:
-        return np.array([CONDITIONS[train_on]])
-    names = (FULL_CONDITION,) if train_on == "full" else MISSING_CONDITIONS
-    return np.array([CONDITIONS[name] for name in names])
-
-
 def predict(
     network: Network,
     forward: Callable[[Batch], Output],
     samples: DeviceSamples,
     indices: NDArray[np.int64],
-    patterns: NDArray[np.bool_],
+    ways: Sequence[Showing],
 ) -> Tensor:
-    """Return (n, K, C) logits, or (n, K, 1) scores, on the CPU: every sample under every condition.
+    """Return (n, K, C) logits, or (n, K, 1) scores, on the CPU: every sample in every way to show it.
 
     Without gradients, in evaluation mode.
 
@@ -470,14 +495,40 @@ def predict(
         forward: how it is called.
         samples: all samples.
         indices: (n,) which of them.
-        patterns: (K, 3) bool, which modalities each condition leaves.
+        ways: K of them.
+    """
+    found: list[Tensor] = []
+    places: list[tuple[Tensor, Tensor]] = []
+    for output, place, way in run_over(network, forward, samples, indices, ways):
+        found.append(output.prediction.float().cpu())
+        places.append((place, way))
+    everything = torch.cat(found)
+    place, way = (torch.cat(parts) for parts in zip(*places, strict=True))
+    counted = place >= 0
+    result = everything.new_empty((len(indices), len(ways), everything.shape[1]))
+    result[place[counted], way[counted]] = everything[counted]
+    return result
+
+
+def run_over(
+    network: Network,
+    forward: Callable[[Batch], Output],
+    samples: DeviceSamples,
+    indices: NDArray[np.int64],
+    ways: Sequence[Showing],
+    views: Mapping[str, View] | None = None,
+) -> Iterator[tuple[Output, Tensor, Tensor]]:
+    """Yield outputs, and for each of their rows the place among ``indices`` (-1: context) and among ``ways``.
+
+    Args:
+        network, forward, samples, indices, ways: as :func:`predict` takes them.
+        views: versions of the samples that the network is to see besides.
     """
     network.eval()
-    pairs = torch.from_numpy(indices).repeat_interleave(len(patterns))
-    shown = torch.from_numpy(patterns).repeat(len(indices), 1)
-    logits = []
     with torch.no_grad():
-        for begin in range(0, len(pairs), EVALUATION_BATCH):
-            part = slice(begin, begin + EVALUATION_BATCH)
-            logits.append(forward(samples.collate(pairs[part], shown[part])).prediction.float().cpu())
-    return torch.cat(logits).view(len(indices), len(patterns), -1)
+        for pairs, place, way in shown_pairs(samples, indices, ways, network.dialogues):
+            size = EVALUATION_BATCH
+            if pairs.sizes is not None:
+                size = max(1, EVALUATION_BATCH // int(pairs.sizes.max()))
+            for rows, batch in pairs.batches(samples, torch.arange(len(pairs)).split(size), views):
+                yield forward(batch), place[rows], way[rows]

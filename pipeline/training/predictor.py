@@ -20,10 +20,11 @@ from pipeline.data.manifest import MODALITIES, Sample, Word
 from pipeline.data.store import FeatureInfo, FeatureSequence, Status
 from pipeline.errors import StoreError
 from pipeline.extraction.alignment import Align, aligned
-from pipeline.params import Experiment
-from pipeline.train import FORMAT, build, load_normalisers, load_weights
+from pipeline.params import Experiment, Length
+from pipeline.training.experiment import recorded
+from pipeline.training.kept_runs import FORMAT, build, load_normalisers, load_weights
 from pipeline.training.loop import deterministic
-from pipeline.training.samples import Normaliser, SampleSet, Sequences, pool_frames
+from pipeline.training.samples import Normaliser, SampleSet, Sequences, read_frames
 
 
 @dataclass(frozen=True)
@@ -32,11 +33,13 @@ class Predictor:
 
     Attributes:
         facts: run.json. ``facts["features"][modality]`` names the extractor, its settings and its columns.
+        experiment: what was trained, by the record in run.json.
         network: in evaluation mode, on the CPU.
         normalisers: modality -> the statistics of the training part.
     """
 
     facts: Mapping[str, Any]
+    experiment: Experiment
     network: Network
     normalisers: Mapping[str, Normaliser]
 
@@ -72,7 +75,7 @@ class Predictor:
             StoreError: features have another number of columns, or of rows, than the run was trained with.
         """
         modalities = {m: self._sequences(m, features.get(m)) for m in MODALITIES}
-        samples = SampleSet((Sample(id="given"),), self.classes, np.zeros(1, np.int64), modalities, {}, {})
+        samples = SampleSet((Sample(id="given"),), self.classes, np.zeros(1, np.int64), modalities, {})
         batch = samples.prepare(self.normalisers, torch.device("cpu")).collate(
             torch.zeros(1, dtype=torch.int64)
         )
@@ -110,15 +113,22 @@ class Predictor:
                 f"{self.facts['experiment']} was trained on {align} rows of {modality} a sample, found "
                 f"{len(given.times)}. Align what the extractor made with Predictor.align"
             )
-        length = np.array([len(given.times)])
         observed = given.flags > 0
         values = np.where(observed[:, None], given.values, np.float32(0))
-        factor = int(about["pool"])
-        pooled = pool_frames(values, observed, np.zeros(1, np.int64), length, factor)
         tokens = given.token_ids if given.token_ids is not None and (given.token_ids >= 0).all() else None
         if not len(given.times):  # a model that reads token ids sees one [UNK]
             tokens = np.zeros(0, np.int64)
-        return Sequences(*pooled, info, about["values_sha256"], factor, None if factor > 1 else tokens)
+        return read_frames(
+            values,
+            observed,
+            np.zeros(1, np.int64),
+            np.array([len(given.times)]),
+            info,
+            about["values_sha256"],
+            tokens,
+            int(about["pool"]),
+            None if about["length"] is None else Length.model_validate(about["length"]),
+        )
 
 
 def load_run(folder: Path) -> Predictor:
@@ -139,12 +149,12 @@ def load_run(folder: Path) -> Predictor:
         raise StoreError(
             f"{path}: found format {facts.get('format')}, expected {FORMAT}. Run: dvc repro -f -s train"
         )
-    experiment = Experiment(dataset=facts["dataset"], model=facts["model"], settings=facts["settings"])
+    experiment = recorded(facts, path)
     dims = {modality: len(facts["features"][modality]["columns"]) for modality in MODALITIES}
     with deterministic(torch.device("cpu"), 0):
         network = build(experiment, dims, len(facts["classes"]) or 1)
     load_weights(network, folder / "weights.safetensors")
-    return Predictor(facts, network.eval(), load_normalisers(folder / "normaliser.safetensors"))
+    return Predictor(facts, experiment, network.eval(), load_normalisers(folder / "normaliser.safetensors"))
 
 
 def predict(

@@ -1,37 +1,50 @@
-"""From a dataset's manifest, feature stores and masks to batches.
+"""From a dataset's manifest and feature stores to batches.
 
 :func:`read_samples` reads a dataset once; :meth:`SampleSet.prepare` normalises it for one fold and puts it on
 the device, ragged and whole; :meth:`DeviceSamples.collate` makes a batch by one gather a modality. A modality
 whose status is not ok is absent. Samples that cannot take part are counted in :attr:`SampleSet.left_out`.
 
-What a training set consists of is decided here too: :func:`training_pairs`.
+The order of things is the same in training, validation and test: frames are hidden by a mask first, then
+averaged down (``frame_rate_hz``) or resampled, then cut (``lengths``), then normalised. A mask says what is missing
+of the recording, so that it must come before anything that a model's reading of the recording does: models that
+average differently miss the same frames, and an average is taken over what is left. Statistics of normalisation
+come from the complete training part.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.base import UNKNOWN_TOKEN, Batch, drop_modalities
-from pipeline.data.datasets import base as loaders
-from pipeline.data.manifest import MODALITIES, Sample, read_manifest
-from pipeline.data.masks import CONDITIONS, MISSING_CONDITIONS, Draw, hash_words, uniforms
+from models.base import (
+    MODALITIES,
+    NO_LABEL,
+    UNKNOWN_TOKEN,
+    Batch,
+    Dialogues,
+    View,
+    drop_columns,
+    drop_modalities,
+)
+from pipeline.data.manifest import Sample, read_manifest
 from pipeline.data.store import FeatureInfo, FeatureStore, Status
 from pipeline.errors import DataError, ParamsError
-from pipeline.params import Dataset
+from pipeline.params import Dataset, Experiment, Length
+from pipeline.training.classes import ClassRules
+from pipeline.training.masking import Hiding
 
 Floats = NDArray[np.float32]
 Indices = NDArray[np.int64]
-TrainOn = Literal["full", "missing", "augmented", "sampled", "a", "v", "t", "av", "at", "vt"]
 
 
 @dataclass(frozen=True)
@@ -65,11 +78,31 @@ class Normaliser:
 
 
 @dataclass(frozen=True)
+class Recorded:
+    """One modality as extracted, kept where frames can be hidden before they are averaged.
+
+    Attributes:
+        values: (sum T, D) float32.
+        observed: (sum T,) bool.
+        starts: (N,) int64 first row of each sample.
+        lengths: (N,) int64 rows of each sample; 0 where it lacks the modality.
+        begins, ends: (sum T',) int64: the rows that each averaged frame is made of.
+    """
+
+    values: Floats
+    observed: NDArray[np.bool_]
+    starts: Indices
+    lengths: Indices
+    begins: Indices
+    ends: Indices
+
+
+@dataclass(frozen=True)
 class Sequences:
     """One modality of all samples, ragged.
 
     Attributes:
-        values: (sum T, D) float32 as extracted, after pooling.
+        values: (sum T, D) float32, averaged down where the experiment asks for it.
         observed: (sum T,) bool: frames that carry something.
         starts: (N,) int64 first row of each sample.
         lengths: (N,) int64 rows of each sample; 0 where it lacks the modality.
@@ -77,6 +110,9 @@ class Sequences:
         values_sha256: the store's checksum.
         pool: how many neighbouring frames were averaged into one.
         token_ids: (sum T,) int64, or None.
+        length: how the frames were cut or resampled, or None.
+        recorded: the frames before they were averaged; None where nothing was averaged, or nobody asked.
+        uncut: (N,) int64, the lengths before they were cut.
     """
 
     values: Floats
@@ -87,6 +123,9 @@ class Sequences:
     values_sha256: str
     pool: int = 1
     token_ids: Indices | None = None
+    length: Length | None = None
+    recorded: Recorded | None = None
+    uncut: Indices | None = None
 
     def rows(self, samples: Indices) -> Indices:
         """Return the row numbers of these samples, one after the other."""
@@ -102,6 +141,7 @@ class Sequences:
             "columns": list(self.info.columns),
             "frame_period_s": self.info.frame_period_s,
             "pool": self.pool,
+            "length": None if self.length is None else self.length.model_dump(mode="json"),
             "values_sha256": self.values_sha256,
         }
 
@@ -113,12 +153,13 @@ class SampleSet:
     Attributes:
         samples: their rows of the manifest.
         classes: the names of the C classes.
-        labels: (N,) int64 classes; of a regression 0 throughout.
+        labels: (N,) int64 classes; of a regression 0 throughout; :data:`models.base.NO_LABEL` for context.
         modalities: modality -> its sequences.
-        left_out: reason -> how many samples of the manifest do not take part.
-        columns_kept: modality -> (N, D) bool, when a mask takes columns away; else empty.
+        left_out: reason -> how many samples of the manifest do not take part, or only as context.
         scores: (N,) float32, what a regression learns; None for a classification.
         score_limit: the largest score there can be, of either sign.
+        manifest_rows: (N,) int64, where each sample stands in the manifest; None: where it stands here.
+        context: (N,) bool, the turns that have no label and are there for their dialogue only; None: none are.
     """
 
     samples: tuple[Sample, ...]
@@ -126,9 +167,20 @@ class SampleSet:
     labels: Indices
     modalities: Mapping[str, Sequences]
     left_out: Mapping[str, int]
-    columns_kept: Mapping[str, NDArray[np.bool_]]
     scores: Floats | None = None
     score_limit: float = 3.0
+    manifest_rows: Indices | None = None
+    context: NDArray[np.bool_] | None = None
+
+    @property
+    def rows(self) -> Indices:
+        """(N,) int64: where each sample stands in the manifest."""
+        return np.arange(len(self)) if self.manifest_rows is None else self.manifest_rows
+
+    @property
+    def labelled(self) -> NDArray[np.bool_]:
+        """(N,) bool: the samples that are no mere context."""
+        return np.ones(len(self), bool) if self.context is None else ~self.context
 
     @property
     def outputs(self) -> int:
@@ -163,22 +215,56 @@ class SampleSet:
         for modality in MODALITIES:
             sequences = self.modalities[modality]
             values = normalisers[modality].apply(sequences.values, sequences.observed)
-            if modality in self.columns_kept:
-                kept = self.columns_kept[modality]
-                for index in np.flatnonzero(sequences.lengths):
-                    start = sequences.starts[index]
-                    values[start : start + sequences.lengths[index]] *= kept[index]
-            flat[modality] = FlatSequences.on(device, values, sequences)
+            flat[modality] = FlatSequences.on(device, values, sequences, normalisers[modality])
+        present = torch.from_numpy(self.present)
         return DeviceSamples(
             ids=tuple(sample.id for sample in self.samples),
             labels=torch.from_numpy(self.labels).to(device),
-            present=torch.from_numpy(self.present).to(device),
+            present=present.to(device),
             flat=flat,
             device=device,
-            has=torch.from_numpy(self.present),
+            present_cpu=present,
+            turns=Turns.of(self.samples, self.labelled),
             scores=None if self.scores is None else torch.from_numpy(self.scores).to(device),
             score_limit=self.score_limit,
         )
+
+
+@dataclass(frozen=True)
+class Turns:
+    """How the samples stand in their dialogues; a sample without one is a dialogue by itself.
+
+    Attributes:
+        members: the samples of each dialogue in the order of turns; dialogues in the manifest's order.
+        dialogue: (N,) int64, the number of each sample's dialogue.
+        speaker: (N,) int64, the speakers of each dialogue, numbered in the order in which they first speak.
+        labelled: (N,) bool.
+    """
+
+    members: tuple[Indices, ...]
+    dialogue: Indices
+    speaker: Tensor
+    labelled: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, samples: Sequence[Sample], labelled: NDArray[np.bool_]) -> Turns:
+        """Group the samples by session and dialogue; turns without a number keep the manifest's order."""
+        groups: dict[tuple[str, str] | int, list[int]] = {}
+        for index, sample in enumerate(samples):
+            groups.setdefault((sample.session, sample.dialogue) if sample.dialogue else index, []).append(
+                index
+            )
+        dialogue, speaker = np.zeros(len(samples), np.int64), np.zeros(len(samples), np.int64)
+        members = []
+        for number, group in enumerate(groups.values()):
+            if all(samples[i].turn is not None for i in group):
+                group.sort(key=lambda i: (samples[i].turn, i))
+            spoke: dict[str, int] = {}
+            for index in group:
+                dialogue[index] = number
+                speaker[index] = spoke.setdefault(samples[index].speaker, len(spoke))
+            members.append(np.array(group, np.int64))
+        return cls(tuple(members), dialogue, torch.from_numpy(speaker), labelled)
 
 
 @dataclass(frozen=True)
@@ -189,36 +275,94 @@ class FlatSequences:
         values: (sum T + 1, D) float32.
         observed: (sum T + 1,) bool.
         starts, lengths: (N,) int64; lengths are at least 1.
-        sizes: the lengths once more, on the CPU.
+        lengths_cpu: the lengths once more, on the CPU.
         token_ids: (sum T + 1,) int64, or None.
+        uncut: (N,) int64, how many frames a mask counts: before averaging and cutting; at least 1.
+        averaged: what the frames are averages of, where a mask may hide some of it; else None.
     """
 
     values: Tensor
     observed: Tensor
     starts: Tensor
     lengths: Tensor
-    sizes: Tensor
+    lengths_cpu: Tensor
     token_ids: Tensor | None
+    uncut: Tensor
+    averaged: Averaged | None
 
     @classmethod
-    def on(cls, device: torch.device, values: Floats, sequences: Sequences) -> FlatSequences:
+    def on(
+        cls, device: torch.device, values: Floats, sequences: Sequences, normaliser: Normaliser
+    ) -> FlatSequences:
         """Put normalised values and the rest of the sequences on a device."""
         absent = sequences.lengths == 0
         starts = np.where(absent, len(values), sequences.starts)
-        sizes = torch.from_numpy(np.where(absent, 1, sequences.lengths))
-        tokens = sequences.token_ids
+        lengths = torch.from_numpy(np.where(absent, 1, sequences.lengths))
+        tokens, recorded = sequences.token_ids, sequences.recorded
+        uncut = sequences.lengths if sequences.uncut is None else sequences.uncut
+        uncut = uncut if recorded is None else recorded.lengths
         return cls(
             values=torch.from_numpy(
                 np.concatenate([values, np.zeros_like(values[:1], shape=(1, values.shape[1]))])
             ).to(device),
             observed=torch.from_numpy(np.append(sequences.observed, False)).to(device),
             starts=torch.from_numpy(starts).to(device),
-            lengths=sizes.to(device),
-            sizes=sizes,
+            lengths=lengths.to(device),
+            lengths_cpu=lengths,
             token_ids=None
             if tokens is None
             else torch.from_numpy(np.append(tokens, UNKNOWN_TOKEN)).to(device),
+            uncut=torch.from_numpy(np.maximum(uncut, 1)).to(device),
+            averaged=None if recorded is None else Averaged.on(device, recorded, normaliser),
         )
+
+
+@dataclass(frozen=True)
+class Averaged:
+    """A modality before its frames are averaged and normalised, on the device.
+
+    Attributes:
+        values: (sum T, D) float32 as extracted; observed: (sum T,) bool.
+        starts: (N,) int64, the first of a sample's rows.
+        begins, ends: (sum T' + 1,) int64: the rows of each averaged frame; none for the row of padding.
+        mean, scale: (D,) float32 of the normalisation.
+        most: rows of the widest frame.
+    """
+
+    values: Tensor
+    observed: Tensor
+    starts: Tensor
+    begins: Tensor
+    ends: Tensor
+    mean: Tensor
+    scale: Tensor
+    most: int
+
+    @classmethod
+    def on(cls, device: torch.device, recorded: Recorded, normaliser: Normaliser) -> Averaged:
+        """Put what was recorded on a device."""
+        begins, ends = np.append(recorded.begins, 0), np.append(recorded.ends, 0)
+        arrays = (recorded.values, recorded.observed, recorded.starts, begins, ends)
+        placed = [torch.from_numpy(a).to(device) for a in (*arrays, normaliser.mean, normaliser.scale)]
+        values, observed, starts, first, last, mean, scale = placed
+        most = int((ends - begins).max(initial=0))
+        return cls(values, observed, starts, first, last, mean, scale, most)
+
+    def under(self, kept: Callable[[Tensor], Tensor], rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Average what is kept, and normalise.
+
+        Args:
+            kept: says of (B, T') recorded rows which stay.
+            rows: (B, T') int64, which averaged frames.
+
+        Returns:
+            (B, T', D) values, zeros where nothing is left, and (B, T') bool.
+        """
+        values, observed = average_rows(
+            self.values, self.observed, self.begins[rows], self.ends[rows], self.most, kept
+        )
+        normal = (values - self.mean) * self.scale
+        return torch.where(observed[..., None], normal, torch.zeros_like(normal)), observed
 
 
 @dataclass(frozen=True)
@@ -231,7 +375,8 @@ class DeviceSamples:
         present: (N, 3) bool.
         flat: modality -> its sequences.
         device: where they are.
-        has: ``present`` once more, on the CPU.
+        present_cpu: ``present`` once more, on the CPU.
+        turns: how they stand in dialogues.
         scores: (N,) float32, or None for a classification.
         score_limit: the largest score there can be.
     """
@@ -241,34 +386,84 @@ class DeviceSamples:
     present: Tensor
     flat: Mapping[str, FlatSequences]
     device: torch.device
-    has: Tensor
+    present_cpu: Tensor
+    turns: Turns
     scores: Tensor | None = None
     score_limit: float = 3.0
 
-    def collate(self, indices: Tensor, present: Tensor | None = None, complement: bool = False) -> Batch:
+    def collate(
+        self,
+        indices: Tensor,
+        present: Tensor | None = None,
+        hiding: Hiding | None = None,
+        views: Mapping[str, View] | None = None,
+        redrawn: tuple[Tensor, Hiding | None] | None = None,
+        turns: tuple[Tensor, NDArray[np.bool_]] | None = None,
+    ) -> Batch:
         """Make a batch.
 
         Args:
             indices: (B,) int64 on the CPU: which samples; one may occur more than once.
             present: (B, 3) bool on the CPU, which modalities to leave; None leaves all.
-            complement: whether to add the same samples with just the other modalities (MMIN Eq. 1).
+            hiding: which frames or columns go besides.
+            views: the versions of the same samples to add, by name.
+            redrawn: ``present`` and ``hiding`` of the view "redrawn"; None: those of the batch.
+            turns: of whole dialogues: (D,) int64 how many rows each has, and (N,) bool which samples of all count.
         """
+        batch, base = self._shown(indices, present, hiding)
+        if turns is not None:
+            batch = self._as_dialogues(batch, indices, *turns)
+        if not views:
+            return batch
+        made: dict[str, Batch] = {}
+        for name, view in views.items():
+            if view.kind == "complement":
+                pattern = torch.zeros(len(indices), 3, dtype=torch.bool) if present is None else ~present
+                made[name] = self._leave(base, pattern, indices)
+            elif view.kind == "whole":
+                made[name] = base if hiding is None else self._gather(indices, None)
+            else:
+                made[name] = self._shown(indices, *(redrawn or (present, hiding)))[0]
+            made[name] = replace(made[name], dialogues=batch.dialogues)
+        return replace(batch, views=made)
+
+    def _shown(self, indices: Tensor, present: Tensor | None, hiding: Hiding | None) -> tuple[Batch, Batch]:
+        base = self._gather(indices, hiding)
+        return (base if present is None else self._leave(base, present, indices)), base
+
+    def _leave(self, batch: Batch, pattern: Tensor, indices: Tensor) -> Batch:
+        left = pattern & self.present_cpu[indices]
+        lengths = {
+            m: torch.where(left[:, index], self.flat[m].lengths_cpu[indices], torch.ones_like(indices))
+            for index, m in enumerate(MODALITIES)
+        }
+        return drop_modalities(batch, pattern.to(self.device, non_blocking=True), lengths, left)
+
+    def _gather(self, indices: Tensor, hiding: Hiding | None) -> Batch:
         where = indices.to(self.device, non_blocking=True)
         features, lengths, observed = {}, {}, {}
-        sizes = {modality: self.flat[modality].sizes[indices] for modality in MODALITIES}
+        on_cpu = {modality: self.flat[modality].lengths_cpu[indices] for modality in MODALITIES}
         tokens: Tensor | None = None
         for modality in MODALITIES:
             flat = self.flat[modality]
             length = flat.lengths[where]
-            longest = int(sizes[modality].max()) if len(indices) else 0
+            longest = int(on_cpu[modality].max()) if len(indices) else 0
             steps = torch.arange(longest, device=self.device)
             valid = steps < length[:, None]
             rows = torch.where(valid, flat.starts[where][:, None] + steps, len(flat.values) - 1)
-            features[modality], lengths[modality] = flat.values[rows], length
-            observed[modality] = flat.observed[rows]
+            if hiding is not None and hiding.over_frames:
+                features[modality], observed[modality], kept = self._hidden(
+                    hiding, modality, where, rows, steps
+                )
+            else:
+                features[modality], observed[modality] = flat.values[rows], flat.observed[rows]
+                kept = None
+            lengths[modality] = length
             if modality == "text" and flat.token_ids is not None:
                 tokens = torch.where(valid, flat.token_ids[rows], 0)
-        whole = Batch(
+                if kept is not None:
+                    tokens = torch.where(kept | ~valid, tokens, UNKNOWN_TOKEN)
+        batch = Batch(
             features=features,
             lengths=lengths,
             present=self.present[where],
@@ -278,22 +473,84 @@ class DeviceSamples:
             ids=tuple(self.ids[index] for index in indices.tolist()),
             token_ids=tokens,
             rows=where,
-            sizes=sizes,
-            here=(has := self.has[indices]),
+            lengths_cpu=on_cpu,
+            present_cpu=self.present_cpu[indices],
         )
-        if present is None:
-            return whole
+        if hiding is not None and hiding.over_columns:
+            batch = drop_columns(batch, {m: hiding.columns(m, where) for m in MODALITIES})
+        return batch
 
-        def show(pattern: Tensor) -> Batch:
-            here = pattern & has
-            left = {
-                m: torch.where(here[:, index], sizes[m], torch.ones_like(sizes[m]))
-                for index, m in enumerate(MODALITIES)
-            }
-            return drop_modalities(whole, pattern.to(self.device, non_blocking=True), left, here)
+    def _hidden(
+        self, hiding: Hiding, modality: str, where: Tensor, rows: Tensor, steps: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return a modality's values and what was observed of them, under a mask, and which frames it leaves."""
+        flat = self.flat[modality]
+        uncut = flat.uncut[where][:, None]
+        if flat.averaged is None:
+            kept = hiding.frames(modality, where, rows.clamp(max=max(len(flat.values) - 2, 0)), steps, uncut)
+            values = flat.values[rows]
+            return (
+                torch.where(kept[:, :, None], values, torch.zeros_like(values)),
+                flat.observed[rows] & kept,
+                kept,
+            )
+        starts = flat.averaged.starts[where][:, None]
+        values, observed = flat.averaged.under(
+            lambda found: hiding.frames(modality, where, found, found - starts, uncut), rows
+        )
+        return values, observed, observed
 
-        batch = show(present)
-        return replace(batch, complement=show(~present)) if complement else batch
+    def _as_dialogues(self, batch: Batch, indices: Tensor, sizes: Tensor, counts: NDArray[np.bool_]) -> Batch:
+        dialogue = torch.arange(len(sizes)).repeat_interleave(sizes)
+        turn = torch.arange(len(indices)) - (sizes.cumsum(0) - sizes)[dialogue]
+        labelled = torch.from_numpy(counts)[indices]
+        parts = [
+            p.to(self.device, non_blocking=True)
+            for p in (dialogue, turn, self.turns.speaker[indices], labelled)
+        ]
+        longest = int(sizes.max()) if len(sizes) else 0
+        dialogues = Dialogues(parts[0], parts[1], parts[2], parts[3], len(sizes), longest)
+        counted = dialogues.labelled
+        return replace(
+            batch,
+            dialogues=dialogues,
+            labels=None if batch.labels is None else torch.where(counted, batch.labels, NO_LABEL),
+            scores=None if batch.scores is None else torch.where(counted, batch.scores, 0.0),
+        )
+
+
+def samples_of(
+    experiment: Experiment,
+    dataset: Dataset,
+    data: Path = Path("data"),
+    *,
+    hides_frames: bool,
+    dialogues: bool,
+) -> SampleSet:
+    """Read a dataset as an experiment, resolved, wants it.
+
+    Args:
+        experiment: its labels, target, frame_rate_hz, lengths and folds are used.
+        dataset: its section of params.yaml.
+        data: the folder of manifests/ and features/.
+        hides_frames: whether a mask over frames will be used.
+        dialogues: whether turns without a label stay, as context.
+
+    Raises:
+        DataError, ParamsError, StoreError: as :func:`read_samples`.
+    """
+    return read_samples(
+        experiment.dataset,
+        dataset if experiment.folds is None else dataset.model_copy(update={"folds": experiment.folds}),
+        experiment.frame_rate_hz,
+        data,
+        target=experiment.target if experiment.task == "regression" else None,
+        rules=ClassRules.parse(experiment.labels, dataset.labels),
+        score=experiment.target,
+        lengths=experiment.lengths,
+        hides_frames=hides_frames,
+        dialogues=dialogues,
+    )
 
 
 def read_samples(
@@ -301,88 +558,123 @@ def read_samples(
     settings: Dataset,
     frame_rate_hz: Mapping[Any, float] | None = None,
     data: Path = Path("data"),
-    draw: Draw | None = None,
+    *,
     target: str | None = None,
+    rules: ClassRules | None = None,
+    score: str = "score",
+    lengths: Mapping[Any, Length] | None = None,
+    hides_frames: bool = False,
+    dialogues: bool = False,
 ) -> SampleSet:
     """Read a dataset's manifest and feature stores.
 
     Args:
         dataset: its name.
-        settings: its section of params.yaml; labels, folds, and the loader for the scores' range are used.
+        settings: its section of params.yaml; labels and folds are used.
         frame_rate_hz: modality -> the rate to average neighbouring frames down to; others stay as they are.
         data: the folder of manifests/ and features/.
-        draw: a mask over all samples of the manifest, applied before frames are averaged.
         target: the column of the manifest that a regression learns (score, score_text, ...); None for a
             classification.
+        rules: which class a sample belongs to; None: by the dataset's labels.
+        score: the column by which ``rules`` may tell classes.
+        lengths: modality -> how its frames are cut or resampled.
+        hides_frames: whether to keep the frames before they are averaged, for masks over frames.
+        dialogues: keep turns without a label as context, and count them in ``left_out`` as such.
 
     Raises:
         DataError: the manifest cannot be used, no sample is left, or the dataset has no classes (no scores).
         ParamsError: a frame rate is asked of features that have none.
         StoreError: a feature store cannot be used.
     """
-    if target is None and not settings.labels:
+    rules = rules or ClassRules.parse({}, settings.labels)
+    if target is None and not rules.names:
         raise DataError(f"datasets.{dataset}.labels is empty: name the classes that experiments tell apart")
-    manifest = read_manifest(data / "manifests" / f"{dataset}.csv")
+    path = data / "manifests" / f"{dataset}.csv"
+    manifest = read_manifest(path)
     ids = [sample.id for sample in manifest]
     modalities = {}
-    has = np.zeros(len(ids), bool)  # before any mask
-    for index, modality in enumerate(MODALITIES):
-        rate = (frame_rate_hz or {}).get(modality)
-        path = data / "features" / dataset / f"{modality}.h5"
-        gone = None if draw is None else ~draw.present[:, index]
-        frames = None if draw is None else draw.frames.get(modality)
-        modalities[modality], recorded = _read_modality(path, ids, rate, gone, frames)
-        has |= recorded
-    labels = {name: number for number, name in enumerate(settings.labels)}
+    has = np.zeros(len(ids), bool)
+    for modality in MODALITIES:
+        modalities[modality] = _read_modality(
+            data / "features" / dataset / f"{modality}.h5",
+            ids,
+            (frame_rate_hz or {}).get(modality),
+            (lengths or {}).get(modality),
+            hides_frames,
+        )
+        has |= modalities[modality].lengths > 0
     left_out: Counter[str] = Counter()
-    kept = []
+    kept, labels, context = [], [], []
     for row, sample in enumerate(manifest):
-        if target is not None and getattr(sample, target) is None:
-            left_out[f"no {target}"] += 1
-        elif target is None and sample.label not in labels:
-            left_out[f"label {sample.label}" if sample.label else "no label"] += 1
-        elif settings.folds.scheme == "official" and not sample.split:
-            left_out["no split"] += 1
-        elif not has[row]:
-            left_out["no modality"] += 1
-        else:
-            kept.append(row)
-    if not kept:
+        reason = _why_unlabelled(sample, target, rules, score)
+        if settings.folds.scheme == "official" and not sample.split:
+            reason = "no split" if isinstance(reason, int) else reason
+        elif isinstance(reason, int) and not has[row]:
+            reason = "no modality"
+        if isinstance(reason, str):
+            as_context = dialogues and bool(sample.dialogue)
+            left_out[reason + " (context only)" * as_context] += 1
+            if not as_context:
+                continue
+        kept.append(row)
+        labels.append(NO_LABEL if isinstance(reason, str) else reason)
+        context.append(isinstance(reason, str))
+    if all(context):
         way_out = f"Are datasets.{dataset}.labels right?"
         if target is not None:
             way_out = f"Does its owner give a {target}? Else set task: classification"
         raise DataError(f"{dataset}: no sample is left; left out: {dict(left_out)}. {way_out}")
     rows = np.array(kept)
-    columns = {} if draw is None else {name: array[rows] for name, array in draw.columns.items()}
-    if "text" in columns:  # token ids have no columns: without them nothing leaks
-        modalities["text"] = replace(modalities["text"], token_ids=None)
+    scores = None
+    if target is not None:
+        found = [0.0 if c else getattr(manifest[row], target) for row, c in zip(kept, context, strict=True)]
+        scores = np.array(found, np.float32)
     return SampleSet(
         samples=tuple(manifest[row] for row in kept),
-        classes=settings.labels if target is None else (),
-        labels=np.array([0 if target else labels[manifest[row].label] for row in kept], np.int64),
-        modalities={
-            name: replace(s, starts=s.starts[rows], lengths=s.lengths[rows]) for name, s in modalities.items()
-        },
+        classes=rules.names if target is None else (),
+        labels=np.array(labels, np.int64),
+        modalities={name: _of_rows(s, rows) for name, s in modalities.items()},
         left_out=dict(sorted(left_out.items())),
-        columns_kept=columns,
-        scores=np.array([getattr(manifest[row], target) for row in kept], np.float32) if target else None,
-        score_limit=_score_limit(settings) if target else 3.0,
+        scores=scores,
+        score_limit=_score_limit(path.with_suffix(".json")) if target else 3.0,
+        manifest_rows=rows,
+        context=np.array(context) if any(context) else None,
     )
 
 
-def _score_limit(settings: Dataset) -> float:
-    owner = loaders.find(settings.loader)
-    return owner(owner.Settings(**settings.options), settings.root).score_limit
+def _why_unlabelled(sample: Sample, target: str | None, rules: ClassRules, score: str) -> int | str:
+    """Return a sample's class (0 of a regression), or in words why it has none."""
+    if target is None:
+        return rules.of(sample, score)
+    return f"no {target}" if getattr(sample, target) is None else 0
+
+
+def _of_rows(sequences: Sequences, rows: Indices) -> Sequences:
+    recorded = sequences.recorded
+    if recorded is not None:
+        recorded = replace(recorded, starts=recorded.starts[rows], lengths=recorded.lengths[rows])
+    return replace(
+        sequences,
+        starts=sequences.starts[rows],
+        lengths=sequences.lengths[rows],
+        uncut=None if sequences.uncut is None else sequences.uncut[rows],
+        recorded=recorded,
+    )
+
+
+def _score_limit(path: Path) -> float:
+    """Return the largest score that the dataset's manifest knows of."""
+    try:
+        return float(json.loads(path.read_text(encoding="utf-8"))["score_limit"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"{path}: does not say how large a score can be ({error}). Run: dvc repro -f -s prepare"
+        ) from error
 
 
 def _read_modality(
-    path: Path,
-    ids: Sequence[str],
-    rate_hz: float | None,
-    gone: NDArray[np.bool_] | None,
-    frames: NDArray[np.bool_] | None,
-) -> tuple[Sequences, NDArray[np.bool_]]:
-    """Return a modality's sequences, and (N,) bool which samples had any before the mask."""
+    path: Path, ids: Sequence[str], rate_hz: float | None, length: Length | None, hides_frames: bool
+) -> Sequences:
     with FeatureStore(path, ids) as store:
         values, flags = store.read_all()
         factor = 1
@@ -394,92 +686,125 @@ def _read_modality(
                 )
             factor = max(1, round(1 / (period * rate_hz)))
         observed = flags > 0
-        if frames is not None:
-            if frames.shape != observed.shape:
-                raise DataError(
-                    f"{path}: {len(observed)} frames, but the mask has {len(frames)}. Run: dvc repro mask"
-                )
-            observed = observed & frames
-        lengths = np.where(store.status == Status.OK, store.lengths, 0)
-        recorded = lengths > 0
-        if gone is not None:
-            lengths = np.where(gone, 0, lengths)
+        lengths = np.where(store.status == Status.OK, store.lengths, 0).astype(np.int64)
+        starts = store.offsets[:-1].astype(np.int64)
         tokens = store.read_token_ids()
-        if tokens is not None and (factor > 1 or (tokens < 0).any()):
+        if tokens is not None and (tokens < 0).any():
             tokens = None
-        if tokens is not None and frames is not None:
-            tokens = np.where(frames, tokens, UNKNOWN_TOKEN)
         values = np.where(observed[:, None], values, np.float32(0))
-        values, observed, starts, lengths = pool_frames(values, observed, store.offsets[:-1], lengths, factor)
         info, checksum = store.info, store.values_sha256
-    return Sequences(values, observed, starts, lengths, info, checksum, factor, tokens), recorded
+    return read_frames(
+        values, observed, starts, lengths, info, checksum, tokens, factor, length, hides_frames=hides_frames
+    )
 
 
-def pool_frames(
-    values: Floats, observed: NDArray[np.bool_], starts: Indices, lengths: Indices, factor: int
-) -> tuple[Floats, NDArray[np.bool_], Indices, Indices]:
-    """Average every ``factor`` neighbouring frames of a sample into one, over those that were observed.
+def read_frames(
+    values: Floats,
+    observed: NDArray[np.bool_],
+    starts: Indices,
+    lengths: Indices,
+    info: FeatureInfo,
+    checksum: str,
+    tokens: Indices | None,
+    factor: int,
+    length: Length | None,
+    *,
+    hides_frames: bool = False,
+) -> Sequences:
+    """Average, resample and cut a modality as extracted.
+
+    Args:
+        values: (sum T, D) float32, zeros where nothing was observed.
+        observed: (sum T,) bool.
+        starts, lengths: (N,) int64 rows of each sample.
+        info, checksum: of the store.
+        tokens: (sum T,) int64, or None.
+        factor: how many neighbouring frames become one.
+        length: how to cut or resample, or None.
+        hides_frames: whether to keep the frames before they are averaged.
+    """
+    recorded = None
+    resampled = length is not None and length.by == "resample"
+    if factor > 1 or resampled:
+        tokens = None  # the mean of several tokens is no token
+        fewer = -(-lengths // factor)
+        if length is not None and resampled:
+            fewer = np.where(lengths > 0, length.frames, 0)
+        begins, ends = spans(starts, lengths, fewer, None if resampled else factor)
+        whole = Recorded(values, observed, starts, lengths, begins, ends)
+        recorded = whole if hides_frames else None
+        values, observed = pool_rows(whole)
+        lengths = fewer
+        starts = np.cumsum(fewer) - fewer
+    uncut = lengths
+    if length is not None:
+        lengths = np.minimum(lengths, length.frames)
+    return Sequences(
+        values, observed, starts, lengths, info, checksum, factor, tokens, length, recorded, uncut
+    )
+
+
+def spans(starts: Indices, lengths: Indices, fewer: Indices, factor: int | None) -> tuple[Indices, Indices]:
+    """Return the rows [begin, end) that each averaged frame is made of.
+
+    Args:
+        starts: (N,) first rows.
+        lengths: (N,) rows T.
+        fewer: (N,) how many frames T' they become.
+        factor: so many neighbouring rows become one frame, the last of a sample what is left; None: frame i
+            is made of the rows from floor(i T / T') to ceil((i + 1) T / T'), so that few rows are repeated.
+    """
+    step = np.arange(int(fewer.sum())) - np.repeat(np.cumsum(fewer) - fewer, fewer)
+    first, count = np.repeat(starts, fewer), np.repeat(lengths, fewer)
+    if factor is not None:
+        begins = first + step * factor
+        return begins, np.minimum(begins + factor, first + count)
+    parts = np.repeat(np.maximum(fewer, 1), fewer)
+    return first + step * count // parts, first - (-(step + 1) * count // parts)
+
+
+def pool_rows(recorded: Recorded) -> tuple[Floats, NDArray[np.bool_]]:
+    """Return (sum T', D) float32 means over the observed rows of each frame, and whether there was one."""
+    begins, ends = torch.from_numpy(recorded.begins), torch.from_numpy(recorded.ends)
+    most = int((recorded.ends - recorded.begins).max(initial=0))
+    values, observed = average_rows(
+        torch.from_numpy(recorded.values), torch.from_numpy(recorded.observed), begins, ends, most
+    )
+    return values.numpy(), observed.numpy()
+
+
+def average_rows(
+    values: Tensor,
+    observed: Tensor,
+    begins: Tensor,
+    ends: Tensor,
+    most: int,
+    kept: Callable[[Tensor], Tensor] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Average rows into frames, over those that were observed and, where a mask hides some, are kept.
 
     Args:
         values: (sum T, D) float32.
         observed: (sum T,) bool.
-        starts: (N,) first rows.
-        lengths: (N,) rows.
-        factor: 1 changes nothing. The last frame of a sample averages what is left.
+        begins, ends: (...) int64, the rows of each frame.
+        most: rows of the widest frame.
+        kept: says of (...) rows which stay; None: all.
 
     Returns:
-        The same four; a frame of which nothing was observed is zeros.
+        (..., D) means, zeros where there was nothing, and (...) bool.
     """
-    if factor == 1:
-        return values, observed, starts.astype(np.int64), lengths.astype(np.int64)
-    fewer = -(-lengths // factor)
-    begins = np.cumsum(fewer) - fewer
-    step = np.arange(int(fewer.sum())) - np.repeat(begins, fewer)
-    rows = np.repeat(starts, fewer) + step * factor
-    ends = np.minimum(rows + factor, np.repeat(starts + lengths, fewer))
-    total = np.zeros((len(rows), values.shape[1]), np.float32)
-    count = np.zeros(len(rows), np.float32)
-    for offset in range(factor):
-        inside = rows + offset < ends
-        at = (rows + offset)[inside]
-        seen = observed[at]
-        total[inside] += values[at] * seen[:, None]
-        count[inside] += seen
-    total /= np.maximum(count, 1)[:, None]
-    return total, count > 0, begins.astype(np.int64), fewer.astype(np.int64)
-
-
-def training_pairs(
-    train_on: TrainOn, train: Indices, present: NDArray[np.bool_], ids: Sequence[str], seed: int, epoch: int
-) -> tuple[Tensor, Tensor]:
-    """Return the training set of an epoch: which samples, and which modalities each shows.
-
-    Args:
-        train_on: full: every sample once, whole; missing: under all six missing conditions (MMIN section
-            4.1.1);
-            augmented: both; sampled: once, under one of the six, drawn anew every epoch; a condition's name
-            (a, vt, ...): once, under this one.
-        train: (n,) the samples of the training part.
-        present: (N, 3) bool, what all samples have.
-        ids: of all N samples.
-        seed: of the run.
-        epoch: from 1; matters to sampled only.
-
-    Returns:
-        (P,) int64 samples and (P, 3) bool patterns, on the CPU. A pair without any modality is not among
-        them.
-    """
-    full = np.ones((1, 3), bool)
-    six = np.array([CONDITIONS[name] for name in MISSING_CONDITIONS])
-    if train_on == "sampled":
-        chance = uniforms(hash_words(seed, "train/condition", epoch, [ids[i] for i in train], 0), 0)
-        indices, patterns = train, six[(chance * len(six)).astype(np.int64)]
-    else:
-        table = {"full": full, "missing": six, "augmented": np.concatenate([full, six])}.get(train_on)
-        table = np.array([CONDITIONS[train_on]]) if table is None else table
-        indices, patterns = np.repeat(train, len(table)), np.tile(table, (len(train), 1))
-    useful = (patterns & present[indices]).any(axis=1)
-    return torch.from_numpy(indices[useful].astype(np.int64)), torch.from_numpy(patterns[useful])
+    total = values.new_zeros((*begins.shape, values.shape[1]))
+    count = values.new_zeros(begins.shape)
+    for offset in range(most):
+        at = begins + offset
+        inside = at < ends
+        at = torch.where(inside, at, begins.clamp(max=max(len(values) - 1, 0)))
+        seen = inside & observed[at]
+        if kept is not None:
+            seen = seen & kept(at)
+        total += torch.where(seen[..., None], values[at], torch.zeros_like(total))
+        count += seen
+    return total / count.clamp(min=1)[..., None], count > 0
 
 
 def derive_seed(seed: int, *purpose: object) -> int:

@@ -33,7 +33,7 @@ class Step:
             added to.
         forward: calls the network at the experiment's precision, compiled if it asks for that. Use this one.
         epoch: from 1.
-        seed: of the run; draw masks with it, the epoch and the samples' ids (pipeline/data/masks.py).
+        seed: of the run.
         generator: on the CPU, seeded for this epoch: for whatever else must be drawn.
         trained: parameter group -> the parameters that the optimiser of this stage will move.
     """
@@ -46,19 +46,37 @@ class Step:
     trained: Mapping[str, Sequence[nn.Parameter]]
 
 
+@dataclass(frozen=True)
+class Stream:
+    """One supply of batches of a regime, with a shuffle of its own.
+
+    Attributes:
+        name: of the stream: its draws are made by it.
+        train_on: what its training set is; None: the experiment's.
+        train_mask: the mask over it; None: the experiment's.
+    """
+
+    name: str
+    train_on: str | None = None
+    train_mask: str | None = None
+
+
 class BaseRegime(ABC):
     """One way to come from batches to gradients.
 
     Class attributes:
         Settings: the schema of ``experiments.<name>.regime_settings`` in params.yaml.
-        batches: how many batches a step takes; each comes from its own shuffle of the training set.
     """
 
     Settings: ClassVar[type[RegimeSettings]]
-    batches: ClassVar[int] = 1
 
     def __init__(self, settings: Any) -> None:
         self.settings = settings
+
+    @property
+    def streams(self) -> tuple[Stream, ...]:
+        """The supplies of batches: a step takes one of each. The first one's length is the epoch's."""
+        return (Stream("batches"),)
 
     @abstractmethod
     def gradients(self, step: Step, batches: Sequence[Batch]) -> dict[str, Tensor]:
@@ -66,19 +84,8 @@ class BaseRegime(ABC):
 
         Args:
             step: the network and its surroundings.
-            batches: as many as :attr:`batches` says.
+            batches: one of each of :attr:`streams`.
 
         Returns:
             The losses by name, detached, for history.csv; their sum is what was minimised.
         """
-
-    def validation(self, batch: Batch, seed: int) -> Batch:
-        """Return a validation batch as the epochs are judged by it: as it is, unless a regime knows better.
-
-        What it draws must stay the same in all epochs.
-
-        Args:
-            batch: under a condition of the experiment.
-            seed: of the run.
-        """
-        return batch

@@ -1,7 +1,8 @@
 """M3S, meta-sampling (Zhou et al. 2022, "Missing Modality meets Meta Sampling", Algorithm 1), over any model.
 
-Each step takes two batches and draws their missing blocks independently. From the weights theta, K steps of
-plain gradient descent (rate alpha) on the first give theta* (Eq. 1). The gradient of the second batch's loss
+Each step takes two batches, whose missing parts are drawn independently: ``train_on`` names a block mask with
+``draw: sampled`` (or ``train_mask`` does, over an enumeration of conditions), and each stream draws for
+itself. From the weights theta, K steps of plain gradient descent (rate alpha) on the first give theta* (Eq. 1). The gradient of the second batch's loss
 *at theta** is applied to theta by the experiment's optimiser, at its rate beta (Eq. 2): first order, as the
 paper writes it. With ``order: second`` the gradient is taken with respect to theta, through the inner steps
 (MAML, Finn et al. 2017).
@@ -14,7 +15,8 @@ The paper does not give K: 1 by default. What it leaves open besides, and how it
 - What the inner steps write into buffers (running statistics, Self-MM's labels, MMIM's history) is thrown
   away: these take in the second batch alone. So no sample counts twice an epoch.
 - Only the weights that the current stage trains are adapted (MMIM has two stages).
-- With K = 0 this is the regime ``sampled``, exactly: the second batch of the paper is the loop's first here.
+- With K = 0 this is the regime ``standard`` on the same mask, exactly (the paper's SPL-TRN; with a fixed mask, ORIG):
+  the second batch of the paper is the loop's first here.
 
 The second order needs kernels that can be differentiated twice: attention by plain matrix products, and
 recurrent layers without cuDNN. They are chosen here, for the step alone. It is slower, and does
@@ -36,31 +38,39 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from models.base import Batch, Output
 from pipeline.errors import TrainingError, nearest
 from pipeline.training.regimes import standard
-from pipeline.training.regimes.base import Step
-from pipeline.training.regimes.blocks import SAMPLED, BlockRegime, BlockSettings, hide_blocks
+from pipeline.training.regimes.base import BaseRegime, RegimeSettings, Step, Stream
 
 
-class M3SSettings(BlockSettings):
-    """The blocks' settings, and those of the inner loop.
+class M3SSettings(RegimeSettings):
+    """The inner loop.
 
     Attributes:
         inner_steps: K.
         inner_rate: alpha.
         inner_rates: parameter group -> its own alpha.
         order: of the gradient.
+        inner_on, inner_mask: another ``train_on`` and ``train_mask`` for the inner batches than the experiment's
+            (SMIL adapts on complete samples, and is tested on incomplete ones).
     """
 
     inner_steps: Annotated[int, Field(ge=0)] = 1
     inner_rate: Annotated[float, Field(gt=0)] = 1e-3
     inner_rates: dict[str, Annotated[float, Field(gt=0)]] = Field(default={})
     order: Literal["first", "second"] = "first"
+    inner_on: str | None = None
+    inner_mask: str | None = None
 
 
-class Regime(BlockRegime):
+class Regime(BaseRegime):
     """Two batches, K inner steps, one backward pass."""
 
     Settings = M3SSettings
-    batches = 2
+
+    @property
+    def streams(self) -> tuple[Stream, ...]:
+        """The batches whose gradient is applied, and those that the weights are adapted on."""
+        inner = Stream("inner", self.settings.inner_on, self.settings.inner_mask)
+        return (Stream("outer"), inner)
 
     def gradients(self, step: Step, batches: Sequence[Batch]) -> dict[str, Tensor]:
         """Leave the meta-gradient; the returned losses are the second batch's at the adapted weights.
@@ -68,10 +78,9 @@ class Regime(BlockRegime):
         Raises:
             TrainingError: the model gave no loss, or has no parameter group of a name in ``inner_rates``.
         """
-        outer = hide_blocks(batches[0], self.settings, SAMPLED, step.seed, step.epoch)
+        outer, inner = batches
         if self.settings.inner_steps == 0:
             return standard.descend(step, outer)
-        inner = hide_blocks(batches[1], self.settings, "m3s-inner", step.seed, step.epoch)
         rates = inner_rates(step, self.settings)
         if self.settings.order == "first":
             return self._first_order(step, inner, outer, rates)

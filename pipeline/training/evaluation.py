@@ -1,0 +1,296 @@
+"""Trained networks over their test samples: predictions under each condition and mask, hidden states, metrics.
+
+Everything that shapes the numbers is read from the record of the trained run (run.json): labels, splits, frame rates,
+settings. What params.yaml adds is only under which masks to evaluate and which hidden states to keep.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from models.base import View
+from pipeline.data.manifest import read_manifest
+from pipeline.data.masks import CONDITIONS, FULL_CONDITION, MISSING_CONDITIONS, read_masks
+from pipeline.errors import ParamsError, StoreError
+from pipeline.params import Compute, Dataset, Experiment
+from pipeline.training import metrics
+from pipeline.training.experiment import hides_frames
+from pipeline.training.folds import Fold, make_folds
+from pipeline.training.loop import choose_device, deterministic, predict, run_over
+from pipeline.training.masking import masks_of
+from pipeline.training.predictor import Predictor, load_run
+from pipeline.training.samples import DeviceSamples, SampleSet, samples_of
+from pipeline.training.training_set import Showing, showings
+
+_log = logging.getLogger("lacuna")
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one (fold, run) said.
+
+    Attributes:
+        fold, run: from 1.
+        ids: of the n test samples.
+        labels: (n,) int64.
+        probabilities: condition -> (n, C) float64.
+    """
+
+    fold: int
+    run: int
+    ids: tuple[str, ...]
+    labels: NDArray[np.int64]
+    probabilities: Mapping[str, NDArray[np.float64]]
+
+    def confusion(self, condition: str) -> NDArray[np.int64]:
+        """Return (C, C) counts."""
+        chances = self.probabilities[condition]
+        return metrics.confusion_matrix(self.labels, chances.argmax(axis=1), chances.shape[1])
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """What it was evaluated under."""
+        return tuple(self.probabilities)
+
+    @classmethod
+    def measure(cls, results: Sequence[Result], condition: str) -> dict[str, float]:
+        """Return the metrics of several folds' predictions together."""
+        return metrics.of_classes(np.sum([result.confusion(condition) for result in results], axis=0))
+
+
+@dataclass(frozen=True)
+class ScoreResult:
+    """What one (fold, run) of a regression said.
+
+    Attributes:
+        fold, run: from 1.
+        ids: of the n test samples.
+        scores: (n,) float64, the truth.
+        predicted: condition -> (n,) float64.
+        limit: the largest score there can be.
+    """
+
+    fold: int
+    run: int
+    ids: tuple[str, ...]
+    scores: NDArray[np.float64]
+    predicted: Mapping[str, NDArray[np.float64]]
+    limit: float
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """What it was evaluated under."""
+        return tuple(self.predicted)
+
+    @classmethod
+    def measure(cls, results: Sequence[ScoreResult], condition: str) -> dict[str, float]:
+        """Return the metrics of several folds' predictions together."""
+        truth = np.concatenate([result.scores for result in results])
+        found = np.concatenate([result.predicted[condition] for result in results])
+        return metrics.of_scores(truth, found, metrics.score_metrics(results[0].limit))
+
+
+Results = Sequence[Result] | Sequence[ScoreResult]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an experiment's networks said.
+
+    Attributes:
+        results: of every (fold, run).
+        classes: the names of the classes; none of a regression.
+        hidden: array name -> values, what hidden.npz holds; empty where nothing is to be kept.
+    """
+
+    results: Results
+    classes: tuple[str, ...]
+    hidden: Mapping[str, NDArray[Any]]
+
+
+def evaluate_experiment(
+    name: str,
+    dataset: Dataset,
+    asked: Experiment,
+    evaluate_on: Sequence[str],
+    compute: Compute,
+    data: Path,
+) -> Evaluation:
+    """Run the best weights of every (fold, run) over its test samples.
+
+    Args:
+        name: the experiment's.
+        dataset: its dataset's section of params.yaml.
+        asked: the experiment as params.yaml has it: only what belongs to evaluation is used.
+        evaluate_on: masks, by name.
+        compute: the device.
+        data: the folder of everything.
+
+    Raises:
+        StoreError: runs are absent or damaged, or were trained on other features, classes or folds.
+        DataError: the samples cannot be split.
+        ParamsError: the model has no hidden state of a name to keep.
+    """
+    device = choose_device(compute.device)
+    folder = data / "runs" / name
+    first = load_run(folder / "1-1")
+    trained = first.experiment
+    manifest = read_manifest(data / "manifests" / f"{trained.dataset}.csv")
+    masks = read_masks(data / "masks" / f"{trained.dataset}.h5", [sample.id for sample in manifest])
+    samples = samples_of(
+        trained,
+        dataset,
+        data,
+        hides_frames=hides_frames(masks, tuple(evaluate_on)),
+        dialogues=first.network.dialogues,
+    )
+    ids = [sample.id for sample in samples.samples]
+    named = masks_of(masks, evaluate_on, ids, samples.present, samples.rows)
+    enumerated = list(CONDITIONS)
+    if trained.train_on in CONDITIONS:
+        enumerated = [trained.train_on]
+    ways: list[Showing] = []
+    for mask in evaluate_on:
+        if mask not in named:  # it enumerates the conditions
+            ways += showings(enumerated)
+            continue
+        hiding = named[mask].first(device)
+        if asked.evaluate_conditions:
+            ways += [
+                way.under(way.name if len(evaluate_on) == 1 else f"{mask} {way.name}", hiding)
+                for way in showings(enumerated)
+            ]
+        else:
+            ways += [showings([FULL_CONDITION])[0].under(mask, hiding)]
+    results: list[Result] = []
+    regressions: list[ScoreResult] = []
+    folds = make_folds(samples.samples, trained.folds or dataset.folds, samples.labelled)
+    kept = _Hidden(asked.keep_hidden, samples)
+    for run in range(1, trained.runs + 1):
+        for fold in folds:
+            predictor = load_run(folder / f"{fold.number}-{run}")
+            _check(predictor, samples, fold, folder)
+            network = predictor.network.to(device)
+            prepared = samples.prepare(predictor.normalisers, device)
+            with deterministic(device, 0):
+                logits = predict(network, network, prepared, fold.test, ways)
+                if run == 1:
+                    kept.take(predictor, prepared, fold, ways)
+            tested = tuple(samples.samples[index].id for index in fold.test)
+            if samples.scores is not None:
+                found = logits.double().numpy()
+                shown = {way.name: found[:, index, 0] for index, way in enumerate(ways)}
+                truth = samples.scores[fold.test].astype(np.float64)
+                regressions.append(ScoreResult(fold.number, run, tested, truth, shown, samples.score_limit))
+                continue
+            chances = torch.softmax(logits.double(), dim=2).numpy()
+            by_way = {way.name: chances[:, index] for index, way in enumerate(ways)}
+            results.append(Result(fold.number, run, tested, samples.labels[fold.test], by_way))
+    return Evaluation(regressions or results, samples.classes, kept.arrays())
+
+
+class _Hidden:
+    """Gathers the hidden states of the first run's test samples."""
+
+    def __init__(self, names: Sequence[str], samples: SampleSet) -> None:
+        self._names, self._samples = names, samples
+        self._parts: dict[str, list[NDArray[Any]]] = {}
+
+    def take(
+        self, predictor: Predictor, prepared: DeviceSamples, fold: Fold, ways: Sequence[Showing]
+    ) -> None:
+        """Run a fold's network once more, with the versions of the samples that it has in training."""
+        if not self._names:
+            return
+        tested = [self._samples.samples[i] for i in fold.test]
+        self._add("ids", np.array([sample.id for sample in tested]))
+        self._add("folds", np.full(len(tested), fold.number))
+        self._add("labels", self._samples.labels[fold.test])
+        self._add("present", self._samples.present[fold.test])
+        network = predictor.network
+        views: Mapping[str, View] = network.views(network.settings)
+        for way in ways:
+            found: dict[str, NDArray[Any]] = {}
+            for output, place, _ in run_over(network, network, prepared, fold.test, [way], views):
+                counted = place >= 0
+                for name in self._names:
+                    if name not in output.hidden:
+                        raise ParamsError(
+                            f'keep_hidden: {predictor.facts["model"]} has no hidden state "{name}" here; it has '
+                            f"{', '.join(output.hidden) or 'none'}"
+                        )
+                    values = output.hidden[name].float().cpu()[counted].numpy()
+                    whole = found.setdefault(name, np.zeros((len(fold.test), *values.shape[1:]), np.float32))
+                    whole[place[counted].numpy()] = values
+            for name, values in found.items():
+                self._add(f"{way.name}/{name}", values)
+
+    def _add(self, name: str, values: NDArray[Any]) -> None:
+        self._parts.setdefault(name, []).append(values)
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return what was gathered, all folds one after the other."""
+        return {name: np.concatenate(parts) for name, parts in self._parts.items()}
+
+
+def _check(predictor: Predictor, samples: SampleSet, fold: Fold, folder: Path) -> None:
+    facts = predictor.facts
+    features = {name: sequences.values_sha256 for name, sequences in samples.modalities.items()}
+    parts = {"train": len(fold.train), "valid": len(fold.valid), "test": len(fold.test)}
+    for what, found, expected in (
+        ("features", {name: about["values_sha256"] for name, about in facts["features"].items()}, features),
+        ("classes", facts["classes"], list(samples.classes)),
+        ("task", predictor.regression, samples.scores is not None),
+        ("fold", (facts["description"], facts["samples"]), (fold.description, parts)),
+    ):
+        if found != expected:
+            raise StoreError(
+                f"{folder}/{fold.number}-{facts['run']}: trained with other {what} ({found}) than "
+                f"there are now ({expected}). Run: dvc repro train"
+            )
+
+
+def summarise(results: Results) -> tuple[list[dict[str, float | int | str]], dict[str, object]]:
+    """Return the rows of folds.csv (without the experiment's name) and the content of metrics.json."""
+    conditions, measure = results[0].conditions, results[0].measure
+    averaged = MISSING_CONDITIONS if set(MISSING_CONDITIONS) <= set(conditions) else conditions
+    rows: list[dict[str, float | int | str]] = []
+    each: dict[str, dict[str, list[float]]] = {}
+    for result in results:
+        scores = {name: measure([result], name) for name in conditions}  # type: ignore[list-item]
+        scores["average"] = metrics.average(scores, averaged)
+        for condition, values in scores.items():
+            row: dict[str, float | int | str] = {"fold": result.fold, "run": result.run}
+            row["condition"], row["samples"] = condition, len(result.ids)
+            row.update(values)
+            rows.append(row)
+            for name, value in values.items():
+                each.setdefault(condition, {}).setdefault(name, []).append(value)
+    pooled: dict[str, dict[str, list[float]]] = {}
+    for run in sorted({result.run for result in results}):
+        same = [result for result in results if result.run == run]
+        scores = {name: measure(same, name) for name in conditions}  # type: ignore[arg-type]
+        scores["average"] = metrics.average(scores, averaged)
+        for condition, values in scores.items():
+            for name, value in values.items():
+                pooled.setdefault(condition, {}).setdefault(name, []).append(value)
+
+    def numbers(condition: str) -> dict[str, dict[str, float]]:
+        table = {}
+        for name, values in each[condition].items():
+            mean, deviation = metrics.mean_and_deviation(values)
+            together = float(np.mean(pooled[condition][name]))
+            table[name] = {
+                key: round(v, 6) for key, v in (("mean", mean), ("std", deviation), ("pooled", together))
+            }
+        return table
+
+    return rows, {"average": numbers("average"), "conditions": {name: numbers(name) for name in conditions}}
