@@ -21,9 +21,10 @@ history.csv has the columns epoch (from 1), learning_rate, train_loss (their sum
 of the model (baseline: classification; MMIN: classification, forward, backward; as weighted in the sum),
 valid_loss (mean cross-entropy of the prediction), valid_wa, valid_ua, valid_macro_f1, valid_weighted_f1, with
 ``watch_test`` the same of the test part as test_... (for plots; nothing is chosen by them), best (1 where the
-epoch was the best so far, so that the last 1 is the epoch that was kept). Validation shows samples as
-training does (pipeline/training/training_set.py, ``validation_showings``). Of a regression
-valid_loss is the mean absolute error, and the metrics are those of its scale (pipeline/training/metrics.py); run.json and summary.json then have "task", "target" and "score_limit", and no classes.
+epoch was the best so far, so that the last 1 is the epoch that was kept). Validation shows samples as training
+does (pipeline/training/training_set.py, ``validation_showings``). Of a regression valid_loss is the mean absolute
+error, and the metrics are those of its scale (pipeline/training/metrics.py); run.json and summary.json then have
+"task", "target" and "score_limit", and no classes.
 There are no timings in any file: two runs with one seed give equal bytes.
 
 run.json::

@@ -1,11 +1,11 @@
 """M3S, meta-sampling (Zhou et al. 2022, "Missing Modality meets Meta Sampling", Algorithm 1), over any model.
 
 Each step takes two batches, whose missing parts are drawn independently: ``train_on`` names a block mask with
-``draw: sampled`` (or ``train_mask`` does, over an enumeration of conditions), and each stream draws for
-itself. From the weights theta, K steps of plain gradient descent (rate alpha) on the first give theta* (Eq. 1). The gradient of the second batch's loss
-*at theta** is applied to theta by the experiment's optimiser, at its rate beta (Eq. 2): first order, as the
-paper writes it. With ``order: second`` the gradient is taken with respect to theta, through the inner steps
-(MAML, Finn et al. 2017).
+``draw: sampled`` (or ``train_mask`` does, over an enumeration of conditions), and each stream draws for itself.
+From the weights theta, K steps of plain gradient descent (rate alpha) on the first give theta* (Eq. 1). The
+gradient of the second batch's loss *at theta** is applied to theta by the experiment's optimiser, at its rate beta
+(Eq. 2): first order, as the paper writes it. With ``order: second`` the gradient is taken with respect to theta,
+through the inner steps (MAML, Finn et al. 2017).
 
 The paper does not give K: 1 by default. What it leaves open besides, and how it is here:
 
