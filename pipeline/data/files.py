@@ -81,7 +81,7 @@ def _rename_unless_there(beside: Path, path: Path) -> None:
 
 def _remove_abandoned(path: Path, node: str) -> None:
     """Remove what processes of this machine that no longer run left beside ``path``."""
-    pattern = re.compile(rf"\.{re.escape(path.name)}\.{re.escape(node)}\.(\d{1, 9})\.part")
+    pattern = re.compile(re.escape(f".{path.name}.{node}.") + r"(\d{1,9})\.part")
     for found in path.parent.iterdir():
         match = pattern.fullmatch(found.name)
         if match and not _is_running(int(match[1])):

@@ -7,7 +7,6 @@ A csv file (UTF-8, comma, header) whose columns are the fields of :class:`Sample
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -140,11 +139,6 @@ def iter_manifest(path: Path) -> Iterator[Sample]:
 def manifest_checksum(path: Path) -> str:
     """Return the sha256 of a manifest's bytes: what features and masks carry to say whom they belong to."""
     return file_sha256(path)
-
-
-def ids_checksum(ids: Sequence[str]) -> str:
-    """Return the sha256 of the ids in their order."""
-    return hashlib.sha256("\n".join(ids).encode()).hexdigest()
 
 
 def leaves_root(relative: str) -> bool:

@@ -223,9 +223,6 @@ class KeptResults:
     def __contains__(self, key: str) -> bool:
         return key in self._places
 
-    def __len__(self) -> int:
-        return len(self._places)
-
     @contextmanager
     def reader(self) -> Iterator[_Reader]:
         """Give a function from a key to its result, or None where its bytes are damaged or gone."""
