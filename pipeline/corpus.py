@@ -22,7 +22,6 @@ import multiprocessing
 import multiprocessing.connection
 import os
 import re
-import shutil
 import tarfile
 import threading
 from collections.abc import Iterator, Sequence
@@ -36,16 +35,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models import MODALITIES
 from pipeline.assets import ASSETS, load_checked
 from pipeline.data.datasets.demo import ATTRIBUTION, COLUMNS, LABELS_FILE
+from pipeline.data.files import whole_or_nothing
 from pipeline.errors import AssetError, DataError, SystemLibraryError
+from pipeline.machine import usable_cores
 from pipeline.params import Contradict, Corpus, Params
 from pipeline.stage import run_stage
 
 RAW = Path("data/raw/demo")
 
 LABELS = ("happy", "neutral", "sad", "angry")
-MODALITIES = ("text", "audio", "video")
 
 # What the sentences' ratings, in [-4, 4], stand for; sad and angry are both said by what is clearly bad.
 RATINGS = {"happy": (2.4, 4.0), "neutral": (-0.6, 0.6), "sad": (-4.0, -2.4), "angry": (-4.0, -2.4)}
@@ -134,8 +135,7 @@ class Spoken:
 def main(params: Params) -> None:
     """Construct the demo corpus in data/raw/demo/."""
     workers = params.compute.workers
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    count = cores if workers == "auto" else workers
+    count = usable_cores() if workers == "auto" else workers
     build(params.corpus, ASSETS / "cremad", ASSETS / "sentences", RAW, workers=count)
     log.info("%s: %d utterances, CONSTRUCTED from real parts", RAW, params.corpus.size)
 
@@ -158,23 +158,18 @@ def build(settings: Corpus, faces: Path, sentences: Path, target: Path, *, worke
     utterances = plan(settings)
     pools = read_sentences(sentences)
     clips = {code: str(load_checked(faces, f"1001_DFA_{code}_XX.flv")) for code in _codes()}
-    beside = target.with_name(f".{target.name}.part")
-    shutil.rmtree(beside, ignore_errors=True)  # of a run that was killed
     try:
-        (beside / "clips").mkdir(parents=True)
-        with _processes(1) as one:
-            spoken = one.submit(_speak_all, settings.seed, utterances, pools, beside).result()
-        _film_all(settings.seed, utterances, clips, beside, workers)
-        _write_labels(beside / LABELS_FILE, utterances, spoken)
-        (beside / "README.md").write_text(_readme(settings), encoding="utf-8")
-        shutil.rmtree(target, ignore_errors=True)
-        beside.replace(target)
+        with whole_or_nothing(target) as beside:
+            (beside / "clips").mkdir(parents=True)
+            with _processes(1) as one:
+                spoken = one.submit(_speak_all, settings.seed, utterances, pools, beside).result()
+            _film_all(settings.seed, utterances, clips, beside, workers)
+            _write_labels(beside / LABELS_FILE, utterances, spoken)
+            (beside / "README.md").write_text(_readme(settings), encoding="utf-8")
     except OSError as error:
         raise DataError(f"{target}: cannot be written: {error}") from error
     except BrokenProcessPool as error:
         raise DataError(f"{target}: a process was killed; is the memory full? {error}") from error
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
 
 
 def plan(settings: Corpus) -> list[Utterance]:
@@ -191,7 +186,9 @@ def plan(settings: Corpus) -> list[Utterance]:
         if contradicted == "text":  # a sentence can contradict by another rating only
             others = [emotion for emotion in others if RATINGS[emotion] != RATINGS[label]]
         other = others[generator.integers(len(others))]
-        shown = {modality: other if modality == contradicted else label for modality in MODALITIES}
+        shown: dict[str, str] = {
+            modality: other if modality == contradicted else label for modality in MODALITIES
+        }
         name = f"{speaker.name}-{number:04d}"
         utterances.append(Utterance(number, name, speaker, label, contradicted, shown))
     return utterances
@@ -445,7 +442,7 @@ class Shot:
 @cache
 def _open_faces(clips: tuple[tuple[str, str], ...]) -> dict[str, list[NDArray[np.uint8]]]:
     """Decode the faces' clips, once a process: {code: pictures (360, 480, 3) uint8 red, green, blue}."""
-    from pipeline.extraction.extractors.base import Clip
+    from pipeline.extraction.clip import Clip
     from pipeline.extraction.media import read_frames
 
     try:

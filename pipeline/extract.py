@@ -15,13 +15,15 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.data.manifest import MODALITIES, Sample, manifest_checksum, read_manifest, resolve_media
+from models import MODALITIES
+from pipeline.data.manifest import Sample, manifest_checksum, read_manifest, resolve_media
 from pipeline.data.store import FeatureInfo, FeatureSequence, FeatureWriter, Status
 from pipeline.errors import DataError, ParamsError, StoreError, nearest
-from pipeline.extraction import kept_clips as results
+from pipeline.extraction import kept_clips
 from pipeline.extraction.alignment import Align, aligned
 from pipeline.extraction.engines import Engine, Job, closing, compute
 from pipeline.extraction.extractors import base
@@ -78,21 +80,21 @@ def main(params: Params, dataset: str, modality: str) -> None:
             f'found the modality "{modality}"; expected one of {MODALITIES}.{nearest(modality, MODALITIES)}'
         )
     chosen = params.dataset(dataset)
-    name = chosen.extraction(modality).extractor  # type: ignore[arg-type]
+    name = chosen.extraction(modality).extractor
     summary = extract(
         dataset=dataset,
         modality=modality,
         manifest=Path("data/manifests") / f"{dataset}.csv",
         root=chosen.root,
         extractor=name,
-        settings=params.extractor_settings(dataset, modality),  # type: ignore[arg-type]
+        settings=params.extractor_settings(dataset, modality),
         assets=Path("data/assets") / name,
         store=Path("data/features") / dataset / f"{modality}.h5",
         workers=params.compute.workers,
         engine=params.compute.engine,
         address=params.compute.address,
         max_failed_share=params.compute.max_failed_share,
-        align=chosen.extraction(modality).align,  # type: ignore[arg-type]
+        align=chosen.extraction(modality).align,
     )
     log.info("%s %s by %s: %s", dataset, modality, name, summary)
 
@@ -150,10 +152,10 @@ def extract(
             columns=instance.columns,
             frame_period_s=instance.frame_period_s if align == "none" else None,
             manifest_sha256=manifest_checksum(manifest),
-            versions=results.versions_of(owner),
+            versions=kept_clips.versions_of(owner),
         )
-        made_with = results.made_with(instance, extractor)
-    keys = results.keys_of(clips, owner, made_with)
+        made_with = kept_clips.made_with(instance, extractor)
+    keys = kept_clips.keys_of(clips, owner, made_with)
     job = Job(
         modality,
         extractor,
@@ -163,31 +165,17 @@ def extract(
         len(info.columns),
         made_with,
     )
-    wanted = {key for key in keys if key is not None}
-    kept = KeptResults(job.cache, job.dims)
-    kept.refresh(wanted)
-    begin = time.perf_counter()
-    how = {"workers": workers, "engine": engine, "address": address}
-    todo = _first_of_each(keys, lambda key: key not in kept)
-    title = f"{dataset} {modality}" if progress else ""
-    unkept = compute(job, clips, keys, todo, title=title, **how)  # type: ignore[arg-type]
-    computed = len(todo)
-    if todo:
-        kept.refresh(wanted)
-    damaged = _damaged(kept, keys, {*todo})
-    if damaged:
-        log.warning("%d kept result(s) are damaged and computed again", len(damaged))
-        unkept |= compute(job, clips, keys, damaged, title=title, **how)  # type: ignore[arg-type]
-        kept.refresh(wanted)
-        computed += len(damaged)
-    seconds = time.perf_counter() - begin
+
+    def run(todo: Sequence[int]) -> dict[int, FeatureSequence]:
+        title = f"{dataset} {modality}" if progress else ""
+        return compute(job, clips, keys, todo, workers, title, engine, address)
+
+    results = _Results(KeptResults(job.cache, job.dims), keys, run)
     rows = (
         aligned(result, sample.words, align)
-        for sample, result in zip(samples, _results(kept, keys, unkept), strict=True)
+        for sample, result in zip(samples, results.in_order(), strict=True)
     )
-    return _assemble(
-        store, info, [sample.id for sample in samples], rows, max_failed_share, computed, seconds
-    )
+    return _assemble(store, info, [sample.id for sample in samples], rows, max_failed_share, results)
 
 
 def clip_of(sample: Sample, root: Path) -> Clip:
@@ -214,16 +202,15 @@ def _assemble(
     store: Path,
     info: FeatureInfo,
     ids: Sequence[str],
-    results: Iterator[FeatureSequence],
+    rows_of_samples: Iterator[FeatureSequence],
     max_failed_share: float,
-    computed: int,
-    seconds: float,
+    results: _Results,
 ) -> Summary:
     counts: Counter[Status] = Counter()
     failures: list[str] = []
     rows = unobserved = 0
     with FeatureWriter(store, info) as writer:
-        for sample_id, result in zip(ids, results, strict=True):
+        for sample_id, result in zip(ids, rows_of_samples, strict=True):
             writer.append(sample_id, result)
             counts[result.status] += 1
             rows += len(result.flags) + result.unseen
@@ -247,15 +234,91 @@ def _assemble(
         counts[Status.OK],
         counts[Status.MISSING],
         counts[Status.FAILED],
-        computed,
+        results.computed,
         rows,
         unobserved,
-        seconds,
+        results.seconds,
         "words are unknown words" if words else "rows unobserved",
     )
 
 
 # --- results, kept by key -------------------------------------------------------------
+
+
+class _Results:
+    """Every clip's result, each kept one decoded once; what is not kept, or kept but damaged, is computed.
+
+    Args:
+        kept: the results that are kept.
+        keys: N keys, one a clip; None where nothing may be kept.
+        compute: computes and keeps the results of the clips with these indices, and returns those that may
+            not be kept.
+
+    Attributes:
+        computed: how many results were computed.
+        seconds: of wall time that computing took.
+    """
+
+    def __init__(
+        self,
+        kept: KeptResults,
+        keys: Sequence[str | None],
+        compute: Callable[[Sequence[int]], dict[int, FeatureSequence]],
+    ) -> None:
+        self._kept, self._keys, self._compute = kept, keys, compute
+        self._fresh: set[str | None] = set()  # keys whose results were computed now
+        self._unkept: dict[int, FeatureSequence] = {}
+        self._unkept_by_key: dict[str | None, FeatureSequence] = {}
+        self.computed = 0
+        self.seconds = 0.0
+        kept.refresh({key for key in keys if key is not None})
+        self._run(_first_of_each(keys, lambda key: key not in kept))
+
+    def in_order(self) -> Iterator[FeatureSequence]:
+        """Yield every clip's result in order.
+
+        Raises:
+            StoreError: a result that was kept a moment ago is gone or damaged.
+        """
+        with ExitStack() as opened:
+            read = opened.enter_context(self._kept.reader())
+            for index, key in enumerate(self._keys):
+                result = self._unkept.get(index) or self._unkept_by_key.get(key)
+                if result is None and key is not None:
+                    result = read(key)
+                    if result is None and key not in self._fresh:
+                        self._replace_damaged(index, read)
+                        opened.close()
+                        read = opened.enter_context(self._kept.reader())
+                        result = self._unkept.get(index) or read(key)
+                if result is None:
+                    raise StoreError(f"the kept result {key} changed while it was used. Run: dvc repro")
+                yield result
+
+    def _replace_damaged(self, first: int, read: Callable[[str], FeatureSequence | None]) -> None:
+        """Compute again, at once, the result ``first`` and all later ones that are damaged."""
+
+        def is_damaged(key: str) -> bool:
+            return key not in self._fresh and read(key) is None
+
+        later = _first_of_each(self._keys[first:], is_damaged)
+        damaged = [index for place in later if self._keys[index := first + place] is not None]
+        log.warning("%d kept result(s) are damaged and computed again", len(damaged))
+        self._run(damaged)
+
+    def _run(self, todo: Sequence[int]) -> None:
+        if not todo:
+            return
+        begin = time.perf_counter()
+        unkept = self._compute(todo)
+        self.seconds += time.perf_counter() - begin
+        self.computed += len(todo)
+        self._fresh |= {self._keys[index] for index in todo}
+        self._unkept |= unkept
+        self._unkept_by_key |= {
+            key: result for index, result in unkept.items() if (key := self._keys[index]) is not None
+        }
+        self._kept.refresh({key for key in self._keys if key is not None})
 
 
 def _first_of_each(keys: Sequence[str | None], wanted: Callable[[str], bool]) -> list[int]:
@@ -268,31 +331,6 @@ def _first_of_each(keys: Sequence[str | None], wanted: Callable[[str], bool]) ->
         if key is not None:
             seen.add(key)
     return chosen
-
-
-def _damaged(kept: KeptResults, keys: Sequence[str | None], fresh: set[int]) -> list[int]:
-    """Return the indices whose results were kept before, and cannot be read now."""
-    computed = {keys[index] for index in fresh}
-    with kept.reader() as read:
-        chosen = _first_of_each(keys, lambda key: key not in computed and read(key) is None)
-    return [index for index in chosen if keys[index] is not None]
-
-
-def _results(
-    kept: KeptResults, keys: Sequence[str | None], unkept: dict[int, FeatureSequence]
-) -> Iterator[FeatureSequence]:
-    """Yield every clip's result in order.
-
-    Raises:
-        StoreError: a result that was there has gone.
-    """
-    by_key = {keys[index]: result for index, result in unkept.items() if keys[index] is not None}
-    with kept.reader() as read:
-        for index, key in enumerate(keys):
-            result = unkept.get(index) or by_key.get(key) or (None if key is None else read(key))
-            if result is None:
-                raise StoreError(f"the kept result {key} changed while it was used. Run: dvc repro")
-            yield result
 
 
 if __name__ == "__main__":

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
+from models import MODALITIES
 from pipeline.data.manifest import manifest_checksum, read_manifest
 from pipeline.data.masks import write_masks
 from pipeline.data.store import FeatureStore, Status
-from pipeline.params import MODALITIES, Params
+from pipeline.params import Params
 from pipeline.stage import run_stage
 
 _log = logging.getLogger("lacuna")

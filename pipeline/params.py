@@ -14,6 +14,8 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from models import MODALITIES as MODALITIES
+from models import Modality as Modality
 from pipeline.data.datasets import base as loaders
 from pipeline.errors import ParamsError, nearest
 from pipeline.extraction.extractors import base as extractors
@@ -24,8 +26,6 @@ from pipeline.training.classes import ClassRules, is_comparison
 T = TypeVar("T")
 
 PARAMS_FILE = Path("params.yaml")
-Modality = Literal["text", "audio", "video"]
-MODALITIES: tuple[Modality, ...] = get_args(Modality)
 Share = Annotated[float, Field(ge=0, le=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 Condition = Literal["a", "v", "t", "av", "at", "vt", "avt"]

@@ -17,7 +17,9 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+from models import MODALITIES
 from pipeline.data.datasets.base import BaseLoader, Expected, LoaderSettings
+from pipeline.data.files import write_whole
 from pipeline.data.manifest import Sample, leaves_root, write_manifest
 from pipeline.errors import DataError
 from pipeline.params import Params
@@ -82,10 +84,7 @@ def prepare(name: str, loader: BaseLoader[LoaderSettings], folder: Path) -> dict
     }
     if loader.scores:
         report["score_limit"] = loader.score_limit
-    path = folder / f"{name}.json"
-    beside = path.with_name(path.name + ".part")
-    beside.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    beside.replace(path)
+    write_whole(folder / f"{name}.json", json.dumps(report, indent=2, ensure_ascii=False) + "\n")
     return report
 
 
@@ -128,9 +127,8 @@ class _Counts:
 
     def on_paper(self) -> dict[str, Any]:
         """Return how many samples have each modality, and each set of them, by the manifest alone."""
-        single = {
-            m: sum(n for p, n in self._patterns.items() if m in p.split("+"))
-            for m in ("text", "audio", "video")
+        single: dict[str, int] = {
+            m: sum(n for p, n in self._patterns.items() if m in p.split("+")) for m in MODALITIES
         }
         return {**single, "sets": dict(sorted(self._patterns.items()))}
 

@@ -43,6 +43,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.data.files import write_whole
 from pipeline.errors import DataError
 from pipeline.extraction.extractors.video._densenet import CLASSES, DEVIATION, MEAN, SIDE, DenseNet
 from pipeline.params import DensefaceTraining, Params
@@ -179,16 +180,10 @@ def train(
         "test": test,
         "history": history,
     }
-    out.parent.mkdir(parents=True, exist_ok=True)
     # One key: safetensors writes several in an order that changes from run to run.
     content = save(kept, metadata={"model": f"DenseNet-BC-100-12; classes: {', '.join(CLASSES)}"})
-    for path, data_bytes in (
-        (out.with_suffix(".json"), (json.dumps(report, indent=2) + "\n").encode()),
-        (out, content),
-    ):
-        beside = path.with_name(path.name + ".part")
-        beside.write_bytes(data_bytes)
-        beside.replace(path)
+    write_whole(out.with_suffix(".json"), json.dumps(report, indent=2) + "\n")
+    write_whole(out, content)
     return report
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import ctypes
 import importlib
 import importlib.metadata
-import os
 import platform
 import re
 import shutil
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Literal
 
 from pipeline.errors import AssetError, LacunaError
+from pipeline.machine import usable_cores
 from pipeline.params import MODALITIES, Params
 
 State = Literal["ok", "note", "lacking"]
@@ -80,7 +80,7 @@ def _machine() -> Iterator[Finding]:
     yield Finding(
         "machine", "Python", "ok" if fits else "lacking", platform.python_version(), "" if fits else wanted
     )
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     yield Finding("machine", "cores", "ok", f"{cores}, {platform.machine()}, {platform.system()}")
     free = shutil.disk_usage(".").free / 1e9
     enough = free >= FREE_GB

@@ -7,7 +7,6 @@ A csv file (UTF-8, comma, header) whose columns are the fields of :class:`Sample
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,9 +15,11 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any, TextIO
 
+import models
+from pipeline.data.files import file_sha256, whole_or_nothing
 from pipeline.errors import DataError
 
-MODALITIES = ("text", "audio", "video")
+MODALITIES: tuple[str, ...] = models.MODALITIES  # as plain names, which dicts by modality have as keys
 SPLITS = ("", "train", "valid", "test")
 PICTURES = ("", "left", "right")
 
@@ -75,10 +76,8 @@ def write_manifest(path: Path, samples: Iterable[Sample]) -> int:
     Raises:
         DataError: an id occurs twice or is empty, a path leaves the root, a split is unknown, a time runs backwards.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     seen: set[str] = set()
-    beside = path.with_name(path.name + ".part")
-    with beside.open("w", encoding="utf-8", newline="") as file:
+    with whole_or_nothing(path) as beside, beside.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(_Lines(file), lineterminator="\r\n")  # so that it quotes either of the two
         writer.writerow(COLUMNS)
         for number, sample in enumerate(samples, start=2):
@@ -87,7 +86,6 @@ def write_manifest(path: Path, samples: Iterable[Sample]) -> int:
             words = [(word.text, word.start_s, word.end_s) for word in sample.words]
             row[_WORDS] = _JSON.encode(words) if words else ""
             writer.writerow(row)
-    beside.replace(path)
     return len(seen)
 
 
@@ -140,12 +138,7 @@ def iter_manifest(path: Path) -> Iterator[Sample]:
 
 def manifest_checksum(path: Path) -> str:
     """Return the sha256 of a manifest's bytes: what features and masks carry to say whom they belong to."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def ids_checksum(ids: Sequence[str]) -> str:
-    """Return the sha256 of the ids in their order."""
-    return hashlib.sha256("\n".join(ids).encode()).hexdigest()
+    return file_sha256(path)
 
 
 def leaves_root(relative: str) -> bool:

@@ -54,9 +54,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from models import MODALITIES
 from pipeline.data.store import read_arrays, write_arrays
 from pipeline.errors import ParamsError, StoreError, nearest
-from pipeline.params import MODALITIES, Mask
+from pipeline.params import Mask
 
 KIND = "lacuna masks"
 SCHEMA = 1

@@ -24,6 +24,7 @@ import io
 import json
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
@@ -34,6 +35,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.data.files import whole_or_nothing
 from pipeline.errors import StoreError
 
 FEATURE_SCHEMA = 2
@@ -153,6 +155,10 @@ class _PatientFile(io.FileIO):
             return size or 0
 
 
+class _Abandoned(Exception):
+    """The block ended with an error: the file must not take its place."""
+
+
 class HDF5Writing:
     """An HDF5 file that is written beside its place, and takes it when the block ends without an error.
 
@@ -161,10 +167,11 @@ class HDF5Writing:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._beside = path.with_name(path.name + ".part")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._raw = _PatientFile(self._beside, "w+b")
+            with ExitStack() as opened:
+                beside = opened.enter_context(whole_or_nothing(path))
+                self._raw = opened.enter_context(_PatientFile(beside, "w+b"))
+                self._opened = opened.pop_all()
         except OSError as error:
             raise StoreError(f"{path}: cannot be written: {error}") from error
         self.file = h5py.File(self._raw, "w", libver="latest", track_order=False)
@@ -176,17 +183,16 @@ class HDF5Writing:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            self.file.close()
-            self._raw.close()
-            if kind is None:
+            with self._opened:
+                self.file.close()
+                if error is not None:
+                    raise _Abandoned
                 self.check()
-                self._beside.replace(self._path)
+        except _Abandoned:
+            return
         except (OSError, RuntimeError) as problem:
-            if kind is None:
+            if error is None:
                 raise self._failed(problem) from problem
-        finally:
-            self._raw.close()
-            self._beside.unlink(missing_ok=True)
 
     def check(self) -> None:
         """Raise StoreError when something could not be written."""

@@ -30,10 +30,11 @@ from typing import Any, Literal
 
 from pipeline import errors
 from pipeline.data.store import FeatureSequence, Status
-from pipeline.errors import LacunaError, MediaError, MomentaryError, StoreError, StreamMissing
+from pipeline.errors import LacunaError
 from pipeline.extraction.extractors import base
 from pipeline.extraction.extractors.base import BaseExtractor, Clip
 from pipeline.extraction.kept_clips import ResultWriter, file_of, made_with
+from pipeline.machine import usable_cores
 
 Engine = Literal["processes", "ray"]
 
@@ -160,28 +161,10 @@ def extract_all(
         LacunaError: an error that is no clip's fault.
     """
     results = extractor.extract_batch([clip for _, _, clip in work])
-    return [(index, *_finish(job, result)) for (index, _, _), result in zip(work, results, strict=True)]
-
-
-def _finish(job: Job, result: FeatureSequence | Exception) -> tuple[bool, FeatureSequence]:
-    """Make an exception a status; say whether another try would end alike."""
-    lasting = True
-    if isinstance(result, StreamMissing):
-        result = FeatureSequence.absent(job.dims, Status.MISSING, str(result))
-    elif isinstance(result, MediaError):
-        lasting = not isinstance(result, MomentaryError)
-        result = FeatureSequence.absent(job.dims, Status.FAILED, str(result))
-    elif isinstance(result, LacunaError):
-        raise result
-    elif isinstance(result, Exception):
-        lasting = False
-        result = FeatureSequence.absent(job.dims, Status.FAILED, f"{type(result).__name__}: {result}")
-    try:
-        result.check(job.dims, job.extractor)
-    except StoreError as error:
-        lasting = False
-        result = FeatureSequence.absent(job.dims, Status.FAILED, str(error))
-    return lasting, result
+    return [
+        (index, *base.with_status(result, job.dims, job.extractor))
+        for (index, _, _), result in zip(work, results, strict=True)
+    ]
 
 
 def keep_all(writer: ResultWriter, work: Work, results: Sequence[tuple[int, bool, FeatureSequence]]) -> Done:
@@ -351,7 +334,7 @@ class _ProcessPool(_Pool):
     """Processes, each at the other end of a pipe; they keep results themselves."""
 
     def _cores(self) -> int:
-        return cores()
+        return usable_cores()
 
     def _start(self) -> _Worker:
         return _Process(self._job)
@@ -448,13 +431,6 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
-
-
-def cores() -> int:
-    """Return how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 # --- actors of a Ray cluster ----------------------------------------------------------

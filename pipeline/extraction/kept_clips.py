@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.metadata
-import inspect
 import json
 import os
 import struct
@@ -27,9 +26,9 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.data.files import file_sha256
 from pipeline.data.store import FEATURE_SCHEMA, FeatureSequence, Status
 from pipeline.errors import StoreError
-from pipeline.extraction import media
 from pipeline.extraction.extractors import base
 from pipeline.extraction.extractors.base import BaseExtractor, Clip
 
@@ -47,10 +46,9 @@ def versions_of(owner: type[BaseExtractor[Any]]) -> dict[str, str]:
 
 def made_with(instance: BaseExtractor[Any], name: str) -> str:
     """Return the part of every key that all clips share: extractor, settings, weights, code, libraries."""
-    code = [Path(inspect.getfile(type(instance))), Path(str(base.__file__))]
-    code += [Path(str(importlib.import_module(part).__file__)) for part in instance.parts]
-    if instance.modality != "text":
-        code.append(Path(media.__file__))
+    shared = () if instance.modality == "text" else ("pipeline.extraction.media",)
+    modules = (type(instance).__module__, base.__name__, *instance.parts, *shared)
+    code = [Path(str(importlib.import_module(module).__file__)) for module in modules]
     record = instance.assets / "asset.json"
     return json.dumps(
         [
@@ -58,9 +56,9 @@ def made_with(instance: BaseExtractor[Any], name: str) -> str:
             instance.modality,
             name,
             instance.settings.model_dump(mode="json"),
-            _digest(record) if record.is_file() else "",
-            [_digest(path) for path in code],
-            [_digest(path) for path in instance.files],
+            file_sha256(record) if record.is_file() else "",
+            [file_sha256(path) for path in code],
+            [file_sha256(path) for path in instance.files],
             versions_of(type(instance)),
         ],
         sort_keys=True,
@@ -127,14 +125,9 @@ def file_of(clip: Clip, modality: str) -> Path | None:
     return {"text": None, "audio": clip.audio, "video": clip.video}[modality]
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _digest_or_none(path: Path) -> str | None:
     try:
-        return _digest(path) if path.is_file() else None
+        return file_sha256(path) if path.is_file() else None
     except OSError:
         return None
 
@@ -229,9 +222,6 @@ class KeptResults:
 
     def __contains__(self, key: str) -> bool:
         return key in self._places
-
-    def __len__(self) -> int:
-        return len(self._places)
 
     @contextmanager
     def reader(self) -> Iterator[_Reader]:

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import MediaError, MomentaryError, StreamMissing
-from pipeline.extraction.extractors.base import Clip
+from pipeline.extraction.clip import Clip
 
 LEAST_SHARE = 0.8  # of the wanted seconds, and of the stream's packets, that must decode
 SLACK_S = 0.25  # less than this may lack in any case: lengths in file headers are rounded

@@ -131,15 +131,6 @@ def test_failing_leaves_what_was_there(offline_pip: Path, tmp_path: Path) -> Non
     assert load_checked(folder, "weights.bin").read_bytes() == b"weights"
 
 
-def test_leftovers_of_a_killed_run_do_no_harm(offline_pip: Path, tmp_path: Path) -> None:
-    tiny_wheel(offline_pip)
-    (tmp_path / ".tiny.part").mkdir()
-    (tmp_path / ".tiny.part" / "half.bin").write_bytes(b"half")
-    folder = fetch("tiny", Asset(package="tiny==1.0", files=("tiny/model/*",)), tmp_path / "tiny")
-    assert sorted(path.name for path in folder.iterdir()) == ["asset.json", "weights.bin"]
-    assert not (tmp_path / ".tiny.part").exists()
-
-
 def test_pip_that_fails_is_shown_with_the_way_out(offline_pip: Path, tmp_path: Path) -> None:
     with pytest.raises(AssetError) as caught:
         fetch("tiny", Asset(package="tiny==1.0", files=("*",)), tmp_path / "tiny")

@@ -428,6 +428,42 @@ def test_a_damaged_result_is_computed_again(project: Project, damage: str) -> No
     assert "0 computed" in project.run()  # what was computed last counts
 
 
+def test_a_kept_result_is_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nine clips of three texts: nine are read for the store, none a second time to see whether it is whole."""
+    from pipeline.extraction import kept_clips
+
+    decoded = []
+    decode = kept_clips._decode
+
+    def counted(data: bytes, dims: int) -> Any:
+        decoded.append(data)
+        return decode(data, dims)
+
+    monkeypatch.setattr(kept_clips, "_decode", counted)
+    samples = [Sample(f"s{index}", text=f"word{index % 3}") for index in range(9)]
+    write_manifest(tmp_path / "manifest.csv", samples)
+    vectors = tmp_path / "vectors.txt"
+    vectors.write_text("word0 1 2\nword1 3 4\nword2 5 6\n", encoding="utf-8")
+    owner = base.find("text", "glove")
+    for computed in (3, 0):
+        decoded.clear()
+        summary = extract(
+            dataset="tiny",
+            modality="text",
+            manifest=tmp_path / "manifest.csv",
+            root=tmp_path,
+            extractor="glove",
+            settings=owner.Settings(path=vectors),  # type: ignore[call-arg]
+            assets=tmp_path,
+            store=tmp_path / "text.h5",
+            cache=tmp_path / "cache",
+            workers=1,
+            progress=False,
+        )
+        assert (summary.ok, summary.computed) == (9, computed)
+        assert len(decoded) == 9
+
+
 # --- workers --------------------------------------------------------------------------
 
 

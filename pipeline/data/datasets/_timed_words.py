@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.data.csd import Sequences
 from pipeline.data.manifest import Word
-from pipeline.extraction.importers.csd import Sequences
 
 PAUSE = "sp"  # how the SDK's forced alignment writes a short pause
 

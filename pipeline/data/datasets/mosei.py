@@ -25,13 +25,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from pipeline.data.csd import Sequences
 from pipeline.data.datasets._official_splits import PARTS, read_split
 from pipeline.data.datasets._score_classes import finite, mosi_class
 from pipeline.data.datasets._timed_words import TimedWords
 from pipeline.data.datasets.base import BaseLoader, Expected, LoaderSettings
 from pipeline.data.manifest import Sample, resolve_media
 from pipeline.errors import DataError, StoreError
-from pipeline.extraction.importers.csd import Sequences
 
 TRANSCRIPTS = "Transcript/Segmented/Combined"
 WORDS_FILE = "Transcript/CMU_MOSEI_TimestampedWords.csd"

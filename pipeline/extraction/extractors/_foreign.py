@@ -54,6 +54,7 @@ class Importer(BaseExtractor[ImportSettings]):
     libraries: ClassVar[tuple[str, ...]] = ("numpy",)
     parts: ClassVar[tuple[str, ...]] = (
         "pipeline.extraction.extractors._foreign",
+        "pipeline.data.csd",
         *(
             f"pipeline.extraction.importers.{name}"
             for name in ("base", "covarep", "openface", "plain_pickle", *sorted(set(FORMATS.values())))

@@ -12,7 +12,6 @@ import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Generic, TypeVar
 
@@ -21,8 +20,18 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from pipeline.data.manifest import Word
-from pipeline.data.store import FeatureSequence
-from pipeline.errors import ParamsError, SystemLibraryError, nearest
+from pipeline.data.store import FeatureSequence, Status
+from pipeline.errors import (
+    LacunaError,
+    MediaError,
+    MomentaryError,
+    ParamsError,
+    StoreError,
+    StreamMissing,
+    SystemLibraryError,
+    nearest,
+)
+from pipeline.extraction.clip import Clip as Clip
 
 
 class ExtractorSettings(BaseModel):
@@ -32,25 +41,6 @@ class ExtractorSettings(BaseModel):
 
 
 S = TypeVar("S", bound=ExtractorSettings)
-
-
-@dataclass(frozen=True)
-class Clip:
-    """One sample as an extractor gets it: files with the part that is meant, and what was said.
-
-    pipeline/extraction/media.py decodes it (``media.read_audio(clip, ...)``, ``media.read_frames(clip, ...)``).
-    """
-
-    id: str
-    video: Path | None = None
-    audio: Path | None = None
-    start_s: float | None = None  # of the video file
-    end_s: float | None = None
-    audio_start_s: float | None = None
-    audio_end_s: float | None = None
-    picture: str = ""  # "left" or "right" half, or the whole
-    text: str = ""
-    words: tuple[Word, ...] = ()
 
 
 class BaseExtractor(ABC, Generic[S]):
@@ -118,6 +108,41 @@ class BaseExtractor(ABC, Generic[S]):
 
     def close(self) -> None:
         """Release what the library holds."""
+
+
+def with_status(
+    result: FeatureSequence | Exception, dims: int, extractor: str
+) -> tuple[bool, FeatureSequence]:
+    """Turn what an extractor gave or raised for a clip into features with a status.
+
+    Args:
+        result: one of the list that :meth:`BaseExtractor.extract_batch` returns.
+        dims: columns that the features must have.
+        extractor: its name, for messages.
+
+    Returns:
+        Whether the result may be kept, because another try would end in the same way; and the features.
+
+    Raises:
+        LacunaError: the exception is no clip's fault.
+    """
+    may_be_kept = True
+    if isinstance(result, StreamMissing):
+        result = FeatureSequence.absent(dims, Status.MISSING, str(result))
+    elif isinstance(result, MediaError):
+        may_be_kept = not isinstance(result, MomentaryError)
+        result = FeatureSequence.absent(dims, Status.FAILED, str(result))
+    elif isinstance(result, LacunaError):
+        raise result
+    elif isinstance(result, Exception):
+        may_be_kept = False
+        result = FeatureSequence.absent(dims, Status.FAILED, f"{type(result).__name__}: {result}")
+    try:
+        result.check(dims, extractor)
+    except StoreError as error:
+        may_be_kept = False
+        result = FeatureSequence.absent(dims, Status.FAILED, str(error))
+    return may_be_kept, result
 
 
 def token_times(text: str, spans: Sequence[tuple[int, int]], words: Sequence[Word]) -> NDArray[np.float32]:

@@ -45,7 +45,7 @@ class Reader(Base):
         sizes = {array.shape[2] for array in (p[self._field] for p in self._parts.values())}
         if len(sizes) != 1:
             raise StoreError(f"{request.file}, {self._field}: its parts have {sorted(sizes)} columns")
-        self._columns = self._names(content, sizes.pop())
+        self._columns = self._names(sizes.pop())
 
     def _add(self, part: str, fields: Any) -> None:
         where = f"{self.request.file}, {part}"
@@ -61,7 +61,7 @@ class Reader(Base):
             if self._place.setdefault(same_id(name), (part, index)) != (part, index):
                 raise StoreError(f'{where}, id: "{name}" occurs twice')
 
-    def _names(self, content: dict[str, Any], dims: int) -> tuple[str, ...]:
+    def _names(self, dims: int) -> tuple[str, ...]:
         for fields in self._parts.values():
             own = fields.get("lacuna", {})
             names = own.get("columns", {}).get(self.request.modality) if isinstance(own, dict) else None

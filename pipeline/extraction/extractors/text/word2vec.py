@@ -1,9 +1,9 @@
 """Static word vectors in word2vec's formats (Mikolov et al., 2013), looked up in a file that you name.
 
 No package on the index holds them: name a file in ``extractors.text.word2vec.path``, or a folder with one in
-``assets.word2vec.path``. How a transcript becomes words is glove.py's; what differs is the spelling, for
-these vectors know capitals: a word is looked up as it is written, else in lower case, else with # for each
-digit, as the GoogleNews vectors write numbers.
+``assets.word2vec.path``. _word_vectors.py splits a transcript into words, as for glove; the spelling differs:
+these vectors have capital letters, so that a word is looked up as it is written, else in lower case, else with
+# for each digit, as the GoogleNews vectors write numbers.
 """
 
 from __future__ import annotations
@@ -13,22 +13,26 @@ import re
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import model_validator
 
 from pipeline.errors import AssetError
-from pipeline.extraction.extractors.base import ExtractorSettings
-from pipeline.extraction.extractors.text import glove
+from pipeline.extraction.extractors.text._word_vectors import (
+    WordVectors,
+    WordVectorSettings,
+    read_array,
+    read_text,
+)
 
 _SUFFIXES = (".bin", ".txt", ".vec", ".npy")
 LONGEST_WORD = 4096  # bytes; more without a space is no word2vec file
 WIDEST = 16384  # dimensions
 
 
-class Word2vecSettings(ExtractorSettings):
+class Word2vecSettings(WordVectorSettings):
     """Which vectors.
 
     Attributes:
@@ -39,34 +43,23 @@ class Word2vecSettings(ExtractorSettings):
             strings.
     """
 
-    path: Path | None = None
-    words: Path | None = None
-
     @model_validator(mode="after")
-    def _go_together(self) -> Word2vecSettings:
+    def _known_ending(self) -> Word2vecSettings:
         if self.path is not None and self.path.suffix not in _SUFFIXES:
             raise ValueError(
                 f"found the path {self.path}, expected a file that ends in {', '.join(_SUFFIXES)}"
             )
-        if (self.words is not None) != (self.path is not None and self.path.suffix == ".npy"):
-            raise ValueError("words goes with a path that ends in .npy, and is needed by it")
         return self
 
 
-class Extractor(glove.Extractor):
+class Extractor(WordVectors[Word2vecSettings]):
     """The vectors (T, D) of the T words of a transcript.
 
     An unknown word is zeros with flag 0; a transcript without any known word is *missing*. The vectors of a
     .bin or .npy file stay on the disk; of a .bin file only the words and where they lie are kept in memory.
     """
 
-    Settings = Word2vecSettings  # type: ignore[assignment]
-    parts: ClassVar[tuple[str, ...]] = ("pipeline.extraction.extractors.text.glove",)
-
-    @cached_property
-    def columns(self) -> tuple[str, ...]:
-        """vector_0 .. vector_<D-1>."""
-        return tuple(f"vector_{index}" for index in range(self._table[1].shape[1]))
+    Settings = Word2vecSettings
 
     def _spelling(self, word: str) -> str:
         """Return a word as these vectors spell it; one that they do not know, as it is written."""
@@ -80,12 +73,8 @@ class Extractor(glove.Extractor):
         path, words = self._paths()
         try:
             if path.suffix == ".npy":
-                vectors = self._load(path)
-                listed = glove._read_words(words)
-                if len(vectors) != len(listed):
-                    raise AssetError(f"{path}: holds {len(vectors)} vectors, but {words} {len(listed)} words")
-                return {word: row for row, word in reversed(list(enumerate(listed)))}, vectors
-            return read_binary(path) if path.suffix == ".bin" else glove._read_text(path)
+                return read_array(path, words)
+            return read_binary(path) if path.suffix == ".bin" else read_text(path)
         except (OSError, ValueError) as error:
             raise AssetError(f"{path}: no table of word vectors: {error}") from error
 

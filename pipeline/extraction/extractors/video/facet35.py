@@ -2,7 +2,7 @@
 
 Facet (iMotions; Emotient) is closed software. CMU-MOSEI's visual features, which UMDF takes, are its 35
 columns: ten expressions, twenty action units of FACS, two traits and three angles. Facet's own numbers come
-by the importer of computational sequences; this extractor makes the same columns from facelandmarker.py's.
+by the importer of computational sequences; this extractor makes the same columns of what MediaPipe finds.
 Facet gives evidence (log10 of odds, about -4 to 4); here action units and expressions are scores from 0 to 1.
 A model that was trained on Facet's numbers must not be fed with these: they are stand-ins, every one.
 
@@ -36,7 +36,7 @@ joy ...    an expression, as Facet's   mean of the action units of its prototype
                                        and frustration 1 2 14 after Craig et al. 2008
 baseline   nothing is expressed        1 less the highest of the nine others
 Has_Glasses, Is_Male                   nothing: always 0. Neither can be read from blendshapes
-Pitch, Yaw, Roll                       the head's angles of facelandmarker.py, in degrees; Facet's signs are
+Pitch, Yaw, Roll                       the head's angles, in degrees, as facelandmarker's; Facet's signs are
                                        not known to be the same
 ========== =========================== ====================================================================
 """
@@ -44,15 +44,21 @@ Pitch, Yaw, Roll                       the head's angles of facelandmarker.py, i
 from __future__ import annotations
 
 from functools import cache
-from pathlib import Path
-from typing import ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.data.store import FeatureSequence, Status
-from pipeline.extraction.extractors.base import BaseExtractor, Clip
-from pipeline.extraction.extractors.video import facelandmarker
+from pipeline.extraction.extractors.base import Clip
+from pipeline.extraction.extractors.video._face_landmarks import (
+    BLENDSHAPES,
+    POSE,
+    FaceExtractor,
+    FaceSettings,
+    blendshapes,
+    pose,
+)
 
 ACTION_UNITS: dict[str, tuple[str, ...]] = {
     "AU1": ("browInnerUp",),
@@ -95,58 +101,43 @@ COLUMNS = (
     *ACTION_UNITS,
     *("Has_Glasses", "Is_Male", "Pitch", "Yaw", "Roll"),
 )
-_POSE = ("pose_pitch", "pose_yaw", "pose_roll")
+_FOUND = (*BLENDSHAPES, *POSE)  # what a row of FaceLandmarker's is read for
+_ANGLES = slice(_FOUND.index("pose_pitch"), _FOUND.index("pose_roll") + 1)
 
 
-class Facet35Settings(facelandmarker.FacelandmarkerSettings):
+class Facet35Settings(FaceSettings):
     """How often and how sure: facelandmarker's."""
 
 
-class Extractor(BaseExtractor[Facet35Settings]):
+class Extractor(FaceExtractor[Facet35Settings]):
     """The 35 columns, a row a picture; zeros with flag 0 where there is no face."""
 
-    modality = "video"
     Settings = Facet35Settings
-    libraries: ClassVar[tuple[str, ...]] = facelandmarker.Extractor.libraries
-    parts: ClassVar[tuple[str, ...]] = (
-        "pipeline.extraction.extractors.video.facelandmarker",
-        *facelandmarker.Extractor.parts,
-    )
-
-    def __init__(self, settings: Facet35Settings, assets: Path) -> None:
-        super().__init__(settings, assets)
-        self._faces = facelandmarker.Extractor(settings, assets)
 
     @property
     def columns(self) -> tuple[str, ...]:
         """The names of the 35 columns, in CMU-MOSEI's order."""
         return COLUMNS
 
-    @property
-    def frame_period_s(self) -> float | None:
-        """One over the frame rate."""
-        return self._faces.frame_period_s
-
     def extract(self, clip: Clip) -> FeatureSequence:
         """Return one row a picture."""
-        found = self._faces.extract(clip)
+        found = self.face_rows(clip, len(_FOUND))
         if found.status is not Status.OK:
             return FeatureSequence.absent(len(COLUMNS), found.status, found.reason, found.unseen)
         return FeatureSequence(derive(found.values, found.flags), found.times, found.flags)
 
-    def close(self) -> None:
-        """Give the model back."""
-        self._faces.close()
+    def face_row(self, result: Any, index: int, width: int, height: int) -> NDArray[np.float64]:
+        """Return the blendshapes and the pose of one of the faces of a picture."""
+        return np.concatenate([blendshapes(result, index), pose(result, index)])
 
 
 def derive(values: NDArray[np.float32], flags: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return (T, 35) float32 from facelandmarker's (T, 198) and its flags."""
-    shapes = values[:, : len(facelandmarker.BLENDSHAPES)].astype(np.float64)
+    """Return (T, 35) float32 from (T, 58) blendshapes and pose, and the flags (T,)."""
+    shapes = values[:, : len(BLENDSHAPES)].astype(np.float64)
     units = shapes @ _units()
     expressions = units @ _prototypes()
     baseline = 1 - expressions.max(axis=1, keepdims=True, initial=0.0)
-    first = len(facelandmarker.BLENDSHAPES) + 3  # after the translation
-    angles = np.degrees(values[:, first : first + len(_POSE)].astype(np.float64))
+    angles = np.degrees(values[:, _ANGLES].astype(np.float64))
     traits = np.zeros((len(values), 2))
     rows = np.concatenate(
         [expressions[:, :BASELINE], baseline, expressions[:, BASELINE:], units, traits, angles], axis=1
@@ -158,10 +149,10 @@ def derive(values: NDArray[np.float32], flags: NDArray[np.uint8]) -> NDArray[np.
 @cache
 def _units() -> NDArray[np.float64]:
     """(52, 20): the share of each blendshape in each action unit; columns sum to 1."""
-    shares = np.zeros((len(facelandmarker.BLENDSHAPES), len(ACTION_UNITS)))
+    shares = np.zeros((len(BLENDSHAPES), len(ACTION_UNITS)))
     for column, shapes in enumerate(ACTION_UNITS.values()):
         for shape in shapes:
-            shares[facelandmarker.BLENDSHAPES.index(shape), column] += 1 / len(shapes)
+            shares[BLENDSHAPES.index(shape), column] += 1 / len(shapes)
     return shares
 
 

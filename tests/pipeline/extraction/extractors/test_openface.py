@@ -345,7 +345,7 @@ def test_what_the_program_fails_at_is_tried_again_once_it_is_mended(
         assert failed is not None and failed.status is Status.FAILED
         kept = KeptResults(job.cache, job.dims)
         kept.refresh({"0" * 64})
-        assert len(kept) == 0
+        assert "0" * 64 not in kept
         mended.touch()
         monkeypatch.undo()
         ((_, again),) = keep_all(writer, work, extract_all(job, extractor, work))

@@ -1,0 +1,227 @@
+"""MediaPipe's FaceLandmarker over the pictures of a clip: what the extractors that stand on it share.
+
+Every picture is looked at alone: tracking from one to the next would let one clip's result depend on the clip
+before it.
+
+MediaPipe reports to Google that it is used (no pictures; its issue 6291) where the network lets it, and has
+no switch for that. Extraction's workers are kept from the network; a program that uses this class otherwise
+is not.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import tempfile
+from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from pipeline.data.store import FeatureSequence, Status
+from pipeline.errors import AssetError
+from pipeline.extraction.extractors.base import (
+    BaseExtractor,
+    Clip,
+    ExtractorSettings,
+    naming_system_libraries,
+)
+from pipeline.extraction.extractors.video._faces import Choice, Chooser
+from pipeline.extraction.media import read_frames
+
+WEIGHTS = "face_landmarker.task"
+MOST_FACES = 8  # that are looked for in a picture
+
+# fmt: off
+BLENDSHAPES = (
+    "_neutral", "browDownLeft", "browDownRight", "browInnerUp", "browOuterUpLeft", "browOuterUpRight",
+    "cheekPuff", "cheekSquintLeft", "cheekSquintRight", "eyeBlinkLeft", "eyeBlinkRight",
+    "eyeLookDownLeft", "eyeLookDownRight", "eyeLookInLeft", "eyeLookInRight", "eyeLookOutLeft",
+    "eyeLookOutRight", "eyeLookUpLeft", "eyeLookUpRight", "eyeSquintLeft", "eyeSquintRight",
+    "eyeWideLeft", "eyeWideRight", "jawForward", "jawLeft", "jawOpen", "jawRight", "mouthClose",
+    "mouthDimpleLeft", "mouthDimpleRight", "mouthFrownLeft", "mouthFrownRight", "mouthFunnel",
+    "mouthLeft", "mouthLowerDownLeft", "mouthLowerDownRight", "mouthPressLeft", "mouthPressRight",
+    "mouthPucker", "mouthRight", "mouthRollLower", "mouthRollUpper", "mouthShrugLower", "mouthShrugUpper",
+    "mouthSmileLeft", "mouthSmileRight", "mouthStretchLeft", "mouthStretchRight", "mouthUpperUpLeft",
+    "mouthUpperUpRight", "noseSneerLeft", "noseSneerRight",
+)
+# fmt: on
+POSE = ("pose_x_cm", "pose_y_cm", "pose_z_cm", "pose_pitch", "pose_yaw", "pose_roll")
+
+_NOISE = re.compile(
+    r"^(?:[IW]\d{4} |INFO: Created TensorFlow|WARNING: (?:All log messages|Logging) before|\s*$)"
+)
+
+
+class FaceSettings(ExtractorSettings):
+    """How often and how sure.
+
+    Attributes:
+        frame_rate_hz: pictures a second that are looked at; null: every picture of the file.
+        min_confidence: below this score a face is no face.
+        face: of several, the biggest, or the nearest to the last picture's; or the mean over all.
+    """
+
+    frame_rate_hz: float | None = Field(8.0, gt=0, le=240)
+    min_confidence: float = Field(0.5, gt=0, lt=1)
+    face: Choice = "biggest"
+
+
+S = TypeVar("S", bound=FaceSettings)
+
+
+class FaceExtractor(BaseExtractor[S]):
+    """A row of numbers for the face in each picture of a clip; what the row holds says :meth:`face_row`."""
+
+    modality = "video"
+    libraries: ClassVar[tuple[str, ...]] = ("mediapipe", "numpy")
+    parts: ClassVar[tuple[str, ...]] = (
+        "pipeline.extraction.extractors.video._face_landmarks",
+        "pipeline.extraction.extractors.video._faces",
+    )
+
+    def __init__(self, settings: S, assets: Path) -> None:
+        super().__init__(settings, assets)
+        self._landmarker: Any = None
+        self._chooser = Chooser(settings.face)
+
+    @abstractmethod
+    def face_row(self, result: Any, index: int, width: int, height: int) -> NDArray[np.float64]:
+        """Return (D,) numbers of one face.
+
+        Args:
+            result: MediaPipe's FaceLandmarkerResult of a picture.
+            index: of the face in it.
+            width, height: of the picture, in pixels.
+        """
+
+    @property
+    def frame_period_s(self) -> float | None:
+        """One over the frame rate."""
+        return None if self.settings.frame_rate_hz is None else 1 / self.settings.frame_rate_hz
+
+    def face_rows(self, clip: Clip, dims: int) -> FeatureSequence:
+        """Return one row (``dims``,) a picture; where there is no face, zeros with flag 0.
+
+        A clip in which no picture has a face is *missing*.
+        """
+        rows: list[NDArray[np.float32]] = []
+        times: list[float] = []
+        flags: list[bool] = []
+        nothing = np.zeros(dims, np.float32)
+        last: NDArray[np.uint8] | None = None
+        self._chooser.start()
+        for time_s, picture in read_frames(clip, self.settings.frame_rate_hz):
+            if picture is last:  # the picture stands still
+                rows.append(rows[-1])
+                flags.append(flags[-1])
+            else:
+                row = self._look(picture)
+                rows.append(nothing if row is None else row)
+                flags.append(row is not None)
+            times.append(time_s)
+            last = picture
+        if not any(flags):
+            return FeatureSequence.absent(
+                len(nothing), Status.MISSING, f"no face in any of {len(flags)} pictures", len(flags)
+            )
+        return FeatureSequence(np.stack(rows), np.array(times, np.float32), np.array(flags, np.uint8))
+
+    def close(self) -> None:
+        """Give the model back."""
+        if self._landmarker is not None:
+            self._landmarker.close()
+            self._landmarker = None
+
+    def _look(self, picture: NDArray[np.uint8]) -> NDArray[np.float32] | None:
+        """Return the row of one (H, W, 3) picture, or None where there is no face."""
+        result = self._detect(picture)
+        height, width = picture.shape[:2]
+        boxes = []
+        for mesh in result.face_landmarks:
+            (left, top), (right, bottom) = (
+                (pick(point.x for point in mesh) * width, pick(point.y for point in mesh) * height)
+                for pick in (min, max)
+            )
+            boxes.append((left, top, right - left, bottom - top))
+        rows = [self.face_row(result, index, width, height) for index in self._chooser.choose(boxes)]
+        if not rows:
+            return None
+        row: NDArray[np.float32] = np.stack(rows).mean(axis=0).astype(np.float32)
+        return row if np.isfinite(row).all() else None
+
+    def _detect(self, picture: NDArray[np.uint8]) -> Any:
+        import mediapipe
+
+        if self._landmarker is None:
+            with _quiet(), naming_system_libraries():
+                self._landmarker = self._load()
+                self._landmarker.detect(
+                    mediapipe.Image(
+                        image_format=mediapipe.ImageFormat.SRGB, data=np.zeros((64, 64, 3), np.uint8)
+                    )
+                )
+        return self._landmarker.detect(mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=picture))
+
+    def _load(self) -> Any:
+        from mediapipe.tasks.python import BaseOptions, vision
+
+        from pipeline.assets import load_checked
+
+        weights = load_checked(self.assets, WEIGHTS)
+        confidence = self.settings.min_confidence
+        options = vision.FaceLandmarkerOptions(
+            base_options=BaseOptions(model_asset_path=str(weights)),
+            running_mode=vision.RunningMode.IMAGE,
+            num_faces=MOST_FACES,
+            min_face_detection_confidence=confidence,
+            min_face_presence_confidence=confidence,
+            output_face_blendshapes=True,
+            output_facial_transformation_matrixes=True,
+        )
+        try:
+            return vision.FaceLandmarker.create_from_options(options)
+        except (RuntimeError, ValueError) as error:
+            raise AssetError(f"{weights}: MediaPipe cannot load it: {error}") from error
+
+
+def blendshapes(result: Any, index: int) -> NDArray[np.float64]:
+    """Return the scores (52,) of a face's :data:`BLENDSHAPES`, each in [0, 1]."""
+    return np.array([shape.score for shape in result.face_blendshapes[index]])
+
+
+def pose(result: Any, index: int) -> NDArray[np.float64]:
+    """Return a face's :data:`POSE`, (6,), from its 4 x 4 matrix: R = Rz Ry Rx beside a translation."""
+    matrix = result.facial_transformation_matrixes[index]
+    pitch = np.arctan2(matrix[2, 1], matrix[2, 2])
+    yaw = np.arcsin(np.clip(-matrix[2, 0], -1, 1))
+    roll = np.arctan2(matrix[1, 0], matrix[0, 0])
+    return np.array([*matrix[:3, 3], pitch, yaw, roll], np.float64)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep MediaPipe's start-up notes from the screen; the rest, and after an error all, is shown."""
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as caught:
+        screen = os.dup(2)
+        os.dup2(caught.fileno(), 2)
+        failed = True
+        try:
+            yield
+            failed = False
+        finally:
+            sys.stderr.flush()
+            os.dup2(screen, 2)
+            os.close(screen)
+            caught.seek(0)
+            lines = caught.read().decode("utf-8", "replace").splitlines()
+            for line in lines:
+                if failed or not _NOISE.match(line):
+                    print(line, file=sys.stderr)  # noqa: T201 - these are the library's own lines
