@@ -35,10 +35,12 @@ def write_params(
     demo = {**raw["datasets"]["demo"], "folds": {"scheme": "session", "count": FOLDS}}
     if extractor is not None:
         demo |= {modality: {"extractor": extractor} for modality in MODALITIES}
+        for settings in raw["extractors"].values():
+            settings.setdefault(extractor, {})
     small = {"dataset": "demo", "model": "baseline", "epochs": 1, "batch_size": 64, **fields}
     raw.update(
         datasets={"demo": demo},
-        experiments={name: small for name in experiments},
+        experiments=dict.fromkeys(experiments, small),
         report={},
         compute={"device": "cpu", "workers": 1},
     )

@@ -67,10 +67,10 @@ def _encodes(character: str, encoding: str) -> bool:
     return True
 
 
-def listed(names: Sequence[str], limit: int = NAMED) -> str:
+def listed(names: Sequence[str]) -> str:
     """Return the first names separated by commas, and how many more there are."""
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
 
 
 def bar(length: int) -> str:
