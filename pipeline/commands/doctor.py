@@ -7,8 +7,6 @@ run; a package that is absent but not needed, or of another version than the loc
 from __future__ import annotations
 
 import argparse
-import ctypes
-import importlib.metadata
 import os
 import platform
 import re
@@ -153,6 +151,8 @@ def _machine() -> Iterator[Finding]:
 
 def _packages() -> Iterator[Finding]:
     """Compare the installed packages with the lock file; those that Lacuna itself needs must be there."""
+    import importlib.metadata
+
     try:
         required = importlib.metadata.requires("lacuna") or []
     except importlib.metadata.PackageNotFoundError:
@@ -254,6 +254,8 @@ _NOT_SHARED = {"libgomp.so"}  # the wheels contain it
 
 def _load(library: str) -> str | None:
     """Return the full name by which the system's loader finds a library, or None if it does not."""
+    import ctypes
+
     for version in ("0", "1", "2"):
         try:
             ctypes.CDLL(f"{library}.{version}")
@@ -325,6 +327,8 @@ def _plain(name: str) -> str:
 
 
 def _installed(name: str) -> str | None:
+    import importlib.metadata
+
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
