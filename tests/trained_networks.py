@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,7 @@ def train_networks(folder: Path, columns: Mapping[str, Sequence[str]], experimen
         ]
         manifest = Path("data/manifests/demo.csv")
         write_manifest(manifest, samples)
+        manifest.with_suffix(".json").write_text(json.dumps({"score_limit": 4.0}), encoding="utf-8")
         numbers = np.random.default_rng(0)
         for modality in MODALITIES:
             info = FeatureInfo(
