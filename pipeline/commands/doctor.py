@@ -1,15 +1,12 @@
-"""What ``lacuna doctor`` looks at: whether this machine has what params.yaml asks for, and what would bring
-the rest.
+"""``lacuna doctor``: does this machine have what params.yaml needs, and how to get what is missing.
 
-Every check ends in one :class:`Finding`. Only what the selection of params.yaml cannot do without is
-*lacking*; what is merely absent or other than the lock says is a *note*.
+Every check gives one :class:`Finding`. Its state is *lacking* only if something that params.yaml selects cannot
+run; a package that is absent but not needed, or of another version than the lock file's, is a *note*.
 """
 
 from __future__ import annotations
 
-import ctypes
-import importlib
-import importlib.metadata
+import argparse
 import platform
 import re
 import shutil
@@ -17,28 +14,40 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
+from pipeline.commands.output import say
+from pipeline.commands.params import count_sections
+from pipeline.commands.parsing import Commands
 from pipeline.errors import AssetError, LacunaError
 from pipeline.machine import usable_cores
-from pipeline.params import MODALITIES, Params
 
+if TYPE_CHECKING:
+    from pipeline.params import Params
+
+EPILOG = """\
+exit status: 0 when everything that params.yaml selects can run, 1 when something it needs is missing
+
+example:
+  lacuna doctor
+"""
 State = Literal["ok", "note", "lacking"]
 LOCK = Path("requirements.lock")
-PYTHONS = ((3, 11), (3, 13))  # from, and below
-FREE_GB = 3  # what the main job wants of the disk
+PYTHONS = ((3, 11), (3, 13))  # from the first on, below the second
+FREE_GB = 3  # disk space that the main job needs
+MARKS: dict[State, str] = {"ok": "ok", "note": "--", "lacking": "!!"}
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at.
+    """The result of one check.
 
     Attributes:
-        part: what it belongs to; findings of one part are shown together.
-        name: what it is.
+        part: the group it is shown in, for example "machine".
+        name: what was checked.
         state: ok; note: absent or different, but nothing selected needs it; lacking: params.yaml needs it.
         detail: what was found.
-        remedy: what brings it; empty when it is there.
+        remedy: how to get it; empty when nothing is to be done.
     """
 
     part: str
@@ -48,9 +57,46 @@ class Finding:
     remedy: str = ""
 
 
+def add(commands: Commands) -> None:
+    """Add the command ``doctor``."""
+    commands.add("doctor", "Say what is installed, what is missing, and how to get it.", EPILOG, run)
+
+
+def run(_: argparse.Namespace) -> int:
+    """Print every finding; return 1 when something that params.yaml needs is missing."""
+    from pipeline.params import load_params
+
+    params, mistake = None, ""
+    try:
+        params = load_params()
+    except LacunaError as error:
+        mistake = str(error)
+    part, lacking = "", 0
+    for finding in examine(params):
+        if finding.part != part:
+            part = finding.part
+            say(part)
+        say(f"  {MARKS[finding.state]}  {finding.name}: {finding.detail}")
+        if finding.remedy:
+            say(f"        -> {finding.remedy}")
+        lacking += finding.state == "lacking"
+    say("params.yaml")
+    if params is None:
+        say("  !!  " + mistake.replace("\n", "\n      "))
+        lacking += 1
+    else:
+        say(f"  ok  {count_sections(params)}")
+    say()
+    say(f"missing: {lacking}, marked !!" if lacking else "Everything that params.yaml needs is here.")
+    return 1 if lacking else 0
+
+
 def examine(params: Params | None) -> Iterator[Finding]:
-    """Look at everything; ``params`` is None when params.yaml cannot be read (its error is shown by the
-    caller)."""
+    """Check everything.
+
+    Args:
+        params: params.yaml; None when it cannot be read: then nothing counts as selected, and no asset is checked.
+    """
     yield from _machine()
     yield from _packages()
     selected = _selection(params)
@@ -62,8 +108,9 @@ def examine(params: Params | None) -> Iterator[Finding]:
 
 
 def _selection(params: Params | None) -> dict[str, set[str]]:
-    """Return extractor -> the distributions it stands on, for every extractor that a dataset selects."""
+    """Return extractor -> the distributions it uses, for every extractor that a dataset selects."""
     from pipeline.extraction.extractors import base
+    from pipeline.params import MODALITIES
 
     if params is None:
         return {}
@@ -85,7 +132,7 @@ def _machine() -> Iterator[Finding]:
     free = shutil.disk_usage(".").free / 1e9
     enough = free >= FREE_GB
     remedy = (
-        "" if enough else f"the main job wants about {FREE_GB} GB; `dvc gc -w` frees what is no longer used"
+        "" if enough else f"the main job needs about {FREE_GB} GB; `dvc gc -w` removes results no longer used"
     )
     yield Finding("machine", "disk", "ok" if enough else "note", f"{free:.1f} GB free", remedy)
     try:
@@ -103,7 +150,9 @@ def _machine() -> Iterator[Finding]:
 
 
 def _packages() -> Iterator[Finding]:
-    """Compare what is installed with the lock; a package that Lacuna itself needs must be there."""
+    """Compare the installed packages with the lock file; those that Lacuna itself needs must be there."""
+    import importlib.metadata
+
     try:
         required = importlib.metadata.requires("lacuna") or []
     except importlib.metadata.PackageNotFoundError:
@@ -131,9 +180,9 @@ def _packages() -> Iterator[Finding]:
         if found is not None and found.split("+")[0] != version:
             other.append(f"{name} {found} (locked {version})")
     absent = [name for name in pins if _installed(name) is None and name not in own]
-    detail = f"{len(pins) - len(other) - len(absent)} of {len(pins)} packages as {LOCK} says"
+    detail = f"{len(pins) - len(other) - len(absent)} of {len(pins)} packages as in {LOCK}"
     if other:
-        detail += f"; other: {', '.join(other)}"
+        detail += f"; other versions: {', '.join(other)}"
     if absent:
         detail += f"; absent: {', '.join(absent)}"
     differs = bool(other or absent)
@@ -143,7 +192,7 @@ def _packages() -> Iterator[Finding]:
     dvc = _installed("dvc")
     if dvc is not None:
         here = Path(".dvc").is_dir()
-        detail = dvc if here else f"{dvc}, but this folder is no DVC project"
+        detail = dvc if here else f"{dvc}, but this folder is not a DVC project"
         yield Finding(
             "packages",
             "dvc",
@@ -154,7 +203,7 @@ def _packages() -> Iterator[Finding]:
 
 
 def _libraries(selected: dict[str, set[str]]) -> Iterator[Finding]:
-    """Look whether the libraries of media and of the selected extractors are there and load."""
+    """Check that PyAV loads, and that the libraries of the selected extractors are installed."""
     try:
         import av
 
@@ -163,15 +212,8 @@ def _libraries(selected: dict[str, set[str]]) -> Iterator[Finding]:
         yield Finding("libraries", "ffmpeg", "ok", f"PyAV {av.__version__} with {listed}")
     except (ImportError, OSError) as error:
         yield Finding("libraries", "ffmpeg", "lacking", f"PyAV does not load: {error}", "bash setup.sh")
-    shown = {
-        "opensmile": "opensmile",
-        "mediapipe": "mediapipe",
-        "librosa": "librosa",
-        "transformers": "transformers",
-    }
-    for name in sorted(
-        {*shown.values(), *(library for libraries in selected.values() for library in libraries)}
-    ):
+    shown = {"opensmile", "mediapipe", "librosa", "transformers"}  # whether they are selected or not
+    for name in sorted(shown.union(*selected.values())):
         users = [extractor for extractor, libraries in selected.items() if name in libraries]
         found = _installed(name)
         if found is None:
@@ -182,7 +224,7 @@ def _libraries(selected: dict[str, set[str]]) -> Iterator[Finding]:
                 else "not installed; nothing selected needs it"
             )
             yield Finding("libraries", name, state, why, f"python -m pip install {name}")
-        elif name in shown or users:
+        else:
             yield Finding("libraries", name, "ok", found + (f", for {', '.join(users)}" if users else ""))
 
 
@@ -207,11 +249,13 @@ def _system_libraries(selected: dict[str, set[str]]) -> Iterator[Finding]:
             yield Finding("system libraries", library, state, f"not found; {why}", remedy)
 
 
-_NOT_SHARED = {"libgomp.so"}  # the wheels here bring their own
+_NOT_SHARED = {"libgomp.so"}  # the wheels contain it
 
 
 def _load(library: str) -> str | None:
-    """Return the full name that the system's loader finds a library by, or None."""
+    """Return the full name by which the system's loader finds a library, or None if it does not."""
+    import ctypes
+
     for version in ("0", "1", "2"):
         try:
             ctypes.CDLL(f"{library}.{version}")
@@ -222,7 +266,7 @@ def _load(library: str) -> str | None:
 
 
 def _programs(params: Params | None) -> Iterator[Finding]:
-    """Look for OpenFace where the extractor itself does, for each dataset that selects it."""
+    """Look for OpenFace in the places where the extractor looks, for each dataset that selects it."""
     from pipeline.extraction.extractors.video.openface import OpenfaceSettings, find_program
 
     running: set[Path | None] = set()
@@ -243,19 +287,21 @@ def _programs(params: Params | None) -> Iterator[Finding]:
 
 
 def _assets(params: Params, selected: set[str]) -> Iterator[Finding]:
-    """Check the bytes of every asset that is here; one not fetched yet is for ``dvc repro`` to fetch."""
+    """Check the bytes of every fetched asset; the others are a note, because ``dvc repro`` fetches them."""
     from pipeline import assets
 
     roots = {dataset.root for dataset in params.datasets.values()}
     if any(dataset.loader == "demo" for dataset in params.datasets.values()):
-        selected = selected | {"cremad", "sentences"}  # what the corpus is constructed from
+        selected = selected | {"cremad", "sentences"}  # the corpus is made of them
     for name, asset in params.assets.items():
         folder = assets.ASSETS / name
         broken: State = "lacking" if name in selected or folder in roots else "note"
         again = f"dvc repro -f -s assets@{name}"
         if not folder.is_dir():
             gone = asset.path is not None and not Path(asset.path).expanduser().exists()
-            detail = f"{asset.path}: not there" if gone else "not fetched yet; dvc repro does it"
+            detail = (
+                f"{asset.path}: no such file or folder" if gone else "not fetched yet; dvc repro fetches it"
+            )
             yield Finding("assets", name, broken if gone else "note", detail, f"dvc repro assets@{name}")
             continue
         try:
@@ -267,11 +313,11 @@ def _assets(params: Params, selected: set[str]) -> Iterator[Finding]:
             continue
         if not assets.is_current(folder, asset):
             yield Finding(
-                "assets", name, "note", f"is {record['source']}, not what params.yaml says", "dvc repro"
+                "assets", name, "note", f"is {record['source']}; params.yaml names another", "dvc repro"
             )
             continue
         files = len(record["files"])
-        checked = f", {files} file(s), checksums right" if files else ""
+        checked = f", {files} file(s), checksums correct" if files else ""
         detail = f"{record['source']}{checked}; {asset.licence or 'no licence named'}"
         yield Finding("assets", name, "ok", detail)
 
@@ -281,6 +327,8 @@ def _plain(name: str) -> str:
 
 
 def _installed(name: str) -> str | None:
+    import importlib.metadata
+
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:

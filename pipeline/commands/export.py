@@ -1,9 +1,9 @@
-"""Features for other toolkits: stores of a dataset -> one MMSA pickle, or one HDF5 file a modality by
-utterance (MMIN's way).
+"""Features for other toolkits (``lacuna features export``): the stores of a dataset become one MMSA pickle, or
+one HDF5 file per modality with an array per utterance (MMIN's format).
 
-``extractor: import`` reads both back. The pickle carries, beside MMSA's own fields, one called ``lacuna``
-with what MMSA has no place for (times, flags, statuses, tokens, names of columns); MMSA's loader does not
-look at it, and with it the stores come back bit for bit.
+``extractor: import`` reads both back. Beside MMSA's own fields the pickle has a field ``lacuna`` for what MMSA's
+format cannot hold (times, flags, statuses, tokens, names of columns). MMSA's loader ignores it; with it, the
+imported stores equal the exported ones bit for bit.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ BERT_FIRST, BERT_LAST = 101, 102  # [CLS] and [SEP] of BERT's vocabularies
 
 
 def mmsa_id(sample: Sample) -> str:
-    """Return ``video$_$clip``, which MMSA's tools take apart, or the id itself when it does not begin with
-    its dialogue.
+    """Return ``video$_$clip``, the form that MMSA's tools split, or the id itself when it does not begin with the
+    name of its dialogue.
     """
     prefix = f"{sample.dialogue}_"
     if sample.dialogue and sample.id.startswith(prefix) and len(sample.id) > len(prefix):
@@ -49,34 +49,37 @@ def export_mmsa(
     """Write an MMSA pickle (protocol 4, numpy arrays and plain containers only).
 
     Args:
-        samples: the manifest's rows, in its order.
-        stores: modality -> store, of the same samples in the same order.
-        parts: "train", "valid", "test" -> indices into the samples (a fold of pipeline/training/folds.py).
-        path: the file; it takes its place when whole.
-        classes: the labels' order for classification_labels; empty: sorted.
+        samples: the N rows of the manifest, in its order.
+        stores: modality -> store of the same samples in the same order.
+        parts: "train", "valid", "test" -> (n,) indices into the samples (a fold of pipeline/training/folds.py).
+        path: the file; it is written under another name and renamed when complete.
+        classes: the order of the labels for classification_labels; empty: sorted by name.
 
     Raises:
-        DataError: a part is empty, or the stores are of other samples.
+        DataError: a part is empty, or a store has other samples than the manifest.
         StoreError: a store is damaged, or the disk is full.
     """
     ids = tuple(sample.id for sample in samples)
     for modality, store in stores.items():
         if store.ids != ids:
             raise DataError(
-                f"{store.path}: holds other samples than the manifest; run: dvc repro extract-{modality}"
+                f"{store.path}: has other samples than the manifest. Run: dvc repro extract-{modality}"
             )
     if not all(len(parts.get(part, ())) for part in ("train", "valid", "test")):
         found = {part: len(indices) for part, indices in parts.items()}
-        raise DataError(f"found {found} samples; MMSA needs train, valid and test")
+        raise DataError(
+            f"found {found} samples; MMSA needs at least one in each of train, valid and test. Choose another fold, "
+            "or another scheme of folds for the dataset in params.yaml"
+        )
     names = list(classes) or sorted({sample.label for sample in samples} - {""})
-    # MMSA's networks take the length that they are made for from train: it must hold for all three.
+    # MMSA builds its networks for the length of train: all three parts are padded to one length.
     every = np.concatenate([parts[part] for part in ("train", "valid", "test")])
     longest = {modality: max(1, int(store.lengths[every].max())) for modality, store in stores.items()}
     content = {
         part: _part(samples, stores, parts[part], names, longest) for part in ("train", "valid", "test")
     }
     texts = [fields["lacuna"]["text"] for fields in content.values() if "text" in stores]
-    if any((own["token_ids"] >= 0).any() for own in texts):  # in all parts, though one may have no text
+    if any((own["token_ids"] >= 0).any() for own in texts):  # then all parts get it, even one without text
         for fields, own in zip(content.values(), texts, strict=True):
             fields["text_bert"] = _bert(own["token_ids"], own["lengths"])
     beside = path.with_name(path.name + ".part")
@@ -91,9 +94,9 @@ def export_mmsa(
 
 
 def export_utterances(store: FeatureStore, path: Path) -> int:
-    """Write one (T, D) float32 array an utterance id, as MMIN reads them; return how many there are.
+    """Write one (T, D) float32 array per utterance id, as MMIN's code reads them; return their number.
 
-    A missing modality is one frame of zeros, as MMIN's code has it.
+    A missing modality is one frame of zeros, as in MMIN's code.
 
     Raises:
         StoreError: the store is damaged, or the disk is full.
@@ -148,7 +151,7 @@ def _modality(
     indices: NDArray[np.int64],
     longest: int,
 ) -> dict[str, Any]:
-    """Add one modality's arrays to MMSA's fields; return what MMSA has no place for."""
+    """Add one modality's arrays to MMSA's fields; return what MMSA's format cannot hold."""
     sequences = [store.read(int(index)) for index in indices]
     lengths = [len(sequence.times) for sequence in sequences]
     values = np.zeros((len(sequences), longest, len(store.info.columns)), np.float32)
@@ -161,9 +164,8 @@ def _modality(
         if sequence.token_ids is not None:
             token_ids[row, :length] = sequence.token_ids
     fields[FIELDS[modality]] = values
-    fields[LENGTHS[modality]] = [
-        max(1, length) for length in lengths
-    ]  # MMSA's networks need one frame at least
+    # MMSA's networks need at least one frame.
+    fields[LENGTHS[modality]] = [max(1, length) for length in lengths]
     own: dict[str, Any] = {
         "lengths": np.array(lengths, np.int64),
         "times": times,
@@ -189,14 +191,14 @@ def _bert(token_ids: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[n
 
 
 def export_dataset(params: Params, name: str, target: Path, form: str, fold: int = 1) -> list[Path]:
-    """Export what the stages have made of a dataset; return the files.
+    """Export a dataset's extracted features; return the files written.
 
     Args:
         params: the whole of params.yaml.
-        name: a dataset.
-        target: the pickle, or the folder of the HDF5 files.
+        name: a dataset of params.yaml.
+        target: the pickle, or the folder for the HDF5 files.
         form: "mmsa" or "utterances".
-        fold: whose train, valid and test an MMSA pickle holds, from 1.
+        fold: the fold, from 1, whose train, valid and test parts an MMSA pickle holds.
 
     Raises:
         DataError: there is no such fold, or the samples cannot be split.
@@ -220,7 +222,7 @@ def export_dataset(params: Params, name: str, target: Path, form: str, fold: int
         )
         folds = make_folds([samples[i] for i in chosen], dataset.folds)
         if not 1 <= fold <= len(folds):
-            raise DataError(f"found the fold {fold}; {name} has the folds 1 to {len(folds)}")
+            raise DataError(f"there is no fold {fold}; {name} has the folds 1 to {len(folds)}")
         parts = {part: chosen[getattr(folds[fold - 1], part)] for part in ("train", "valid", "test")}
         export_mmsa(samples, stores, parts, target, dataset.labels)
         return [target]

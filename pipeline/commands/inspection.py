@@ -1,6 +1,6 @@
-"""Questions about finished feature stores: is this one whole, and in what do these two differ?
+"""Finished feature stores: what one holds, whether it is intact, and how two differ.
 
-Both read in blocks, so that memory does not grow with the store.
+All of them read a store in blocks or sample by sample, so that memory does not grow with the store.
 """
 
 from __future__ import annotations
@@ -16,56 +16,97 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.commands.output import listed
 from pipeline.data.manifest import manifest_checksum, read_manifest
 from pipeline.data.store import FeatureStore, Status, add_to_checksum
 from pipeline.errors import DataError, StoreError
 
 ROWS_A_BLOCK = 65_536
-NAMED = 5  # samples that a message names
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """Return what a store holds, as ``lacuna features show --json`` prints it.
+
+    ``frames_a_sample`` is [smallest, median, largest] over the samples whose status is ok; empty when there are
+    none. ``reasons`` maps "status: reason" to the ids of the samples.
+
+    Raises:
+        StoreError: the file is not a feature store, is damaged or has another schema.
+    """
+    with FeatureStore(path) as store:
+        info, lengths = store.info, store.lengths[store.status == Status.OK]
+        reasons: dict[str, list[str]] = {}
+        for sample_id, status, reason in zip(store.ids, store.status, store.reasons, strict=True):
+            if status != Status.OK:
+                key = f"{Status(int(status)).name.lower()}: {reason or 'no reason given'}"
+                reasons.setdefault(key, []).append(sample_id)
+        return {
+            "file": str(path),
+            "dataset": info.dataset,
+            "modality": info.modality,
+            "extractor": info.extractor,
+            "settings": dict(info.settings),
+            "versions": dict(info.versions),
+            "schema": info.schema,
+            "frame_period_s": info.frame_period_s,
+            "columns": list(info.columns),
+            "samples": len(store),
+            "status": {status.name.lower(): int((store.status == status).sum()) for status in Status},
+            "frames": int(store.offsets[-1]),
+            "frames_observed": int(store.read_flags().sum()),
+            "frames_a_sample": [int(x) for x in np.percentile(lengths, (0, 50, 100))] if len(lengths) else [],
+            "reasons": reasons,
+            "manifest_sha256": info.manifest_sha256,
+            "values_sha256": store.values_sha256,
+        }
 
 
 @dataclass(frozen=True)
 class Check:
-    """What a store was checked for: (name, what was found, whether it is right); None: could not be asked."""
+    """What a store was checked for.
+
+    Attributes:
+        items: (name of the check, what was found, whether it passed; None: it could not be made).
+    """
 
     items: tuple[tuple[str, str, bool | None], ...]
 
     @property
     def passed(self) -> bool:
-        """Whether nothing is wrong."""
+        """Whether no check failed."""
         return all(right is not False for _, _, right in self.items)
 
 
 def check(path: Path, manifest: Path | None = None) -> Check:
-    """Check a store against what it says of itself, and against its manifest.
+    """Check a store against its own attributes, and against its manifest.
 
     Args:
         path: the store.
-        manifest: the manifest; None: the one that lies where the pipeline puts it, if it does.
+        manifest: the manifest; None: the file where the pipeline writes it. If that file does not exist, the
+            manifest is not checked.
 
     Raises:
-        StoreError: it is no feature store at all, or of another schema.
-        DataError: the manifest that was named is not there, or bad.
+        StoreError: the file is not a feature store, or has another schema.
+        DataError: the given manifest does not exist or cannot be read.
     """
     items: list[tuple[str, str, bool | None]] = []
     with FeatureStore(path) as store:
         info, doubled = store.info, [name for name, n in Counter(store.info.columns).items() if n > 1]
-        rows, dims = int(store.offsets[-1]), len(info.columns)
-        named = f"{dims} for {dims} columns" if not doubled else f"twice or more: {_listed(doubled)}"
+        dims = len(info.columns)
+        named = f"{dims} for {dims} columns" if not doubled else f"used more than once: {listed(doubled)}"
         items.append(("names", named, not doubled))
-        items.append(_check_values(store, rows))
+        items.append(_check_values(store))
         items += _check_rows(store)
         items += _check_samples(store)
-        given = manifest is not None
         place = manifest or path.absolute().parents[2] / "manifests" / f"{info.dataset}.csv"
-        if not given and not place.is_file():
-            items.append(("manifest", f"{place}: not there; name it with --manifest", None))
+        if manifest is None and not place.is_file():
+            items.append(("manifest", f"{place}: no such file; name the manifest with --manifest", None))
         else:
-            items += _check_manifest(store, place)
+            items.append(_check_manifest(store, place))
     return Check(tuple(items))
 
 
-def _check_values(store: FeatureStore, rows: int) -> tuple[str, str, bool]:
+def _check_values(store: FeatureStore) -> tuple[str, str, bool]:
     checksum = hashlib.sha256()
     try:
         for start, stop, values, times, flags in _blocks(store):
@@ -84,8 +125,8 @@ def _check_values(store: FeatureStore, rows: int) -> tuple[str, str, bool]:
         return "checksum", str(error), False
     found = checksum.hexdigest()
     if found == store.values_sha256:
-        return "checksum", f"sha256 {found} over {rows} rows", True
-    return "checksum", f"found sha256 {found}, the file says {store.values_sha256}", False
+        return "checksum", f"sha256 {found} over {int(store.offsets[-1])} rows", True
+    return "checksum", f"found sha256 {found}; the file records {store.values_sha256}", False
 
 
 def _check_rows(store: FeatureStore) -> list[tuple[str, str, bool | None]]:
@@ -94,7 +135,7 @@ def _check_rows(store: FeatureStore) -> list[tuple[str, str, bool | None]]:
         for start, stop, values, times, flags in _blocks(store):
             owner = np.repeat(np.arange(start, stop), np.diff(store.offsets[start : stop + 1]))
             back = np.diff(times, prepend=times[:1]) < 0
-            back[1:] &= owner[1:] == owner[:-1]  # each sample begins anew
+            back[1:] &= owner[1:] == owner[:-1]  # the times of each sample start again
             unseen = (flags == 0) & (values != 0).any(axis=1)
             for name, bad in (
                 ("finite", ~np.isfinite(values).all(axis=1) | ~np.isfinite(times)),
@@ -105,11 +146,11 @@ def _check_rows(store: FeatureStore) -> list[tuple[str, str, bool | None]]:
     except StoreError as error:
         return [("rows", str(error), False)]
     right = {
-        "finite": "all numbers are",
-        "times": "from 0 on, in order in every sample",
-        "flags": "0 or 1, and zeros wherever nothing was observed",
+        "finite": "values and times are finite numbers",
+        "times": "at least 0 and not decreasing within a sample",
+        "flags": "0 or 1, and values are 0 where the flag is 0",
     }
-    return [(name, f"not in {_listed(bad)}" if bad else right[name], not bad) for name, bad in odd.items()]
+    return [(name, f"wrong in {listed(bad)}" if bad else right[name], not bad) for name, bad in odd.items()]
 
 
 def _check_samples(store: FeatureStore) -> list[tuple[str, str, bool | None]]:
@@ -124,49 +165,52 @@ def _check_samples(store: FeatureStore) -> list[tuple[str, str, bool | None]]:
         or (status != Status.OK) != bool(reason)
     ]
     return [
-        ("ids", f"twice or more: {_listed(doubled)}" if doubled else f"{len(store)}, each once", not doubled),
+        (
+            "ids",
+            f"used more than once: {listed(doubled)}" if doubled else f"{len(store)}, each used once",
+            not doubled,
+        ),
         (
             "status",
-            f"does not go with rows and reason: {_listed(odd)}"
+            f"does not agree with rows and reason: {listed(odd)}"
             if odd
-            else "rows where ok, a reason where not",
+            else "ok has rows, every other status has none and a reason",
             not odd,
         ),
     ]
 
 
-def _check_manifest(store: FeatureStore, place: Path) -> list[tuple[str, str, bool | None]]:
+def _check_manifest(store: FeatureStore, place: Path) -> tuple[str, str, bool]:
     ids = [sample.id for sample in read_manifest(place)]
-    strange, lacking = sorted(set(store.ids) - set(ids)), sorted(set(ids) - set(store.ids))
-    if strange or lacking:
-        what = [f"not in it: {_listed(strange)}"] if strange else []
-        what += [f"not in the store: {_listed(lacking)}"] if lacking else []
-        return [("manifest", f"{place}: {'; '.join(what)}", False)]
-    if list(store.ids) != ids:
-        return [("manifest", f"{place}: has the samples in another order", False)]
+    extra, absent = sorted(set(store.ids) - set(ids)), sorted(set(ids) - set(store.ids))
+    problems = [f"only in the store: {listed(extra)}"] if extra else []
+    problems += [f"only in the manifest: {listed(absent)}"] if absent else []
     found = manifest_checksum(place)
-    if found != store.info.manifest_sha256:
-        said = (
-            f"{place}: sha256 {found}; the store was made from {store.info.manifest_sha256}. Run: dvc repro"
-        )
-        return [("manifest", said, False)]
-    return [("manifest", f"{place}: the one that the store was made from", True)]
+    if not problems and list(store.ids) != ids:
+        problems = ["the store has the samples in another order"]
+    elif not problems and found != store.info.manifest_sha256:
+        problems = [f"found sha256 {found}; the store was made from {store.info.manifest_sha256}"]
+    if problems:
+        return "manifest", f"{place}: {'; '.join(problems)}. Extract again: dvc repro", False
+    return "manifest", f"{place}: the store was made from it", True
 
 
 @dataclass
 class Difference:
-    """What differs between two stores.
+    """What differs between two stores. Samples are compared that both have.
 
     Attributes:
-        about: what they say of themselves: key -> (first, second).
-        only: ids that only the first has, and only the second.
-        columns: names that only the first has, and only the second.
-        status, length: samples of both whose status or number of rows differ.
-        words, flags, token_ids: samples of both whose words, flags or token ids differ.
-        times: samples of both whose times differ, at most by how much, in seconds.
-        values: samples of both whose values differ by more than is allowed, by how much at most.
-        largest: the largest difference between two values, its sample and its column.
-        compared: samples of both that were compared.
+        about: attributes that differ: key -> (of the first, of the second).
+        only: ids that only the first has, and ids that only the second has.
+        columns: column names that only the first has, and those that only the second has.
+        status: sample -> (status in the first, status in the second).
+        length: sample -> (number of rows in the first, in the second).
+        words, flags, token_ids: samples whose words, flags or token ids differ.
+        times: sample -> the largest difference between two times, in seconds.
+        values: sample -> the largest difference between two values, where it is above the tolerance.
+        largest: the largest difference between two values, its sample and its column; (0, "", "") if there is
+            none.
+        compared: number of samples that were compared.
     """
 
     about: dict[str, tuple[Any, Any]] = field(default_factory=dict)
@@ -184,7 +228,7 @@ class Difference:
 
     @property
     def same(self) -> bool:
-        """Whether samples, columns, statuses and rows are the same; what they say of themselves may differ."""
+        """Whether samples, columns, statuses and rows are the same; the attributes in ``about`` may differ."""
         rows = (self.length, self.words, self.flags, self.token_ids, self.times, self.values)
         return not any((*self.only, *self.columns, self.status, *rows))
 
@@ -197,13 +241,15 @@ def diff(first: Path, second: Path, tolerance: float = 0.0) -> Difference:
         tolerance: values and times that differ by no more than this count as the same.
 
     Raises:
-        StoreError: one of them is no feature store, or is damaged.
+        StoreError: one of them is not a feature store, or is damaged.
         DataError: they hold different modalities.
     """
     found = Difference()
     with FeatureStore(first) as a, FeatureStore(second) as b:
         if a.info.modality != b.info.modality:
-            raise DataError(f"{first} holds {a.info.modality}, {second} {b.info.modality}; expected the same")
+            raise DataError(
+                f"{first} holds {a.info.modality}, {second} {b.info.modality}; expected one modality"
+            )
         for key in ("dataset", "extractor", "settings", "versions", "frame_period_s", "manifest_sha256"):
             pair = getattr(a.info, key), getattr(b.info, key)
             if pair[0] != pair[1]:
@@ -262,7 +308,7 @@ def _apart(first: Sequence[str], second: Sequence[str]) -> tuple[list[str], list
 def _blocks(
     store: FeatureStore,
 ) -> Iterator[tuple[int, int, NDArray[np.float32], NDArray[np.float32], NDArray[np.uint8]]]:
-    """Yield first sample, last but one, and their values (T, D), times (T,), flags (T,), block by block."""
+    """Yield blocks of samples: the first, the one after the last, their values (T, D), times (T,), flags (T,)."""
     starts, begin = [0], 0
     for index in range(1, len(store)):
         if store.offsets[index + 1] - begin > ROWS_A_BLOCK:
@@ -271,8 +317,3 @@ def _blocks(
     for start, stop in pairwise([*starts, len(store)]):
         if stop > start:
             yield start, stop, *store.read_rows(int(store.offsets[start]), int(store.offsets[stop]))
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more

@@ -1,4 +1,4 @@
-"""docs/params.md: every key of params.yaml, from the schemas themselves (``lacuna params list``).
+"""docs/params.md, the description of every key of params.yaml (``lacuna params list``), made from the schemas.
 
 Types, bounds and defaults are those that pydantic checks; the notes are the comments beside the fields.
 """
@@ -112,7 +112,7 @@ def _rows(model: type[BaseModel]) -> Iterator[tuple[str, str, str, str]]:
 
 
 def _words(what: dict[str, Any], parts: dict[str, Any]) -> str:
-    """Return a JSON schema in words."""
+    """Return one property's JSON schema in words; ``parts`` are the schema's $defs."""
     if "$ref" in what:
         return "a section, see below"
     if "anyOf" in what:
@@ -140,7 +140,7 @@ def _words(what: dict[str, Any], parts: dict[str, Any]) -> str:
 
 
 def _comments(model: type[BaseModel]) -> dict[str, str]:
-    """Return field -> its comment: the lines right above it, or what stands in its own lines."""
+    """Return field -> its comment: the comment lines directly above it, and those on its own lines."""
     source = textwrap.dedent(inspect.getsource(model))
     comments: dict[int, str] = {}
     alone: set[int] = set()

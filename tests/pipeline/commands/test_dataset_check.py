@@ -1,4 +1,4 @@
-"""What ``lacuna dataset check`` says of a tree."""
+"""``lacuna dataset check``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pipeline.commands.cli import main
-from pipeline.commands.dataset_check import Check, Row, check
+from pipeline.commands.dataset import Check, Row, check
 from pipeline.data.datasets import base
 from pipeline.errors import DataError
 from tests.replicas import folder, iemocap, mosi
@@ -35,7 +35,7 @@ def test_found_against_expected(tmp_path: Path) -> None:
     assert not result.complete
     lines = result.text.splitlines()
     assert "samples             6      2199  -2193" in lines
-    assert "files that are not there: 2" in lines
+    assert "missing files: 2" in lines
     assert "  Video/Segmented/lXPQBPVc5Cw_2.mp4: the video of lXPQBPVc5Cw_2" in lines
     assert (
         "  Labels/OpinionLevelSentiment.csv, line 5: score 7.5 or times 0.5-0.9 out of range [WKA5OygbEKI_2]"

@@ -1,15 +1,19 @@
-"""Where `lacuna doctor` looks for OpenFace: where the extractor does."""
+"""``lacuna doctor``: what it finds on this machine, and where it looks for OpenFace."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
+from pipeline.assets import fetch
+from pipeline.commands import doctor
 from pipeline.commands.doctor import Finding, examine
 from pipeline.params import load_params
+from tests.command_line import Command
 from tests.openface_program import write_program
 
 
@@ -51,3 +55,80 @@ def test_openface_by_the_path_and_by_the_settings(tmp_path: Path, monkeypatch: p
     program = write_program(tmp_path / "FeatureExtraction")
     (finding,) = openface(tmp_path)
     assert (finding.state, finding.detail) == ("ok", str(program.resolve()))
+
+
+def test_it_names_what_is_here(lacuna: Command, project: Path) -> None:
+    status, out, err = lacuna("doctor")
+    assert err == ""
+    for words in (
+        "Python",
+        "torch",
+        "ffmpeg",
+        "libavcodec",
+        "opensmile",
+        "mediapipe",
+        "libGL",
+        "OpenFace",
+    ):
+        assert words in out
+    for name in load_params().assets:
+        assert f"{name}: not fetched yet" in out
+    lacking = [line for line in out.splitlines() if line.startswith("  !!")]
+    assert status == (1 if lacking else 0)
+
+
+def test_a_library_that_the_selection_needs_is_lacking(
+    lacuna: Command, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "_load", lambda library: None if library == "libEGL.so" else library)
+    status, out, _ = lacuna("doctor")
+    assert status == 1
+    assert "!!  libEGL.so: not found; needed by facelandmarker" in out
+    assert "apt-get install libegl1" in out
+
+
+def test_the_same_library_is_a_note_when_nothing_needs_it(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "_load", lambda _: None)
+    raw = yaml.safe_load((project / "params.yaml").read_text())
+    raw["datasets"] = {}
+    raw["experiments"] = {}
+    (project / "params.yaml").write_text(yaml.safe_dump(raw))
+    found = [one for one in doctor.examine(load_params()) if one.part == "system libraries"]
+    assert found
+    assert {one.state for one in found} == {"note"}
+
+
+def test_a_changed_asset_is_lacking(lacuna: Command, project: Path) -> None:
+    weights = project / "weights"
+    weights.mkdir()
+    (weights / "face_landmarker.task").write_bytes(b"mine")
+    raw = yaml.safe_load((project / "params.yaml").read_text())
+    raw["assets"]["facelandmarker"] = {"path": str(weights), "licence": "mine"}
+    (project / "params.yaml").write_text(yaml.safe_dump(raw))
+    folder = fetch(
+        "facelandmarker", load_params().asset("facelandmarker"), Path("data/assets/facelandmarker")
+    )
+    assert "checksums correct; mine" in lacuna("doctor")[1]
+    (folder / "face_landmarker.task").write_bytes(b"other")
+    status, out, _ = lacuna("doctor")
+    assert status == 1
+    assert "!!  facelandmarker" in out
+    assert "dvc repro -f -s assets@facelandmarker" in out
+
+
+def test_another_version_than_the_locks_is_a_note(lacuna: Command, project: Path) -> None:
+    Path("requirements.lock").write_text("# pins\nnumpy==0.0.1\nno-such-thing==1\n")
+    _, out, _ = lacuna("doctor")
+    assert "--  versions: 0 of 2 packages" in out
+    assert f"numpy {np.__version__} (locked 0.0.1)" in out
+    assert "absent: no-such-thing" in out
+
+
+def test_a_mistake_in_params_is_shown_and_the_rest_as_well(lacuna: Command, project: Path) -> None:
+    Path("params.yaml").write_text("seed: x\ndatasets: {}\n")
+    status, out, _ = lacuna("doctor")
+    assert status == 1
+    assert "torch" in out
+    assert "seed: found 'x'" in out

@@ -165,7 +165,7 @@ def test_utterances_and_back(stores: dict[str, FeatureStore], tmp_path: Path) ->
 
 
 def test_what_cannot_be_exported(stores: dict[str, FeatureStore], tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="MMSA needs train, valid and test"):
+    with pytest.raises(DataError, match="at least one in each of train, valid and test"):
         export_mmsa(SAMPLES, stores, {"train": np.arange(4)}, tmp_path / "x.pkl")
     with pytest.raises(DataError, match="other samples"):
         export_mmsa(SAMPLES[:3], stores, parts(), tmp_path / "x.pkl")

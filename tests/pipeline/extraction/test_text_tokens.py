@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from pipeline.training.regimes.blocks import BlockSettings, hide_blocks
 
 from models import misa
 from models.base import UNKNOWN_TOKEN
@@ -23,7 +24,6 @@ from pipeline.params import Compute, Experiment
 from pipeline.train import Job, check_token_ids, resolve, train_experiment
 from pipeline.training.folds import make_folds
 from pipeline.training.predictor import load_run, predict
-from pipeline.training.regimes.blocks import BlockSettings, hide_blocks
 from pipeline.training.samples import read_samples
 from tests import small_world
 

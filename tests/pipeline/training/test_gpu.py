@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from pipeline.training.regimes.blocks import BlockSettings, hide_blocks
 
 from pipeline.data.masks import CONDITIONS
 from pipeline.params import Experiment, module_names
@@ -15,7 +16,6 @@ from pipeline.training.folds import make_folds
 from pipeline.training.loop import _Run, autocast, deterministic, fit
 from pipeline.training.regimes import m3s
 from pipeline.training.regimes.base import Step
-from pipeline.training.regimes.blocks import BlockSettings, hide_blocks
 from pipeline.training.regimes.standard import Regime, StandardSettings
 from pipeline.training.samples import read_samples
 from tests import small_world

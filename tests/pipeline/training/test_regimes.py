@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pipeline.training.regimes.blocks import BlockSettings, hide_blocks, kept
 from pydantic import ValidationError
 from scipy import stats
 from torch import Tensor, nn
@@ -26,7 +27,6 @@ from pipeline.training.folds import make_folds
 from pipeline.training.loop import Fit, deterministic, fit
 from pipeline.training.regimes import m3s, orig, sampled, standard
 from pipeline.training.regimes.base import BaseRegime, Step
-from pipeline.training.regimes.blocks import BlockSettings, hide_blocks, kept
 from pipeline.training.samples import SampleSet, read_samples
 from tests import small_world
 from tests.batches import DIMS, hide, make_batch, reorder

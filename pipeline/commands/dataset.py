@@ -1,27 +1,62 @@
-"""What ``lacuna dataset check NAME`` prints: does the owner's tree hold what the papers say, and what in it
-is strange?
+"""``lacuna dataset check NAME``: compare a dataset's files with the counts that its owner or the papers publish.
 
-The stage ``prepare`` is run into a folder that is thrown away: nothing is extracted, nothing below data/
-changes.
+The stage ``prepare`` runs into a temporary folder: nothing is extracted, and nothing below data/ changes.
 """
 
 from __future__ import annotations
 
+import argparse
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pipeline.data.datasets.base import BaseLoader, LoaderSettings
-from pipeline.prepare import prepare
+from pipeline.commands.output import say, say_json
+from pipeline.commands.parsing import Commands
 
+if TYPE_CHECKING:
+    from pipeline.data.datasets.base import BaseLoader, LoaderSettings
+
+EPILOG = """\
+Reads the dataset's files without extracting features, and prints what was found, what the papers count, which
+files are missing and which lines could not be read. data/README.md says how each folder must look.
+
+exit status: 0 when every published count is met and no file is missing (where no counts are published: and every
+line could be read); else 1
+
+examples:
+  lacuna dataset check iemocap
+  lacuna dataset check iemocap --all     every line of the lists
+"""
+LIMIT = 20  # lines of a list that are printed without --all
 HEADER = ("count", "found", "expected", "")
+
+
+def add(commands: Commands) -> None:
+    """Add the group ``dataset``."""
+    group = commands.add_group("dataset", "Check a dataset's files before any work is done.", EPILOG)
+    one = group.add("check", "Compare a dataset's files with the published counts.", EPILOG, run_check)
+    one.add_argument("name", metavar="NAME", help="a dataset of params.yaml")
+    one.add_argument("--all", action="store_true", help="print every line of the lists")
+    one.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run_check(options: argparse.Namespace) -> int:
+    """Compare a dataset's files with the published counts; return 1 when they differ."""
+    from pipeline.params import load_params
+
+    outcome = check(options.name, load_params().loader(options.name), None if options.all else LIMIT)
+    if options.json:
+        say_json(outcome.report)
+    else:
+        say(outcome.text)
+    return 0 if outcome.complete else 1
 
 
 @dataclass(frozen=True)
 class Row:
-    """One count: how many were found, and how many the source expects (None: nobody says)."""
+    """One count: how many were found, and how many the source expects (None: it publishes no such count)."""
 
     count: str
     found: int
@@ -40,11 +75,12 @@ class Check:
     """The outcome for one dataset.
 
     Attributes:
-        rows: the table; the published counts first, then what else was counted.
+        rows: the table; the published counts first, then the other counts.
         text: table and lists, ready to print.
         report: everything, as prepare writes it to data/manifests/<name>.json.
-        complete: every published count was met and no file lacks; where nobody published counts, no line was
-            unreadable (in the owners' own releases some are, and their counts are met without them).
+        complete: every published count is met and no file is missing. Where no counts are published, every line
+            must also be readable (the owners' releases contain some unreadable lines, which their published
+            counts leave out).
     """
 
     rows: tuple[Row, ...]
@@ -53,17 +89,19 @@ class Check:
     complete: bool
 
 
-def check(name: str, loader: BaseLoader[LoaderSettings], limit: int | None = 20) -> Check:
-    """Read the owner's tree and compare.
+def check(name: str, loader: BaseLoader[LoaderSettings], limit: int | None = LIMIT) -> Check:
+    """Read a dataset's files and compare their counts with the published ones.
 
     Args:
         name: the dataset's name in params.yaml.
         loader: its loader (``params.loader(name)``).
-        limit: at most so many lines of each list are printed; None: all.
+        limit: how many lines of each list ``text`` has at most; None: all.
 
     Raises:
-        DataError: the root is not there, or is not this dataset at all.
+        DataError: the root does not exist, or holds another dataset.
     """
+    from pipeline.prepare import prepare
+
     with tempfile.TemporaryDirectory(prefix="lacuna-check-") as folder:
         report = prepare(name, loader, Path(folder))
     rows = tuple(_rows(report))
@@ -72,9 +110,9 @@ def check(name: str, loader: BaseLoader[LoaderSettings], limit: int | None = 20)
         parts.append(f"expected by: {source}")
     parts += ["", *_table(rows)]
     for key, title in (
-        ("missing_files", "files that are not there"),
-        ("skipped", "left out: unreadable lines, and what the options do not ask for"),
-        ("notes", "strange, but kept"),
+        ("missing_files", "missing files"),
+        ("skipped", "left out (unreadable lines, and samples that the options exclude)"),
+        ("notes", "kept, but unusual"),
     ):
         parts += ["", f"{title}: {len(report[key])}", *_listed(report[key], limit)]
     complete = not report["differences"] and not report["missing_files"]

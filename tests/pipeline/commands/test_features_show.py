@@ -1,0 +1,56 @@
+"""``lacuna features show``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.command_line import Command, run_process
+
+
+def test_a_store(lacuna: Command, report_data: Path) -> None:
+    status, out, _ = lacuna("features", "show", str(report_data / "features/demo/video.h5"))
+    assert status == 0
+    for words in (
+        "video of demo", 'facelandmarker {"level": "lld"}', "facelandmarker 1.2.3",
+        "186 frames x 5 columns",
+        "v0, v1, v2, v3, v4", "8 a second", "149 of 186", "4 to 6 frames", "37 ok, 2 missing, 1 failed",
+        "2 missing: no face in any frame (demo_003, demo_004)",
+        "1 failed: cannot decode: moov atom not found (demo_009)",
+    ):  # fmt: skip
+        assert words in out
+
+
+def test_as_json(lacuna: Command, report_data: Path) -> None:
+    found = json.loads(lacuna("features", "show", str(report_data / "features/demo/text.h5"), "--json")[1])
+    assert found["status"] == {"ok": 39, "missing": 1, "failed": 0}
+    assert found["reasons"] == {"missing: empty transcript": ["demo_005"]}
+    assert len(found["columns"]) == 8
+    assert found["frame_period_s"] is None
+    assert len(found["values_sha256"]) == 64
+
+
+def test_columns_are_cut_unless_asked_for(lacuna: Command, report_data: Path) -> None:
+    path = str(report_data / "features/demo/text.h5")
+    assert "t0, t1, t2, ..., t6, t7" in lacuna("features", "show", path)[1]
+    assert "t3, t4" in lacuna("features", "show", path, "--columns")[1]
+
+
+def test_another_file_is_refused(lacuna: Command, report_data: Path, tmp_path: Path) -> None:
+    other = report_data / "masks/demo.h5"
+    status, _, err = lacuna("features", "show", str(other))
+    assert status == 1
+    assert 'expected kind "lacuna features"' in err
+    short = tmp_path / "short.h5"
+    short.write_bytes(other.read_bytes()[:1000])
+    status, _, err = lacuna("features", "show", str(short))
+    assert status == 1
+    assert "not a whole HDF5 file" in err
+
+
+def test_a_terminal_that_has_only_ascii(report_data: Path) -> None:
+    path = str(report_data / "features/demo/audio.h5")
+    environment = {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    done = run_process("features", "show", path, "--json", env=environment)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["modality"] == "audio"

@@ -1,0 +1,36 @@
+"""``lacuna params check``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.command_line import Command
+
+
+def test_a_correct_file(lacuna: Command, project: Path) -> None:
+    raw = yaml.safe_load((project / "params.yaml").read_text())
+    sizes = ", ".join(f"{len(raw[key])} {key}" for key in ("assets", "datasets", "masks", "experiments"))
+    assert lacuna("params", "check") == (0, f"params.yaml: correct: {sizes}\n", "")
+
+
+def test_every_mistake_is_listed(lacuna: Command, project: Path) -> None:
+    raw = yaml.safe_load((project / "params.yaml").read_text())
+    raw["datasets"]["demo"]["audio"]["extractor"] = "opensmiel"
+    raw["experiments"]["mmin"]["dataset"] = "dmeo"
+    other = project / "other.yaml"
+    other.write_text(yaml.safe_dump(raw))
+    status, _, err = lacuna("params", "check", str(other))
+    assert status == 1
+    assert "2 mistake(s)" in err
+    assert 'Did you mean "opensmile"?' in err
+    assert 'Did you mean "demo"?' in err
+
+
+def test_outside_a_project(lacuna: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    status, _, err = lacuna("params", "check")
+    assert status == 1
+    assert "Run Lacuna in the project's folder" in err
