@@ -45,6 +45,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.data.files import whole_or_nothing, write_whole
 from pipeline.params import Params
 from pipeline.stage import run_stage
 from pipeline.training.evaluation import Result, Results, ScoreResult, evaluate_experiment, summarise
@@ -54,13 +55,11 @@ _log = logging.getLogger("lacuna")
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Write hidden.npz; equal arrays give equal bytes (numpy's own writer notes the time)."""
-    beside = path.with_name(path.name + ".part")
-    with zipfile.ZipFile(beside, "w", zipfile.ZIP_STORED) as archive:
+    with whole_or_nothing(path) as beside, zipfile.ZipFile(beside, "w", zipfile.ZIP_STORED) as archive:
         for name, values in arrays.items():
             content = io.BytesIO()
             np.lib.format.write_array(content, np.ascontiguousarray(values), allow_pickle=False)
             archive.writestr(zipfile.ZipInfo(f"{name}.npy"), content.getvalue())
-    beside.replace(path)
 
 
 def write_results(folder: Path, name: str, classes: Sequence[str], results: Results) -> None:
@@ -82,7 +81,7 @@ def write_results(folder: Path, name: str, classes: Sequence[str], results: Resu
     header = ["experiment", "condition", "label", "predicted", "count"]
     _write_csv(folder / "confusion.csv", header, _confusion_rows(name, classes, classed))
     text = json.dumps(table, indent=2) + "\n"
-    (folder / "metrics.json").write_text(text, encoding="utf-8")
+    write_whole(folder / "metrics.json", text)
 
 
 def _prediction_rows(name: str, classes: Sequence[str], results: Sequence[Result]) -> Iterable[list[object]]:
@@ -116,12 +115,10 @@ def _text(value: float | int | str) -> str:
 
 
 def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    beside = path.with_name(path.name + ".part")
-    with beside.open("w", encoding="utf-8", newline="") as file:
+    with whole_or_nothing(path) as beside, beside.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
         writer.writerows(rows)
-    beside.replace(path)
 
 
 def main(params: Params, name: str) -> None:

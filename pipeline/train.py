@@ -60,6 +60,7 @@ import torch
 from models.base import MODALITIES
 from pipeline.data.manifest import read_manifest
 from pipeline.data.masks import read_masks
+from pipeline.machine import usable_cores
 from pipeline.params import Compute, Dataset, Experiment, Params
 from pipeline.stage import run_stage
 from pipeline.training import kept_runs
@@ -180,7 +181,7 @@ def _train_all(
             done[where] = finished
     if done:
         _log.info("%d of %d runs are finished already", len(done), len(planned))
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     workers = min(cores if compute.workers == "auto" else compute.workers, len(waiting))
     if device.type != "cpu" or workers <= 1:
         done.update({where: train_run(run, samples) for where, run in waiting.items()})

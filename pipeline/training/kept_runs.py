@@ -14,8 +14,6 @@ import hashlib
 import io
 import json
 import logging
-import os
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +23,7 @@ import safetensors.torch
 import torch
 
 from models.base import MODALITIES, Network
+from pipeline.data.files import file_sha256, whole_or_nothing
 from pipeline.errors import StoreError
 from pipeline.params import Experiment
 from pipeline.training.experiment import (
@@ -134,7 +133,7 @@ class PlannedRun:
             "labels": samples.labels.tolist(),
             "classes": samples.classes,
             "files": {
-                path.name: sha256_of(path) for path in model_of(experiment).files(settings_of(experiment))
+                path.name: file_sha256(path) for path in model_of(experiment).files(settings_of(experiment))
             },
             "scores": None if samples.scores is None else [samples.score_limit, *samples.scores.tolist()],
             "fold": [part.tolist() for part in (fold.train, fold.valid)],
@@ -199,12 +198,6 @@ def train_run(run: PlannedRun, samples: SampleSet) -> Path:
         run.used_masks,
         state=run.cache / f"{key}.state",
     )
-    beside = run.cache / f"{key}.{os.getpid()}.part"
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
-    save_tensors(beside / "weights.safetensors", network.state_dict())
-    save_tensors(beside / "normaliser.safetensors", _normaliser_tensors(normalisers))
-    (beside / "history.csv").write_text(_history_csv(result.history), encoding="utf-8")
     trainable = sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
     facts = {
         "best_epoch": result.best_epoch,
@@ -212,14 +205,17 @@ def train_run(run: PlannedRun, samples: SampleSet) -> Path:
         "epochs": len(result.history),
         "parameters": trainable,
     }
-    (beside / "fit.json").write_text(json.dumps(facts), encoding="utf-8")
-    try:
-        beside.rename(finished)
+    try:  # another process may finish the same run meanwhile, with the same bytes
+        with whole_or_nothing(finished, keep_existing=True) as beside:
+            beside.mkdir()
+            save_tensors(beside / "weights.safetensors", network.state_dict())
+            save_tensors(beside / "normaliser.safetensors", _normaliser_tensors(normalisers))
+            (beside / "history.csv").write_text(_history_csv(result.history), encoding="utf-8")
+            (beside / "fit.json").write_text(json.dumps(facts), encoding="utf-8")
     except OSError as error:
-        shutil.rmtree(beside)
-        if not (finished / "fit.json").is_file():
-            raise StoreError(f"{finished}: cannot be written ({error}). Remove it and train again") from error
-        # Another process finished the same run meanwhile, with the same bytes.
+        raise StoreError(f"{finished}: cannot be written ({error}). Remove it and train again") from error
+    if not (finished / "fit.json").is_file():
+        raise StoreError(f"{finished}: is there, but not whole. Remove it and train again")
     _log.info(
         "%s, fold %d, seed %d: best epoch %d of %d, validation %s %.3f (%.1f s)",
         experiment.model,
@@ -232,12 +228,6 @@ def train_run(run: PlannedRun, samples: SampleSet) -> Path:
         time.perf_counter() - started,
     )
     return finished
-
-
-def sha256_of(path: Path) -> str:
-    """Return the sha256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _normaliser_tensors(normalisers: dict[str, Normaliser]) -> dict[str, torch.Tensor]:

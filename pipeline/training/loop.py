@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.base import Batch, Network, Output, View
+from pipeline.data.files import whole_or_nothing
 from pipeline.errors import TrainingError, nearest
 from pipeline.params import Experiment
 from pipeline.training import metrics
@@ -420,10 +421,10 @@ def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], facts: dict[str, str] | None = None) -> None:
     """Write a safetensors file beside its place, under this process's own name, and rename it when whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
-    safetensors.torch.save_file({n: v.detach().cpu().contiguous() for n, v in tensors.items()}, beside, facts)
-    beside.replace(path)
+    with whole_or_nothing(path) as beside:
+        safetensors.torch.save_file(
+            {n: v.detach().cpu().contiguous() for n, v in tensors.items()}, beside, facts
+        )
 
 
 def decay(epoch: int, experiment: Experiment) -> float:
