@@ -65,18 +65,16 @@ SELECTED: dict[str, dict[str, str | None]] = {
     "train": {
         MODEL: "models/${item.model}.py",
         REGIME: "pipeline/training/regimes/${item.regime}.py",
-        LOADER: None,
     },
     "evaluate": {
         MODEL: "models/${item.model}.py",
-        LOADER: None,
     },
     "report": {LOADER: None},
 }
 # Stages whose code comes by such a place, and which select nothing there.
 SELECTS_NOTHING = {
     ("corpus", LOADER): "takes from the demo's loader what its table is called and has as columns",
-    ("evaluate", REGIME): "takes from train.py how an experiment is resolved, and trains nothing",
+    ("evaluate", REGIME): "reads the record of an experiment, and trains nothing",
 }
 
 # Stage -> what it reads that is no code: path as dvc.yaml has it -> the file of its code, or the setting, that
@@ -105,13 +103,16 @@ DATA: dict[str, dict[str, str]] = {
     "mask": {"data/manifests/${key}.csv": "pipeline/mask.py", "data/features/${key}": "pipeline/mask.py"},
     "train": {
         "data/manifests/${item.dataset}.csv": "pipeline/training/samples.py",
+        "data/manifests/${item.dataset}.json": "pipeline/training/samples.py",
         "data/features/${item.dataset}": "pipeline/training/samples.py",
+        "data/masks/${item.dataset}.h5": "pipeline/train.py",
     },
     "evaluate": {
-        "data/manifests/${item.dataset}.csv": "pipeline/evaluate.py",
+        "data/manifests/${item.dataset}.csv": "pipeline/training/evaluation.py",
+        "data/manifests/${item.dataset}.json": "pipeline/training/samples.py",
         "data/features/${item.dataset}": "pipeline/training/samples.py",
-        "data/masks/${item.dataset}.h5": "pipeline/evaluate.py",
-        "data/runs/${key}": "pipeline/evaluate.py",
+        "data/masks/${item.dataset}.h5": "pipeline/training/evaluation.py",
+        "data/runs/${key}": "pipeline/training/evaluation.py",
     },
     "report": {
         f"data/{folder}": "pipeline/reporting/facts.py"
