@@ -2,20 +2,19 @@
 
 The five protocols (``masks`` in params.yaml); modalities always in the order text, audio, video:
 
-``conditions``   lists {a}, {v}, {t}, {a,v}, {a,t}, {v,t} and {a,v,t} (MMIN Table 1; UMDF, inter)
-``one-missing``  removes exactly one modality, chosen by ``weights``, from a share ``rate`` of the samples (EMMR,
-                 TATE)
-``random``       removes modalities independently, but never the last; ``rate`` = 1 - kept / (N * 3) (GCNet)
-``block``        removes k = floor(T * r) neighbouring frames of every sample and modality, r uniform in
-                 ``range`` (or in the modality's own of ``ranges``), from a start uniform in {0, ..., T - k};
-                 ``axis: feature`` removes columns (M3S 3.2)
-``frames``       removes every frame independently with probability ``rate`` (UMDF, intra; TFR-Net)
+``conditions``   enumerates {a}, {v}, {t}, {a,v}, {a,t}, {v,t} and {a,v,t} (MMIN Table 1; UMDF, inter)
+``one-missing``  takes exactly one modality, by ``weights``, from a share ``rate`` of the samples (EMMR, TATE)
+``random``       drops modalities independently, keeps one at least; ``rate`` = 1 - kept / (N * 3) (GCNet)
+``block``        takes k = floor(T * r) neighbouring frames of every sample and modality, r uniform in
+                 ``range`` (or its own of ``ranges``), from a start uniform in {0, ..., T - k};
+                 ``axis: feature`` takes columns (M3S 3.2)
+``frames``       takes every frame on its own with probability ``rate`` (UMDF, intra; TFR-Net)
 
 ``draw: fixed`` masks are drawn once and kept in the file. ``draw: sampled`` ones are drawn anew at every
-epoch, by :meth:`Masks.draw`; the file keeps their settings. Either way a draw depends only on (seed, the mask's
-name, epoch, sample id, modality) and on the sample's lengths: never on the order of samples, a batch, a worker or
-a device. ``random`` removes each modality with probability p and gives one back where all are gone, so that 1 -
-kept / (N * 3) is p - p^3 / 3 in expectation; p follows from that.
+epoch, by :meth:`Masks.draw`; the file keeps how. Either way a draw depends only on (seed, the mask's name,
+epoch, sample id, modality) and on what the sample has: never on the order of samples, a batch, a worker or a
+device. ``random`` drops each modality with probability p and gives one back where all are gone, so that 1 -
+kept / (N * 3) is p - p^3 / 3 in expectation; p is solved from that.
 
 Layout of the file (kind "lacuna masks"; nothing in it depends on a clock)::
 
@@ -52,7 +51,7 @@ from pipeline.params import Mask
 KIND = "lacuna masks"
 SCHEMA = 1
 
-# Condition -> whether text, audio, video are present, in the order of MMIN's Table 5; the full one is last.
+# What is there under each condition, in the order of MMIN's Table 5; the six missing ones first.
 CONDITIONS: dict[str, tuple[bool, bool, bool]] = {
     name: ("t" in name, "a" in name, "v" in name) for name in ("a", "v", "t", "av", "at", "vt", "avt")
 }
@@ -65,10 +64,10 @@ Words = NDArray[np.uint64]
 
 @dataclass(frozen=True)
 class Draw:
-    """What one draw of a mask keeps.
+    """What one draw leaves.
 
     Attributes:
-        present: (N, 3) bool: which of text, audio, video are kept.
+        present: (N, 3) bool: which modalities are left.
         frames: modality -> (sum T,) bool, True where a frame is kept; empty for protocols over whole
             modalities.
         columns: modality -> (N, D) bool, True where a column is kept; only ``block`` with ``axis: feature``.
@@ -84,14 +83,14 @@ class Draw:
 
 
 def hash_words(seed: int, purpose: str, epoch: int, ids: Sequence[str], stream: int) -> Words:
-    """Return (N,) uint64: the start of a random stream for each sample (SplitMix64, Steele et al. 2014).
+    """Return (N,) uint64, the start of each sample's own random stream (SplitMix64, Steele et al. 2014).
 
     Args:
         seed: the root seed.
-        purpose: what the numbers are used for; each purpose gives independent numbers.
+        purpose: what the numbers are for; another purpose gives unrelated numbers.
         epoch: 0 for a fixed draw.
         ids: the samples.
-        stream: the number of the stream: a sample has several, such as one for each modality.
+        stream: which of a sample's streams, such as the index of a modality.
     """
     key = int.from_bytes(
         hashlib.sha256(f"{seed}\n{purpose}\n{epoch}\n{stream}".encode()).digest()[:8], "little"
@@ -130,17 +129,17 @@ def draw(
     """Draw a mask.
 
     Args:
-        mask: the protocol's settings; not ``conditions``, where nothing is random.
+        mask: the protocol's settings; any but ``conditions``, which has nothing to draw.
         name: the mask's name in params.yaml: two masks of one protocol are drawn independently.
         seed: the root seed.
-        epoch: the epoch of training for a sampled mask, 0 for a fixed one.
+        epoch: counts the uses of a sampled mask; give 0 for a fixed one.
         ids: N samples, in any order.
         lengths: (N, 3) frames of text, audio and video; 0 where the sample lacks the modality. Over whole
             modalities only whether it is 0 matters.
         dims: columns of text, audio and video; only ``block`` with ``axis: feature`` needs them.
 
     Returns:
-        What is kept. A modality that the sample never had is not present.
+        What is left. A modality that the sample never had counts as gone.
     """
     lengths = np.asarray(lengths, np.int64).reshape(len(ids), 3)
     have = lengths > 0
@@ -169,15 +168,13 @@ def draw(
             for i, m in enumerate(MODALITIES)
         }
         return Draw(have, columns=kept)
-    raise ParamsError(
-        f'masks.{name}: the protocol "{mask.protocol}" only lists the conditions; nothing is drawn'
-    )
+    raise ParamsError(f'masks.{name}: the protocol "{mask.protocol}" enumerates; there is nothing to draw')
 
 
 def _one_missing(
     starts: Words, have: NDArray[np.bool_], rate: float, weights: tuple[float, float, float]
 ) -> NDArray[np.bool_]:
-    """Remove one modality from a share of the samples, but never the only one that a sample has."""
+    """Take one modality from a share of the samples, never a sample's last one."""
     chances = have * np.array(weights)
     total = chances.sum(axis=1)
     loses = (uniforms(starts, 0) < rate) & (have.sum(axis=1) > 1) & (total > 0)
@@ -190,9 +187,9 @@ def _one_missing(
 def _random(
     chances: NDArray[np.float64], choice: NDArray[np.float64], have: NDArray[np.bool_], rate: float
 ) -> NDArray[np.bool_]:
-    """Remove modalities independently; where all are gone, give one of those back that the sample had.
+    """Drop modalities independently; where all are gone, one of those the sample had comes back.
 
-    The expected share of removed modalities is rate = p - p^3 / 3; with p = 2 sin(x) that is 2/3 sin(3 x).
+    The expected share that is gone is rate = p - p^3 / 3; with p = 2 sin(x) that is 2/3 sin(3 x).
     """
     p = 1.0 if rate >= 2 / 3 else 2 * math.sin(math.asin(1.5 * rate) / 3)
     kept = have & (chances >= p)
@@ -233,13 +230,13 @@ def checksum(arrays: Mapping[str, NDArray[np.bool_]]) -> str:
 
 @dataclass(frozen=True)
 class Masks:
-    """The content of a file of masks, checked.
+    """A file of masks, checked.
 
     Attributes:
         path: the file.
-        dataset: the dataset's name.
-        seed: the root seed that they were drawn with.
-        ids: the samples' ids.
+        dataset: whose masks they are.
+        seed: the root seed they were drawn with.
+        ids: the samples.
         lengths: (N, 3) int64 frames of text, audio and video.
         settings: mask -> its settings.
         checksums: mask -> sha256 of its (first) draw.
@@ -268,11 +265,11 @@ class Masks:
         return self.settings[name]
 
     def draw(self, name: str, epoch: int = 0) -> Draw:
-        """Return the draw over all samples: of a fixed mask the one in the file, of a sampled one that of ``epoch``.
+        """Return a mask over all samples: the kept draw of a fixed one, that of ``epoch`` of a sampled one.
 
         Raises:
             StoreError: the file has no mask of that name.
-            ParamsError: the mask's protocol is ``conditions``, where nothing is drawn.
+            ParamsError: the mask is ``conditions``, which enumerates.
         """
         mask = self.mask(name)
         arrays = self._arrays[name]
@@ -285,7 +282,7 @@ class Masks:
         return Draw(have, columns=kept) if mask.axis == "feature" else Draw(have, frames=kept)
 
     def dims(self, name: str) -> tuple[int, ...]:
-        """Return the numbers of columns of text, audio and video for a mask over columns; for another, nothing."""
+        """Return the columns of text, audio and video as a mask over columns knows them, else nothing."""
         dims = self._arrays[name].get("dims")
         return () if dims is None else tuple(int(d) for d in dims)
 
@@ -295,11 +292,11 @@ def read_masks(path: Path, ids: Sequence[str] | None = None) -> Masks:
 
     Args:
         path: the file.
-        ids: the manifest's ids; when given, the masks must be for these samples, in this order.
+        ids: the manifest's ids; when given, the masks must be just for these, in this order.
 
     Raises:
-        StoreError: the file is absent, damaged, of another schema or for other samples, or a draw does not have
-            the checksum that the file records.
+        StoreError: absent, damaged, of another schema, for other samples, or a draw does not have its
+            checksum.
     """
     fix = "dvc repro -f -s mask"
     groups = read_arrays(path, KIND, SCHEMA, fix)
