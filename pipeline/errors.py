@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 
 class LacunaError(Exception):
-    """The root: whatever a user can be expected to put right."""
+    """The root of all errors that Lacuna raises on purpose: what a user can be expected to put right."""
 
 
 class ParamsError(LacunaError):
@@ -23,21 +23,22 @@ class AssetError(LacunaError):
 
 
 class DataError(LacunaError):
-    """A dataset's tree, a manifest or a label is not as it must be."""
+    """A dataset's tree, a manifest or a label does not have the expected form."""
 
 
 class MediaError(LacunaError):
-    """One clip cannot be decoded. Extraction turns it into a status; it stops nothing but that clip."""
+    """One clip cannot be decoded. Extraction gives it the status *failed* and goes on with the other clips."""
 
 
 class StreamMissing(MediaError):
-    """The clip decodes but lacks the asked-for stream: a *missing* modality, not a failure."""
+    """The clip has no such stream, sound or picture. Its status is *missing*, which is no failure."""
 
 
 class MomentaryError(MediaError):
-    """One clip cannot be read now, for a reason that lies not in it: a full disk, no memory, a program that was
-    killed. It is a failure of this run alone: nothing is kept, and the next run tries again. (So it does with a
-    damaged file that asks for more memory than there is: nobody can tell the two apart.)
+    """One clip cannot be read at the moment, and the clip itself may be sound: the disk is full, memory ran out, a
+    program was killed. The clip has failed in this run only: the failure is not kept, and the next run tries
+    again. (A damaged file that asks for more memory than the machine has ends in the same way: the two cases
+    cannot be told apart.)
     """
 
 

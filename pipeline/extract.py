@@ -1,12 +1,12 @@
 """Stages ``extract-<modality>@<dataset>``: a manifest and its media -> data/features/<dataset>/<modality>.h5.
 
-Workers go over the clips (pipeline/extraction/engines.py), each with the model loaded once and one thread: more workers
-are the one way to use more cores, and so the bytes of the result depend on no number of threads.
+The clips are shared among workers (pipeline/extraction/engines.py). Each loads the model once and uses one thread:
+only the number of workers decides how many cores are used, so that the bytes of the result do not depend on it.
 
-Every result is kept at once under data/cache/ (pipeline/extraction/kept_clips.py), by a key of all that it was
-made from: the media's bytes, the part of them, the extractor with its settings, weights, code and libraries. A changed
-or added clip therefore costs one clip, and a stop at any moment loses only the clips that were being worked
-on. The store is put together from these results in the manifest's order.
+Every result is kept at once under data/cache/ (pipeline/extraction/kept_clips.py). Its key is a hash of all that
+it was made from: the bytes of the media, the part of the file, the extractor with its settings, weights, code and
+libraries. So a changed or added clip costs the extraction of that clip alone, and a run that is stopped loses
+only the clips that were in work. The store is put together from these results in the manifest's order.
 """
 
 from __future__ import annotations
@@ -40,15 +40,16 @@ log = logging.getLogger("lacuna")
 
 @dataclass(frozen=True)
 class Summary:
-    """What an extraction came to.
+    """The result of an extraction, in numbers.
 
     Attributes:
-        ok, missing, failed: samples by status.
-        computed: results that were computed now; the others were kept from before, or equal one of these.
-        rows: rows of the store, and rows that samples would have of which none was observed; unobserved:
-            those among them that stand for nothing (no face, an unknown word).
-        seconds: of wall time that computing took.
-        what: is unobserved, in words.
+        ok, missing, failed: numbers of samples by status.
+        computed: how many results were computed in this run; the others were kept from earlier runs, or belong
+            to a clip with the same content as one of these.
+        rows: rows of the store, and those that a sample without rows would have had (``unseen``).
+        unobserved: those among ``rows`` in which nothing was observed (no face, an unknown word).
+        seconds: wall time that computing took.
+        what: what the unobserved rows are, in words.
     """
 
     ok: int
@@ -61,7 +62,7 @@ class Summary:
     what: str = "rows unobserved"
 
     def __str__(self) -> str:
-        """Return it as one line."""
+        """Return the numbers in one line."""
         total = self.ok + self.missing + self.failed
         rate = f" in {self.seconds:.1f} s ({self.computed / self.seconds:.1f}/s)" if self.computed else ""
         unobserved = ""
@@ -129,14 +130,15 @@ def extract(
         assets: the folder with its weights.
         store: the file to write; it takes its place when whole.
         cache: where results are kept by content.
-        workers: how many, or "auto" for one a core.
+        workers: how many, or "auto" for one per core.
         engine, address: where they run (pipeline/extraction/engines.py).
-        max_failed_share: of the samples that may fail; missing ones do not count as failed.
+        max_failed_share: the share of the samples that may fail; missing ones do not count as failed.
         align: rows averaged over words, or resampled to this many (pipeline/extraction/alignment.py).
         progress: show a bar with rate and time left.
 
     Raises:
-        DataError: the manifest is bad, or too many clips failed; the results are kept all the same.
+        DataError: the manifest is damaged, or too many clips failed; the other clips' results are kept all the
+            same.
         AssetError, SystemLibraryError: the extractor cannot work here.
         StoreError: the disk is full or cannot be written.
     """
@@ -179,7 +181,7 @@ def extract(
 
 
 def clip_of(sample: Sample, root: Path) -> Clip:
-    """Return a manifest's row as extractors get it.
+    """Return the :class:`Clip` of a sample, which extractors take.
 
     Raises:
         DataError: a path leaves the root.
@@ -246,7 +248,7 @@ def _assemble(
 
 
 class _Results:
-    """Every clip's result, each kept one decoded once; what is not kept, or kept but damaged, is computed.
+    """The results of all clips. A kept one is decoded once; what is not kept, or is damaged, is computed.
 
     Args:
         kept: the results that are kept.

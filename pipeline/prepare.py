@@ -1,8 +1,8 @@
 """Stage ``prepare@NAME``: an owner's layout -> data/manifests/NAME.csv and a report of counts, NAME.json.
 
-The loader (pipeline/data/datasets/<loader>.py) knows the layout. This file writes what it yields, counts it,
-compares the counts with the published ones, and lists what was skipped and why, and which files are not
-there. A row whose file is not there stays: extraction gives it the status *failed* with that reason.
+The loader (pipeline/data/datasets/<loader>.py) knows the layout. This file writes and counts the samples that
+it yields, compares the counts with the published ones, and lists what was skipped, with the reason, and which
+media files do not exist. A sample whose file does not exist is kept: extraction gives it the status *failed*.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from pipeline.stage import run_stage
 MANIFESTS = Path("data/manifests")
 COUNTED = ("label", "split", "speaker", "gender", "session")
 COUNTABLE = (*COUNTED, "dialogue", "picture")  # fields that a loader may expect a count of
-NONE = "(none)"  # counts the samples that do not say
+NONE = "(none)"  # stands for the samples whose field is empty
 
 log = logging.getLogger("lacuna")
 
@@ -51,10 +51,10 @@ def main(params: Params, name: str) -> None:
 
 
 def prepare(name: str, loader: BaseLoader[LoaderSettings], folder: Path) -> dict[str, Any]:
-    """Write ``folder``/<name>.csv and <name>.json; return what the latter says.
+    """Write ``folder``/<name>.csv and <name>.json; return the content of the latter.
 
     Raises:
-        DataError: the root is not there, the loader yields nothing, or a row that a manifest may not have.
+        DataError: the root does not exist, or the loader yields no sample, or one that a manifest cannot hold.
     """
     if not loader.root.exists():
         raise DataError(
@@ -89,10 +89,10 @@ def prepare(name: str, loader: BaseLoader[LoaderSettings], folder: Path) -> dict
 
 
 class _Counts:
-    """What passed by on its way into the manifest."""
+    """Counts of the samples that are written to a manifest."""
 
     def __init__(self, root: Path) -> None:
-        self._root = os.fspath(root)  # a string: a Path for every row takes longer than all else
+        self._root = os.fspath(root)  # a string: to make a Path for every row takes longer than all the rest
         self._together: Counter[tuple[str, ...]] = Counter()  # samples by all countable fields at once
         self._patterns: Counter[str] = Counter()
         self._there: dict[str, bool] = {}
@@ -100,6 +100,7 @@ class _Counts:
         self.missing_files: list[dict[str, str]] = []
 
     def watch(self, samples: Iterator[Sample]) -> Iterator[Sample]:
+        """Count the samples and yield them unchanged."""
         countable = attrgetter(*COUNTABLE)
         for sample in samples:
             self.samples += 1
@@ -121,19 +122,19 @@ class _Counts:
         return values
 
     def of(self, field: str) -> dict[str, int]:
-        """Return {value: samples}, sorted by value; empty when no sample says."""
+        """Return {value: number of samples}, sorted by value; empty when the field is empty in all of them."""
         values = self._of(field)
         return {} if set(values) == {NONE} else dict(sorted(values.items()))
 
     def on_paper(self) -> dict[str, Any]:
-        """Return how many samples have each modality, and each set of them, by the manifest alone."""
+        """Return how many samples have each modality, and each set of modalities, according to the manifest."""
         single: dict[str, int] = {
             m: sum(n for p, n in self._patterns.items() if m in p.split("+")) for m in MODALITIES
         }
         return {**single, "sets": dict(sorted(self._patterns.items()))}
 
     def differences(self, expected: Expected) -> list[dict[str, Any]]:
-        """Return each count that is another than the published one."""
+        """Return each count that differs from the published one."""
         found = {}
         for key in expected.counts:
             field, equals, value = key.partition("=")
@@ -159,7 +160,7 @@ class _Counts:
             inside = not leaves_root(relative)
             try:
                 self._there[relative] = inside and os.path.isfile(f"{self._root}/{relative}")  # noqa: PTH113
-            except ValueError:  # no name for a file
+            except ValueError:  # not a possible file name
                 self._there[relative] = False
         return self._there[relative]
 

@@ -1,4 +1,4 @@
-"""What every stage's command does around its pure function: read params.yaml, log, end with an error in words."""
+"""What the command of every stage does before and after its own work: read params.yaml, log, report errors."""
 
 from __future__ import annotations
 

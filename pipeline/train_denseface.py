@@ -8,10 +8,10 @@
 
 fer2013.csv (Kaggle, "Challenges in Representation Learning") has 35,887 grey faces of 48 x 48 pixels, as
 text; fer2013new.csv (Barsoum et al., ICMI 2016, github.com/microsoft/FERPlus) has ten annotators' votes for
-the same rows in the same order. Nobody can fetch the pictures for you.
+the same rows in the same order. The pictures cannot be fetched automatically.
 
-Rows of the usage ``Training`` train; ``PublicTest`` chooses the epoch; ``PrivateTest`` is looked at once, at
-the end.
+Rows of the usage ``Training`` are trained on, the accuracy on ``PublicTest`` chooses the epoch, and
+``PrivateTest`` is evaluated once, at the end.
 
 Targets (``labels``), after Barsoum et al., section 3. Rows with a vote for "NF" (no face) of more than
 half, and rows without any vote for the eight classes, are left out and counted. Votes for "unknown" are
@@ -65,7 +65,7 @@ class Faces:
     Attributes:
         pixels: (N, 48, 48) uint8.
         targets: (N, 8) float32, each row's sum 1, in the order of :data:`CLASSES`.
-        left_out: why rows were left out, and how many.
+        left_out: reason -> how many rows were left out for it.
     """
 
     pixels: NDArray[np.uint8]
@@ -77,7 +77,8 @@ def read_faces(fer2013: Path, ferplus: Path, labels: str = "majority") -> dict[s
     """Return the faces of every usage, ``Training``, ``PublicTest`` and ``PrivateTest``.
 
     Raises:
-        DataError: a file is absent, has other columns, a row is damaged, or the two do not belong together.
+        DataError: a file is absent or has other columns, a row is damaged, or the two files do not have the
+            same rows.
     """
     pixels: dict[str, list[NDArray[np.uint8]]] = {usage: [] for usage in USAGES}
     targets: dict[str, list[NDArray[np.float32]]] = {usage: [] for usage in USAGES}
@@ -118,10 +119,11 @@ def train(
 ) -> dict[str, Any]:
     """Train the network, write its best epoch's weights as safetensors, and return the report.
 
-    Beside ``out`` stands the same name with .json: the settings, the losses and accuracies of every epoch, the test's.
+    The report, which is also written beside ``out`` with the ending .json, holds the settings, the loss and accuracy
+    of every epoch, and those of the test.
 
     Args:
-        faces: of :func:`read_faces`.
+        faces: what :func:`read_faces` returns.
         settings: the recipe.
         out: a .safetensors file; it takes its place when whole.
         device: auto is cuda when there is one, else cpu.
@@ -137,7 +139,9 @@ def train(
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     generator = torch.Generator().manual_seed(_seed(settings.seed, "weights"))
-    with torch.random.fork_rng(devices=[]):  # the layers' own first draw must not leak
+    with torch.random.fork_rng(
+        devices=[]
+    ):  # layers draw weights when made; PyTorch's generator must not change
         network = DenseNet(dropout=settings.dropout)
     network.initialise(generator)
     network.to(device)
@@ -180,7 +184,7 @@ def train(
         "test": test,
         "history": history,
     }
-    # One key: safetensors writes several in an order that changes from run to run.
+    # One entry only: safetensors writes several in an order that changes from run to run.
     content = save(kept, metadata={"model": f"DenseNet-BC-100-12; classes: {', '.join(CLASSES)}"})
     write_whole(out.with_suffix(".json"), json.dumps(report, indent=2) + "\n")
     write_whole(out, content)
@@ -294,7 +298,7 @@ def _pixels(text: str, where: str) -> NDArray[np.uint8]:
 
 
 def _target(row: dict[str, str], labels: str, where: str) -> tuple[NDArray[np.float32] | None, str]:
-    """Return the target (8,), or None and why the row is left out."""
+    """Return the target (8,) and nothing, or None and the reason why the row is left out."""
     try:
         votes = np.array([int(row[name]) for name in VOTES], np.float32)
     except ValueError:

@@ -73,7 +73,7 @@ class Sequences:
         return times, features
 
     def columns(self) -> tuple[str, ...]:
-        """Return the names of the columns that the metadata give, or nothing."""
+        """Return the names of the columns as the metadata have them, or an empty tuple."""
         name = f"{self.root}/metadata/dimension names"
         if name not in self.file:
             return ()

@@ -1,7 +1,7 @@
-"""The manifest: one row a sample, the only thing that later stages know of a dataset.
+"""The manifest: one row for each sample. Later stages know a dataset by its manifest alone.
 
-A csv file (UTF-8, comma, header) whose columns are the fields of :class:`Sample`, in their order. Empty means
-"this dataset does not say". Paths are relative to the dataset's ``root``.
+It is a csv file (UTF-8, comma, header) whose columns are the fields of :class:`Sample`, in their order. An empty
+field means that the dataset does not give it. Paths are relative to the dataset's ``root``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PICTURES = ("", "left", "right")
 
 @dataclass(frozen=True)
 class Word:
-    """A spoken word and when, in seconds from the start of its sample (not of the file)."""
+    """A spoken word and its times, in seconds from the start of its sample (not of the file)."""
 
     text: str
     start_s: float
@@ -35,7 +35,7 @@ class Word:
 
 @dataclass(frozen=True)
 class Sample:
-    """One utterance: where its three modalities are, what its annotators said, and who spoke when."""
+    """One utterance: where its three modalities are, its labels, its speaker and its place in the dialogue."""
 
     id: str
     video_path: str = ""  # the file with the picture, relative to the root; empty: no video for this sample
@@ -78,7 +78,7 @@ def write_manifest(path: Path, samples: Iterable[Sample]) -> int:
     """
     seen: set[str] = set()
     with whole_or_nothing(path) as beside, beside.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(_Lines(file), lineterminator="\r\n")  # so that it quotes either of the two
+        writer = csv.writer(_Lines(file), lineterminator="\r\n")  # so that fields with CR or LF are quoted
         writer.writerow(COLUMNS)
         for number, sample in enumerate(samples, start=2):
             _check(sample, seen, f"{path}, line {number}")
@@ -90,7 +90,7 @@ def write_manifest(path: Path, samples: Iterable[Sample]) -> int:
 
 
 class _Lines:
-    """Ends the lines that a csv.writer writes with a line feed alone."""
+    """Replaces the line end that a csv.writer writes by a line feed alone."""
 
     def __init__(self, file: TextIO) -> None:
         self._file = file
@@ -137,12 +137,12 @@ def iter_manifest(path: Path) -> Iterator[Sample]:
 
 
 def manifest_checksum(path: Path) -> str:
-    """Return the sha256 of a manifest's bytes: what features and masks carry to say whom they belong to."""
+    """Return the sha256 of a manifest's bytes. Features and masks record it: it says which manifest they belong to."""
     return file_sha256(path)
 
 
 def leaves_root(relative: str) -> bool:
-    """Whether a path is absolute or climbs by ``..``."""
+    """Return whether a path is absolute or contains ``..``."""
     return relative.startswith("/") or (".." in relative and ".." in relative.split("/"))
 
 
@@ -150,7 +150,7 @@ def resolve_media(root: Path, relative: str) -> Path:
     """Return ``root / relative``.
 
     Raises:
-        DataError: the path is absolute or climbs out of the root.
+        DataError: the path is absolute or contains ``..``.
     """
     if leaves_root(relative):
         raise DataError(

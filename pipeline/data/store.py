@@ -12,9 +12,9 @@ Layout of a feature store (ragged, nothing is padded)::
     /tokens   (sum T,)    utf-8 strings: words or word pieces; text only
     /token_ids (sum T,)   int64, the encoder's vocabulary, -1 where there are none; text only
 
-The attribute ``values_sha256`` is over all of these but the offsets, which follow from it.
-Files are written beside their place and renamed when whole, are opened read-only, and hold no clock time, so that
-equal features are equal bytes.
+The attribute ``values_sha256`` is a checksum of all of these except the offsets. Files are written under another
+name and renamed when they are complete. They are opened read-only, and hold no time of day, so that equal
+features give equal bytes.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ _NUMBERS = {"values": "<f4", "times": "<f4", "flags": "u1", "token_ids": "<i8"}
 
 
 class Status(IntEnum):
-    """What became of one modality of one sample."""
+    """Whether one modality of one sample has features."""
 
     OK = 0
-    MISSING = 1  # there is nothing to see: no such stream, no face in any frame, no words
-    FAILED = 2  # there may be something, but it could not be read
+    MISSING = 1  # there is nothing to extract: no such stream, no face in any frame, no words
+    FAILED = 2  # there may be something to extract, but the clip could not be read
 
 
 @dataclass(frozen=True)
@@ -62,10 +62,10 @@ class FeatureSequence:
         status: OK, MISSING or FAILED.
         reason: why the status is not OK; empty otherwise.
         tokens: T words or word pieces (text only), else empty.
-        token_ids: (T,) int64 of the encoder's vocabulary (text only), else None: a model that has an encoder of
-            its own takes them for its own.
-        unseen: how many rows one without rows would have, had any of them been observed: words that are all
-            unknown, pictures without a face. It is for the stage's count, and not written to the store.
+        token_ids: (T,) int64 of the encoder's vocabulary (text only), else None. A model that contains an encoder
+            reads them in place of the values.
+        unseen: of a sequence without rows, how many words were looked up or pictures looked at, none of which
+            was observed. It is for the stage's summary, and is not written to the store.
     """
 
     values: NDArray[np.float32]
@@ -87,7 +87,7 @@ class FeatureSequence:
         """Check shapes, dtypes and values.
 
         Raises:
-            StoreError: one of them is not as the class says; the message names ``where`` and the field.
+            StoreError: one of them is not as described above; the message names ``where`` and the field.
         """
         length = len(self.times)
         if self.values.shape != (length, dims) or self.values.dtype != np.float32:
@@ -117,7 +117,7 @@ class FeatureSequence:
 
 @dataclass(frozen=True)
 class FeatureInfo:
-    """What a feature store says of itself, in its attributes."""
+    """The attributes of a feature store."""
 
     dataset: str
     modality: str
@@ -131,7 +131,7 @@ class FeatureInfo:
 
 
 class _PatientFile(io.FileIO):
-    """A file that remembers a failed write instead of reporting it: HDF5 crashes when its writes fail."""
+    """A file that remembers a failed write and does not report it at once: the HDF5 library crashes when one fails."""
 
     problem: OSError | None = None
 
@@ -156,13 +156,14 @@ class _PatientFile(io.FileIO):
 
 
 class _Abandoned(Exception):
-    """The block ended with an error: the file must not take its place."""
+    """The ``with`` block ended with an error: the file must not appear at its path."""
 
 
 class HDF5Writing:
-    """An HDF5 file that is written beside its place, and takes it when the block ends without an error.
+    """An HDF5 file that appears at ``path`` only when the ``with`` block ends without an error.
 
-    Otherwise nothing is left behind. A full disk is a StoreError, from :meth:`check` or from the block's end.
+    After an error nothing is left behind. When the disk is full, :meth:`check` or the end of the block raises
+    StoreError.
     """
 
     def __init__(self, path: Path) -> None:
@@ -204,10 +205,10 @@ class HDF5Writing:
 
 
 class FeatureWriter:
-    """Write a feature store sample by sample; memory does not grow with the corpus.
+    """Writes a feature store sample by sample; the memory it takes does not grow with the number of samples.
 
-    Use it as a context manager: the file takes its place when the block ends without an error, and nothing is left
-    behind otherwise.
+    Use it as a context manager: the file appears at ``path`` when the block ends without an error; after an error
+    nothing is left behind.
     """
 
     def __init__(self, path: Path, info: FeatureInfo) -> None:
@@ -253,7 +254,7 @@ class FeatureWriter:
         """Add the next sample.
 
         Raises:
-            StoreError: the sequence is not as :class:`FeatureSequence` says, or the disk is full.
+            StoreError: the sequence does not pass :meth:`FeatureSequence.check`, or the disk is full.
         """
         sequence.check(len(self._info.columns), f'{self._path}, sample "{sample_id}"')
         length = len(sequence.times)
@@ -305,7 +306,7 @@ class FeatureStore:
 
     Args:
         path: the file.
-        ids: the manifest's ids; when given, the store must hold just these in this order.
+        ids: the manifest's ids; when given, the store must hold these samples, in this order.
 
     Raises:
         StoreError: the file is absent, cut short, not a feature store, of another schema, or not of this manifest.
@@ -400,7 +401,7 @@ class FeatureStore:
         """Return sample ``index``.
 
         Raises:
-            StoreError: its values cannot be read or hold something that is no number.
+            StoreError: its values cannot be read, or are not all finite.
         """
         rows = slice(int(self.offsets[index]), int(self.offsets[index + 1]))
         is_text = "tokens" in self._file
@@ -429,7 +430,7 @@ class FeatureStore:
         """Return all rows at once: values (sum T, D) float32 and flags (sum T,) uint8.
 
         Raises:
-            StoreError: they cannot be read, or hold something that is no number.
+            StoreError: they cannot be read, or are not all finite.
         """
         try:
             values: NDArray[np.float32] = self._file["values"][:]
@@ -445,7 +446,8 @@ class FeatureStore:
     def read_rows(
         self, start: int, stop: int
     ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint8]]:
-        """Return the rows ``start:stop``, unchecked: values (T, D) and times (T,) float32, flags (T,) uint8.
+        """Return the rows ``start:stop`` without checking them: values (T, D) and times (T,) float32, flags (T,)
+        uint8.
 
         Raises:
             StoreError: they cannot be read.
@@ -458,7 +460,7 @@ class FeatureStore:
         return values, times, flags
 
     def read_token_rows(self, start: int, stop: int) -> dict[str, Any]:
-        """Return the tokens and token_ids of the rows ``start:stop``, (T,) each; nothing unless it is text.
+        """Return the tokens and token_ids of the rows ``start:stop``, (T,) each; an empty dict if it is not text.
 
         Raises:
             StoreError: they cannot be read.
@@ -497,9 +499,9 @@ def add_to_checksum(
     """Add a sample to the sha256 of a store.
 
     Args:
-        checksum: of hashlib.
-        sample_id, status, reason: of the sample; no text in HDF5 holds a zero byte, so that one ends each.
-        parts: values (T, D), times, flags and, of text, tokens and token_ids, (T,) each.
+        checksum: a sha256 object of hashlib.
+        sample_id, status, reason: of the sample. Each text is ended by a zero byte, which no text in HDF5 contains.
+        parts: values (T, D), times, flags and, for text, tokens and token_ids, (T,) each.
     """
     texts = [sample_id, reason, *parts.get("tokens", ())]
     checksum.update(struct.pack("<QB", len(parts["times"]), status))
@@ -510,10 +512,10 @@ def add_to_checksum(
 
 
 def open_checked(path: Path, kind: str, schema: int, fix: str) -> Any:
-    """Open an HDF5 file read-only and check what it says it is.
+    """Open an HDF5 file read-only and check the kind and schema that it records.
 
     Raises:
-        StoreError: absent, cut short, no HDF5, another kind of file, another schema; the message names the fix.
+        StoreError: the file is absent, cut short, not HDF5, of another kind or schema; the message names the fix.
     """
     if not path.is_file():
         raise StoreError(f"{path}: there is no such file. Make it with: {fix}")
@@ -532,11 +534,11 @@ def open_checked(path: Path, kind: str, schema: int, fix: str) -> Any:
 
 
 def write_arrays(path: Path, kind: str, schema: int, groups: Mapping[str, Mapping[str, Any]]) -> None:
-    """Write groups of arrays and attributes: what masks are kept in.
+    """Write groups of arrays and attributes; masks are kept so.
 
     Args:
-        path: the file; it takes its place when whole.
-        kind: what the file is, checked by :func:`read_arrays`.
+        path: the file; it appears there when it is complete.
+        kind: the kind of file, checked by :func:`read_arrays`.
         schema: the version of its layout.
         groups: group -> {name: numpy array (a dataset) or str, int, float (an attribute)}; the group "" is the root.
     """
@@ -583,10 +585,10 @@ class ForeignArrays:
 
     Args:
         path: the file.
-        limit: more values than this in one array are refused before anything is read.
+        limit: an array with more values than this is refused before it is read.
 
     Raises:
-        StoreError: the file is absent, or no whole HDF5 file.
+        StoreError: the file is absent, or not a complete HDF5 file.
     """
 
     def __init__(self, path: Path, limit: int = 2**28) -> None:
@@ -626,7 +628,7 @@ class ForeignArrays:
         return name in self._file
 
     def is_group(self, name: str) -> bool:
-        """Whether the name is there and stands for a group."""
+        """Return whether there is a group of that name."""
         return isinstance(self._file.get(name), h5py.Group)
 
     def read(self, name: str) -> NDArray[Any]:
@@ -637,7 +639,9 @@ class ForeignArrays:
         """
         try:
             node = self._file[name]
-            here = node.file.filename == self._file.filename  # not by a link, of its own or of a group above
+            here = (
+                node.file.filename == self._file.filename
+            )  # it is not reached by a link, its own or that of a group above
             if not here or not isinstance(node, h5py.Dataset) or node.external or node.is_virtual:
                 raise StoreError(f'{self.path}, "{name}": expected an array that lies in this file')
             if node.size is None or node.size > self._limit:
@@ -678,7 +682,7 @@ class ForeignArrays:
 
 
 def write_utterances(path: Path, arrays: Iterable[tuple[str, NDArray[np.float32]]]) -> int:
-    """Write one array an utterance id, at the root of an HDF5 file (MMIN's layout); return how many.
+    """Write one array for each utterance id, at the root of an HDF5 file (MMIN's layout); return how many.
 
     Raises:
         StoreError: an id cannot be a name in the file, or the disk is full.

@@ -1,10 +1,10 @@
-"""One length for text, audio and video: rows averaged over words, or resampled. A setting of each modality.
+"""One length for text, audio and video: rows averaged over words, or resampled. It is a setting of each modality.
 
-``align: words`` gives one row a word of the manifest's forced alignment, as the CMU SDK does: what lies in a
-word's interval is averaged; of text, the word's pieces, and what follows them up to the next word of the
-alignment (pipeline/extraction/extractors/base.py, ``token_times``). ``align: 50`` gives fifty rows. UMDF and MISA's
-aligned edition need the same length in all three. Kept results of extraction are not aligned, so that changing
-this setting extracts nothing anew.
+``align: words`` gives one row for each word of the manifest's forced alignment, as the CMU SDK does: the rows
+within a word's interval are averaged; of text, the rows of the word's pieces and of what follows them up to the
+next aligned word (pipeline/extraction/extractors/base.py, ``token_times``). ``align: 50`` gives fifty rows. UMDF and
+MISA's aligned edition need the same length in all three modalities. Extraction keeps its results before they are
+aligned, so that a change of this setting extracts nothing again.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ Align = Literal["none", "words"] | int
 
 
 def aligned(sequence: FeatureSequence, words: Sequence[Word], align: Align) -> FeatureSequence:
-    """Return the sequence with one row a word, or with a set number of rows.
+    """Return the sequence with one row for each word, or with a given number of rows.
 
-    Only observed rows are averaged; a word or stretch without any is a row of zeros with flag 0. Token ids
-    go: a row is no token any more.
+    Only observed rows are averaged; a word or stretch without any is a row of zeros with flag 0. Token ids are
+    dropped, because a row no longer belongs to one token.
 
     Args:
-        sequence: as extracted; one whose status is not OK is returned as it is.
-        words: the sample's, with times from its start.
+        sequence: as extracted; one whose status is not OK is returned unchanged.
+        words: the sample's words, with times from its start.
         align: "none", "words" or the number of rows.
 
     Returns:
@@ -55,7 +55,7 @@ def aligned(sequence: FeatureSequence, words: Sequence[Word], align: Align) -> F
 
 
 def _within(times: NDArray[np.float32], start_s: float, end_s: float) -> NDArray[np.int64]:
-    """Return the frames inside a word, or the nearest one for a word that lies between two frames."""
+    """Return the indices of the frames within a word; for a word between two frames, that of the nearest one."""
     inside = np.flatnonzero((times >= start_s) & (times < end_s))
     if not len(inside) and len(times):
         middle = (start_s + end_s) / 2
@@ -67,8 +67,10 @@ def _within(times: NDArray[np.float32], start_s: float, end_s: float) -> NDArray
 
 
 def _spoken(times: NDArray[np.float32], start_s: float, end_s: float) -> NDArray[np.int64]:
-    """Return the tokens of a word: those whose time is within it. A neighbour's do not stand in for them."""
-    middle = np.float32((start_s + end_s) / 2)  # the time of the word's own tokens, should it have no length
+    """Return the indices of a word's tokens: those whose time is within it; unlike frames, never a neighbour's."""
+    middle = np.float32(
+        (start_s + end_s) / 2
+    )  # the time of the word's own tokens, if start and end are equal
     return np.flatnonzero(((times >= start_s) & (times < end_s)) | (times == middle))
 
 

@@ -10,7 +10,7 @@ from pipeline.data.manifest import Word
 
 @dataclass(frozen=True)
 class Clip:
-    """One sample as an extractor gets it: files with the part that is meant, and what was said.
+    """One sample as an extractor gets it: its files, the sample's part of them, and its transcript.
 
     pipeline/extraction/media.py decodes it (``media.read_audio(clip, ...)``, ``media.read_frames(clip, ...)``).
     """
@@ -22,6 +22,6 @@ class Clip:
     end_s: float | None = None
     audio_start_s: float | None = None
     audio_end_s: float | None = None
-    picture: str = ""  # "left" or "right" half, or the whole
+    picture: str = ""  # "left" or "right": only this half of the picture; empty: all of it
     text: str = ""
     words: tuple[Word, ...] = ()

@@ -1,14 +1,13 @@
-"""Where extraction's workers run: processes of this machine, or actors of a Ray cluster.
+"""Shares clips among workers: processes of this machine, or actors of a Ray cluster.
 
-Either way a worker has the model loaded once and one thread, and one batch of clips at a time: nothing piles
-up, and a death costs a batch. A worker that dies is replaced, and its clips go to the queue's end; one that two
-workers died of has failed.
-Which engine and how many workers changes no byte of the results.
+A worker loads the model once, uses one thread, and gets one batch of clips at a time, so that a worker that dies
+loses one batch at most. It is replaced, and its clips go to the end of the queue; a clip at which two workers
+died has failed. The engine and the number of workers change no byte of the results.
 
 On a Ray cluster every node must see the project's folder and the media under the same paths (a shared file
-system): clips are named to the workers, not sent. A worker compares code, weights, settings and libraries
-with those of the machine that started the stage, and stops it when they are not the same. Results travel back
-and are kept there. The clips of a lost node are done again by the others.
+system), because workers get the paths of the clips and not their bytes. A worker compares its code, weights,
+settings and libraries with those of the machine that started the stage, and stops the stage if they differ.
+Results are sent back to that machine and kept there. The clips of a lost node are given to the other nodes.
 """
 
 from __future__ import annotations
@@ -38,11 +37,13 @@ from pipeline.machine import usable_cores
 
 Engine = Literal["processes", "ray"]
 
-STRIKES = 2  # a clip that so many workers died of has failed
-LOSSES = 5  # and so has one that was lost so often together with a node
-DEATHS = 6  # so many workers that died before they were ready, without one result between them, end the stage
-DEATHS_AT_WORK = 50  # and so do so many that died of clips: it cannot be the fault of all of these
-PATIENCE_S = 30.0  # without a free processor in the cluster, then it is said
+STRIKES = 2  # a clip has failed after so many workers died at it
+LOSSES = 5  # a clip has failed after so many nodes were lost while they worked at it
+DEATHS = (
+    6  # the stage ends when so many workers in a row died before they were ready, without a result between
+)
+DEATHS_AT_WORK = 50  # the stage ends when so many in a row died at clips: the clips cannot be the reason
+PATIENCE_S = 30.0  # after so long without a free processor in the cluster there is a warning
 
 _ONE_THREAD = dict.fromkeys(
     (
@@ -55,7 +56,7 @@ _ONE_THREAD = dict.fromkeys(
     ),
     "1",
 ) | {"TOKENIZERS_PARALLELISM": "false"}
-# Workers have no business on the network, but MediaPipe reports its use to Google: this address answers nobody
+# Workers need no network, but MediaPipe reports its use to Google: nothing answers at this address.
 _NO_NETWORK = {"https_proxy": "http://127.0.0.1:9"}
 
 log = logging.getLogger("lacuna")
@@ -63,15 +64,15 @@ log = logging.getLogger("lacuna")
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker must know; it travels to other processes and machines.
+    """What a worker must know of the work; it is sent to other processes and machines.
 
     Attributes:
-        modality, extractor: which extractor.
-        settings: its settings, as JSON.
+        modality, extractor: the names of the modality and of its extractor.
+        settings: the extractor's settings, as JSON.
         assets: the folder with its weights.
-        cache: where results are kept.
-        dims: columns of a result.
-        made_with: what pipeline/extraction/kept_clips.py says that results are made from.
+        cache: the folder where results are kept.
+        dims: the number of columns of a result.
+        made_with: the part of a kept result's key that all clips share (pipeline/extraction/kept_clips.py).
     """
 
     modality: str
@@ -89,18 +90,18 @@ Done = list[tuple[int, FeatureSequence | None]]  # index, and the result unless 
 
 @dataclass(frozen=True)
 class Fault:
-    """An error that is no clip's fault: it ends the stage."""
+    """An error whose cause is not a clip, as a worker sends it: it ends the stage."""
 
     kind: str
     message: str
 
     @classmethod
     def of(cls, error: LacunaError, where: str = "") -> Fault:
-        """Return what a worker sends of an error."""
+        """Return the form in which a worker sends an error."""
         return cls(type(error).__name__, f"{where}{error}")
 
     def error(self) -> LacunaError:
-        """Return the error again."""
+        """Return the error as an exception."""
         found: LacunaError = getattr(errors, self.kind)(self.message)
         return found
 
@@ -120,18 +121,18 @@ def compute(
     Args:
         job: the extractor, and where to keep results.
         clips: N clips.
-        keys: N keys, None where nothing may be kept.
+        keys: N keys; None for a clip whose result may not be kept.
         todo: indices of the clips to compute.
         workers: how many; "auto" is one for each core of the machine or of the cluster.
-        title: of the progress bar; empty: none.
+        title: of the progress bar; without a title there is none.
         engine: where the workers run.
         address: of the Ray cluster.
 
     Returns:
-        Results that are not kept, by index: unreadable files, odd errors, clips that workers died of.
+        Results that are not kept, by index: of unreadable files, unexpected errors, clips at which workers died.
 
     Raises:
-        LacunaError: what no clip is to blame for: lacking weights, a full disk, no such cluster.
+        LacunaError: the cause is not a clip: weights are missing, the disk is full, there is no such cluster.
     """
     if not todo:
         return {}
@@ -158,7 +159,7 @@ def extract_all(
     """Return for each clip its index, whether its result may be kept, and the result.
 
     Raises:
-        LacunaError: an error that is no clip's fault.
+        LacunaError: an error whose cause is not a clip.
     """
     results = extractor.extract_batch([clip for _, _, clip in work])
     return [
@@ -168,7 +169,7 @@ def extract_all(
 
 
 def keep_all(writer: ResultWriter, work: Work, results: Sequence[tuple[int, bool, FeatureSequence]]) -> Done:
-    """Keep what may be kept, all at once; return the rest, and the indices of all.
+    """Keep the results that may be kept, in one go. Return the indices of all, with the results that were not kept.
 
     Raises:
         StoreError: the disk is full or cannot be written.
@@ -180,7 +181,7 @@ def keep_all(writer: ResultWriter, work: Work, results: Sequence[tuple[int, bool
 
 
 def make_extractor(job: Job) -> BaseExtractor[Any]:
-    """Return the extractor that a job names."""
+    """Return an extractor as the job describes it."""
     owner = base.find(job.modality, job.extractor)
     return owner(owner.Settings.model_validate_json(job.settings), job.assets)
 
@@ -198,7 +199,7 @@ def closing(extractor: BaseExtractor[Any]) -> Iterator[BaseExtractor[Any]]:
 
 
 class _Worker(ABC):
-    """A worker as its pool sees it: the indices that it is working on, and whether it can take some."""
+    """A worker as its pool sees it: the indices of the clips in work, and whether its extractor is loaded."""
 
     doing: list[int]
     ready: bool
@@ -209,23 +210,23 @@ class _Worker(ABC):
 
     @abstractmethod
     def say_goodbye(self) -> None:
-        """Let the worker end by itself, and so close its model."""
+        """Let the worker close its model and end by itself."""
 
     @abstractmethod
     def stop(self) -> None:
-        """End the worker, whatever it does."""
+        """End the worker at once."""
 
 
 @dataclass(frozen=True)
 class _Death:
-    """How a worker ended, and whether the clip that it had may be to blame."""
+    """How a worker ended, and whether the clips in work may be the cause."""
 
     how: str
     blame: bool = True
 
 
 class _Pool(ABC):
-    """Workers, a queue of batches, and what becomes of them."""
+    """The workers, the queue of batches, and the results that are not kept."""
 
     def __init__(
         self, job: Job, clips: Sequence[Clip], keys: Sequence[str | None], done: Callable[[int], object]
@@ -240,7 +241,7 @@ class _Pool(ABC):
 
     @abstractmethod
     def _cores(self) -> int:
-        """Return how many workers can work now."""
+        """Return how many workers can run at present."""
 
     @abstractmethod
     def _start(self) -> _Worker:
@@ -273,15 +274,15 @@ class _Pool(ABC):
                 worker.stop()
             self._end()
 
-    def _end(self) -> None:  # noqa: B027 - most have nothing to do
-        """Leave the engine."""
+    def _end(self) -> None:  # noqa: B027 - optional for a subclass
+        """Release what the pool holds."""
 
     def _wanted(self, workers: int | str) -> int:
         return max(1, self._cores()) if workers == "auto" else int(workers)
 
     def _fill(self, todo: Sequence[int], count: int) -> None:
         batch = base.find(self._job.modality, self._job.extractor).batch
-        if batch > 1:  # clips of like length go together
+        if batch > 1:  # clips of similar length come into one batch
             batch = max(1, min(batch, -(-len(todo) // count)))
             todo = sorted(todo, key=lambda index: (len(self._clips[index].text), index))
         self._queue.extend(list(todo[start : start + batch]) for start in range(0, len(todo), batch))
@@ -311,7 +312,7 @@ class _Pool(ABC):
             deaths = self._deaths + self._deaths_at_work
             raise LacunaError(
                 f"{self._job.modality} extractor {self._job.extractor}: {deaths} worker processes died "
-                f"one after another, the last {death.how}, at {ids or 'the start'}. What they wrote stands "
+                f"one after another, the last {death.how}, at {ids or 'the start'}. Their own messages are "
                 "above. Is there enough memory for compute.workers processes?"
             )
         for index in worker.doing:
@@ -323,7 +324,7 @@ class _Pool(ABC):
                 self._unkept[index] = FeatureSequence.absent(self._job.dims, Status.FAILED, reason)
                 self._done(1)
             else:
-                self._queue.append([index])  # at the end: the others come first
+                self._queue.append([index])  # alone, and after all others
         log.warning("a worker process died %s; another takes over", death.how)
 
 
@@ -331,7 +332,7 @@ class _Pool(ABC):
 
 
 class _ProcessPool(_Pool):
-    """Processes, each at the other end of a pipe; they keep results themselves."""
+    """Processes that get clips through a pipe and keep the results themselves."""
 
     def _cores(self) -> int:
         return usable_cores()
@@ -361,7 +362,7 @@ class _ProcessPool(_Pool):
 
 @dataclass(frozen=True)
 class _Ready:
-    """What a process says when its extractor is made."""
+    """What a process sends when its extractor is loaded."""
 
 
 class _Process(_Worker):
@@ -377,12 +378,12 @@ class _Process(_Worker):
         theirs.close()
 
     def tell(self, work: Work | None) -> None:
-        """Send a batch, or None for the end. A dead worker's silence is noticed by whoever waits for it."""
+        """Send a batch, or None to end the process. That it died is noticed when its answer is waited for."""
         with suppress(BrokenPipeError, ConnectionResetError):
             self.connection.send(work)
 
     def death(self) -> _Death:
-        """Say how the process ended."""
+        """Return how the process ended."""
         self.process.join()
         code = self.process.exitcode or 0
         return _Death(f"by signal {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}")
@@ -404,7 +405,7 @@ class _Process(_Worker):
 
 
 def _work(connection: Connection, job: Job) -> None:
-    """Serve batches until told to end, or until nobody is there any more; the main function of a process."""
+    """Work on batches until told to end, or until the parent is gone; the main function of a process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
@@ -437,7 +438,7 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
 
 
 class _RayPool(_Pool):
-    """Ray actors, one processor each; their results come back and are kept here."""
+    """Ray actors with one processor each; this process receives their results and keeps them."""
 
     def __init__(
         self,
@@ -456,7 +457,7 @@ class _RayPool(_Pool):
         return int(self._ray.cluster_resources().get("CPU", 0))
 
     def _wanted(self, workers: int | str) -> int:
-        there = max(1, self._cores())  # fewer than at the start, when a node was lost
+        there = max(1, self._cores())  # may be fewer than at the start: nodes can be lost
         return there if workers == "auto" else min(int(workers), there)
 
     def _start(self) -> _Worker:
@@ -482,7 +483,7 @@ class _RayPool(_Pool):
                 worker.ready, worker.node = True, came
 
     def _death(self, worker: _Actor, error: Exception) -> _Death:
-        """Say how an actor ended; a clip is not to blame for a node's end, or for a broken connection."""
+        """Return how an actor ended; the clips are not the cause if its node or the connection was lost."""
         if not isinstance(error, self._ray.exceptions.RayActorError):
             return _Death(f"with {error}")
         gone = {node["NodeID"] for node in self._ray.nodes() if not node["Alive"]}
@@ -530,7 +531,7 @@ def _connect(address: str) -> Any:
 
 
 class _Actor(_Worker):
-    """One Ray actor and the answer that it owes; ``node`` is where it runs, once it is ready."""
+    """One Ray actor and its pending answer; ``node`` is the id of its node, once it is ready."""
 
     def __init__(self, ray: Any, job: Job) -> None:
         self._ray = ray
@@ -561,11 +562,11 @@ class _Actor(_Worker):
 
 
 class RayWorker:
-    """What runs in a Ray actor.
+    """The program of a Ray actor.
 
     Args:
         job: the extractor.
-        root: the project's folder, which must be there under the same path.
+        root: the project's folder, which every node must have at the same path.
     """
 
     def __init__(self, job: Job, root: str) -> None:
@@ -573,7 +574,7 @@ class RayWorker:
         self._extractor: BaseExtractor[Any] | None = None
 
     def begin(self) -> str | Fault:
-        """Load the extractor; return the node's name, or why this node cannot do the work."""
+        """Load the extractor; return the node's id, or the reason why this node cannot do the work."""
         import ray
 
         os.environ.update(_ONE_THREAD | _NO_NETWORK)
@@ -602,13 +603,13 @@ class RayWorker:
         return node
 
     def extract(self, work: Work) -> list[tuple[int, bool, FeatureSequence]] | Fault:
-        """Return what :func:`extract_all` gives."""
+        """Return what :func:`extract_all` returns."""
         if self._extractor is None:
             return Fault("LacunaError", "a Ray worker was given clips before it had begun")
         for _, key, clip in work:
             path = None if self._extractor.by_id else file_of(clip, self._job.modality)
             if key is not None and path is not None and not path.is_file():
-                return Fault("LacunaError", f"{path}: not to be seen from the Ray node {os.uname().nodename}")
+                return Fault("LacunaError", f"{path}: not visible on the Ray node {os.uname().nodename}")
         try:
             return extract_all(self._job, self._extractor, work)
         except LacunaError as error:

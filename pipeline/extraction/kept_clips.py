@@ -1,10 +1,10 @@
-"""Extracted clips, kept by a key of all that they were made from: media's bytes, extractor, code, libraries.
+"""The cache of extracted clips. A result's key is a hash of all that it was made from: media, extractor, code, ...
 
-A folder holds pairs of files, one pair for each process that wrote: ``<name>.results`` is one result after
-another, ``<name>.index`` a record of fixed size for each, written after it: key, place, length and checksum.
-Nothing is rewritten, so that several stages may share the folder. What a kill, a crash or a full disk cuts
-short has no record, or not its checksum: it counts as not there, and is computed again. To keep a result
-costs two writes, for however many clips it is done at once, and not a file a clip.
+A folder holds pairs of files, one pair for each process that wrote: ``<name>.results`` contains one result after
+another, ``<name>.index`` a record of fixed size for each, written after the result: key, place, length and
+checksum. Nothing is ever rewritten, so that several stages may share the folder. A result that is incomplete
+because of a kill, a crash or a full disk has no record, or not the recorded checksum: it counts as not kept, and
+is computed again. To keep the results of a batch of clips takes two writes, and no file for each clip.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ from pipeline.extraction.extractors.base import BaseExtractor, Clip
 RECORD = struct.Struct("<32sQQI")  # key, place in the file, length, CRC-32
 
 
-# --- keys: what a result was made from ------------------------------------------------
+# --- keys -----------------------------------------------------------------------------
 
 
 def versions_of(owner: type[BaseExtractor[Any]]) -> dict[str, str]:
-    """Return the versions of the libraries that change an extractor's numbers."""
+    """Return the versions of the libraries that can change an extractor's numbers."""
     names = owner.libraries if owner.modality == "text" else (*owner.libraries, "av")
     return {name: importlib.metadata.version(name) for name in sorted(set(names))}
 
 
 def made_with(instance: BaseExtractor[Any], name: str) -> str:
-    """Return the part of every key that all clips share: extractor, settings, weights, code, libraries."""
+    """Return the part of the key that is the same for all clips: extractor, settings, weights, code, libraries."""
     shared = () if instance.modality == "text" else ("pipeline.extraction.media",)
     modules = (type(instance).__module__, base.__name__, *instance.parts, *shared)
     code = [Path(str(importlib.import_module(module).__file__)) for module in modules]
@@ -66,15 +66,16 @@ def made_with(instance: BaseExtractor[Any], name: str) -> str:
 
 
 def keys_of(clips: Sequence[Clip], owner: type[BaseExtractor[Any]], shared: str) -> list[str | None]:
-    """Return each clip's key, or None where its file cannot be read: nothing is kept of that.
+    """Return the key of each clip.
 
     Args:
         clips: N clips.
         owner: the extractor's class.
-        shared: what :func:`made_with` gives.
+        shared: what :func:`made_with` returns.
 
     Returns:
-        N keys of 64 hexadecimal digits.
+        N keys of 64 hexadecimal digits; None for a clip whose file cannot be read, so that its result cannot be
+        kept.
     """
     return _keys_by_id(clips, shared) if owner.by_id else _keys_by_content(clips, owner.modality, shared)
 
@@ -109,7 +110,7 @@ def _keys_by_content(clips: Sequence[Clip], modality: str, shared: str) -> list[
 
 
 def _keys_by_id(clips: Sequence[Clip], shared: str) -> list[str | None]:
-    """Return each clip's key when its media are not read: what it is called, where it lies in its file."""
+    """Return the keys for an extractor that reads no media: from each clip's id, file names, times and transcript."""
     keys: list[str | None] = []
     for clip in clips:
         names = [path.name if path else "" for path in (clip.video, clip.audio)]
@@ -121,7 +122,7 @@ def _keys_by_id(clips: Sequence[Clip], shared: str) -> list[str | None]:
 
 
 def file_of(clip: Clip, modality: str) -> Path | None:
-    """Return the media file that a modality is read from."""
+    """Return the media file that a modality is extracted from; None for text, or if the clip has none."""
     return {"text": None, "audio": clip.audio, "video": clip.video}[modality]
 
 
@@ -136,9 +137,9 @@ def _digest_or_none(path: Path) -> str | None:
 
 
 class ResultWriter:
-    """Keep results in a folder; each process has a writer, and so files, of its own.
+    """Keeps results in a folder. Each process needs a writer of its own, which writes its own pair of files.
 
-    Use it as a context manager. The files are made when there is something to keep.
+    Use it as a context manager. The files are created with the first result.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -155,7 +156,7 @@ class ResultWriter:
         self._files, self._place = None, 0
 
     def keep(self, results: Sequence[tuple[str, FeatureSequence]]) -> None:
-        """Keep results by their keys; each is there whole or not at all.
+        """Keep results under their keys.
 
         Raises:
             StoreError: the disk is full or cannot be written.
@@ -174,14 +175,14 @@ class ResultWriter:
             _write_all(results_file, b"".join(data))
             _write_all(index_file, b"".join(records))
         except OSError as error:
-            self.__exit__()  # what comes next goes into files of its own
+            self.__exit__()  # later results go into new files
             raise StoreError(f"{self._folder}: writing failed: {error}. Is the disk full?") from error
         self._place = place
 
     def _open(self) -> tuple[int, int]:
         if self._files is None:
             self._folder.mkdir(parents=True, exist_ok=True)
-            name = f"{time.time_ns():020d}-{os.getpid()}"  # by name, later ones come later
+            name = f"{time.time_ns():020d}-{os.getpid()}"  # names sort by time
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
             paths = [self._folder / f"{name}{suffix}" for suffix in (".results", ".index")]
             first = os.open(paths[0], flags, 0o666)
@@ -194,11 +195,11 @@ class ResultWriter:
 
 
 class KeptResults:
-    """What a folder holds of the keys that are asked for; :meth:`refresh` looks again.
+    """The results in a folder. :meth:`refresh` reads which of the wanted keys there are.
 
     Args:
-        folder: where; it need not be there.
-        dims: columns that every result must have; others count as damaged.
+        folder: it may not exist yet.
+        dims: the number of columns of a result; one with another number counts as damaged.
     """
 
     def __init__(self, folder: Path, dims: int) -> None:
@@ -206,7 +207,7 @@ class KeptResults:
         self._places: dict[str, tuple[Path, int, int, int]] = {}
 
     def refresh(self, wanted: set[str]) -> None:
-        """Read which of these keys are there."""
+        """Look up which of these keys have a result."""
         self._places = {}
         raw = {bytes.fromhex(key): key for key in wanted}
         for index in sorted(self._folder.glob("*.index")):
@@ -225,7 +226,7 @@ class KeptResults:
 
     @contextmanager
     def reader(self) -> Iterator[_Reader]:
-        """Give a function from a key to its result, or None where its bytes are damaged or gone."""
+        """Yield a function that returns the result of a key, or None if there is none or it is damaged."""
         reader = _Reader(self._places, self._dims)
         try:
             yield reader
@@ -234,7 +235,7 @@ class KeptResults:
 
 
 class _Reader:
-    """Reads results; files stay open from one result to the next."""
+    """Reads results, and keeps their files open until it is closed."""
 
     def __init__(self, places: dict[str, tuple[Path, int, int, int]], dims: int) -> None:
         self._places, self._dims = places, dims

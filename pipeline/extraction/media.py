@@ -1,17 +1,17 @@
-"""The one place where a clip's picture and sound are decoded (PyAV); units are in the names.
+"""Decoding of a clip's picture and sound (PyAV). No other file decodes media; units are in the names.
 
-Both functions honour the part of the file that the clip means (``start_s``, ``end_s``; seconds from the
-beginning of the file as a player shows it) and give times in seconds from the beginning of that part. They
-keep no state, use one thread, and end every bad file in a :class:`~pipeline.errors.MediaError` that says why.
+Both functions decode only the clip's part of the file (``start_s``, ``end_s``; seconds from the beginning of the
+file as a player shows it) and give times in seconds from the beginning of that part. They keep no state, use one
+thread, and raise :class:`~pipeline.errors.MediaError` with the reason for every file that they cannot read.
 
-A file that was cut short, or is damaged in the middle, counts as readable when at least :data:`LEAST_SHARE`
-of the wanted part decodes; what decodes is then used. Below that the clip has failed: half an utterance under
-a whole one's label would be a wrong sample, not a short one. Streams that carry no length of their own (bare
-mp3, aac, h264) cannot be seen to lack an end, and are taken as they are. Where sound is lacking in the middle,
-silence stands for it, so that what follows stays in time with the picture.
+A file that was cut short, or is damaged in the middle, counts as readable when at least :data:`LEAST_SHARE` of
+the wanted part can be decoded; the decoded part is then used. With less the clip has failed, because half of an
+utterance with the label of the whole would be a wrong sample. Streams without a length in their header (plain
+mp3, aac, h264 files) are taken as they are, because a missing end cannot be noticed. Where sound is missing in
+the middle, it is replaced by silence, so that the following sound stays in time with the picture.
 
-What fails for a reason of the moment (no memory, too many open files) is a
-:class:`~pipeline.errors.MomentaryError`, and is tried again by the next run.
+What fails for a temporary reason (no memory, too many open files) is a
+:class:`~pipeline.errors.MomentaryError`: the next run tries again.
 """
 
 from __future__ import annotations
@@ -28,21 +28,22 @@ from numpy.typing import NDArray
 from pipeline.errors import MediaError, MomentaryError, StreamMissing
 from pipeline.extraction.clip import Clip
 
-LEAST_SHARE = 0.8  # of the wanted seconds, and of the stream's packets, that must decode
-SLACK_S = 0.25  # less than this may lack in any case: lengths in file headers are rounded
+LEAST_SHARE = 0.8  # of the wanted seconds and of the stream's packets must be decodable
+SLACK_S = 0.25  # up to this much may always be missing: lengths in file headers are rounded
 PREROLL_S = 0.5  # audio decoding starts this much earlier: codecs and the resampler need a run-up
 LONGEST_PAUSE_S = 3600.0  # a longer jump between two pictures is a damaged time stamp
-LONGEST_SILENCE_S = 600.0  # where time stamps leave more seconds without sound, they are damaged
-LEAST_GAP_S = 0.1  # less between two frames of sound is the rounding of their time stamps
+LONGEST_SILENCE_S = 600.0  # more seconds without sound, by the time stamps, mean that these are damaged
+LEAST_GAP_S = 0.1  # a shorter gap between two frames of sound comes from rounded time stamps
 
-# Of the machine, not of the file. Not EIO: ffmpeg says it of files that are cut short, too.
+# Errors that the machine causes, not the file. EIO is not among them: ffmpeg also reports it for files that are
+# cut short.
 _MOMENTARY = frozenset(
     getattr(errno, name)
     for name in ("ENOMEM", "ENOSPC", "EDQUOT", "EMFILE", "ENFILE", "EACCES", "ESTALE", "ETIMEDOUT")
 )
 
-# ffmpeg's names of formats that are one frame after another without an index: it guesses their length from
-# the bit rate or the last time stamps, and their seeking as well.
+# ffmpeg's names of formats that consist of frames without an index: it guesses their length, and the place to seek
+# to, from the bit rate or the last time stamps.
 _BARE = {
     "mp3",
     "aac",
@@ -69,15 +70,15 @@ def read_audio(clip: Clip, sample_rate_hz: int) -> NDArray[np.float32]:
         sample_rate_hz: what the sound is resampled to.
 
     Returns:
-        (N,) float32, finite, 1.0 is full scale. Where the sound begins later than the part, or pauses for
-        :data:`LEAST_GAP_S` or more, zeros stand for it; but where its time stamps run backwards, or beyond the
-        end that the file says, they are not to be trusted, and the sound is taken as it comes.
+        (N,) float32, finite, 1.0 is full scale. Where the sound begins later than the part, or has a gap of
+        :data:`LEAST_GAP_S` or more, zeros fill it. But where its time stamps run backwards, or beyond the end that
+        the file gives, they are not trusted, and the pieces of sound are joined without gaps.
 
     Raises:
         StreamMissing: the clip has no audio file, or the file has no sound.
         MediaError: the file is absent, empty, damaged or cut short, or has no sound for more than
             :data:`LONGEST_SILENCE_S`.
-        MomentaryError: it cannot be read now.
+        MomentaryError: it cannot be read at the moment.
     """
     if clip.audio is None:
         raise StreamMissing("no audio file")
@@ -99,26 +100,26 @@ def read_audio(clip: Clip, sample_rate_hz: int) -> NDArray[np.float32]:
 def read_frames(
     clip: Clip, frame_rate_hz: float | None, *, grey: bool = False
 ) -> Iterator[tuple[float, NDArray[np.uint8]]]:
-    """Yield a clip's pictures at a set rate; only those are converted, so a low rate is cheap.
+    """Yield a clip's pictures at a given rate. Only these are converted to arrays, so that a low rate is quick.
 
-    Time is cut into periods of ``1 / frame_rate_hz``; each gives the picture that is on the screen at its
-    middle, whatever the file's own, even varying, rate is. A part that is shorter than half a period gives
-    one picture. Consecutive periods that show the same picture get the very same array.
+    Time is divided into periods of ``1 / frame_rate_hz``; each gives the picture that a player shows at its
+    middle, whatever the file's own rate is, which may vary. A part shorter than half a period gives one picture.
+    Consecutive periods that show the same picture get the same array object.
 
     Args:
-        clip: ``clip.video`` is decoded from ``start_s`` to ``end_s``; with ``clip.picture`` only that half is
-            given.
+        clip: ``clip.video`` is decoded from ``start_s`` to ``end_s``; with ``clip.picture`` only that half of the
+            picture is returned.
         frame_rate_hz: pictures a second; None: every picture of the file, at its own time.
-        grey: give luminance (H, W) instead of colours; it costs a tenth.
+        grey: return luminance (H, W) instead of colours; it takes a tenth of the time.
 
     Yields:
         Seconds from the part's beginning (the middle of the period, not decreasing), and (H, W, 3) uint8 red,
         green, blue, upright as the file's rotation says.
 
     Raises:
-        StreamMissing: the clip has no video file, or the file has no moving picture (a cover is none).
+        StreamMissing: the clip has no video file, or the file has no video (a cover picture does not count).
         MediaError: the file is absent, empty, damaged or cut short.
-        MomentaryError: it cannot be read now.
+        MomentaryError: it cannot be read at the moment.
     """
     if clip.video is None:
         raise StreamMissing("no video file")
@@ -141,7 +142,7 @@ class _Part:
 
     Attributes:
         begin_s, end_s: of the part, in seconds of the file; end_s is None to its end.
-        span_s: how long the part must be by what the file says of itself; None when it says nothing.
+        span_s: how long the part should be according to the file's header; None when that gives no length.
     """
 
     def __init__(
@@ -159,7 +160,7 @@ class _Part:
         self.begin_s, self.end_s = start_s or 0.0, end_s
         self._origin_s = (container.start_time or 0) / 1e6
         self._bare = bool(_BARE & set(container.format.name.split(",")))
-        self._last_s: float | None = None  # where the stream ends by its header
+        self._last_s: float | None = None  # where the stream ends according to the header
         if not self._bare:
             if self.stream.duration:
                 first = self.stream.start_time or 0
@@ -180,7 +181,9 @@ class _Part:
         Raises:
             MediaError: after the last frame, when too little of the part could be decoded.
         """
-        if self.stream.duration and self._last_s is not None:  # else other streams tell how far the file goes
+        if (
+            self.stream.duration and self._last_s is not None
+        ):  # otherwise the other streams show how far the file goes
             from av.stream import Discard
 
             for other in self.container.streams:
@@ -193,7 +196,7 @@ class _Part:
                 self._seek(begin_s)
                 for time_s, frame in self._decode():
                     if not found and time_s > 0:
-                        break  # the seek went too far
+                        break  # the seek went beyond the beginning of the part
                     found = True
                     yield time_s, frame
                 else:
@@ -201,7 +204,7 @@ class _Part:
             except (_ffmpeg_error(), MediaError):
                 if found:
                     raise
-            self._seek(0.0)  # this file cannot seek: begin again at its beginning
+            self._seek(0.0)  # seeking does not work in this file: decode from its beginning
         yield from self._decode()
 
     def _seek(self, to_s: float) -> None:
@@ -245,10 +248,10 @@ class _Part:
         self._check(packets, damaged, reached_s, problem)
 
     def _problem(self, error: Exception) -> str:
-        """Return what is wrong with the file.
+        """Return what is wrong with the file, from an error of decoding it.
 
         Raises:
-            MomentaryError: nothing; it cannot be read now.
+            MomentaryError: the error is a temporary one of the machine.
         """
         if _is_momentary(error):
             raise MomentaryError(f"{self.path}: cannot be read now ({_reason(error)})") from error
@@ -263,7 +266,7 @@ class _Part:
 
     @property
     def frame_length_s(self) -> float:
-        """Seconds that one picture stays on the screen by the stream's average rate."""
+        """Seconds that one picture is shown, by the stream's average rate."""
         return float(1 / self.stream.average_rate) if self.stream.average_rate else 0.04
 
     def _check(self, packets: int, damaged: int, reached_s: float, problem: str) -> None:
@@ -283,7 +286,7 @@ class _Part:
 
 
 def _on_screen(part: _Part, frame_rate_hz: float | None) -> Iterator[tuple[float, Any]]:
-    """Yield (seconds, the frame on the screen then) for the middle of each period, or for every frame."""
+    """Yield (seconds, the frame that is shown then) for the middle of each period, or for every frame."""
     end_s = float("inf") if part.end_s is None else part.end_s - part.begin_s
     shown: Any = None
     shown_s = 0.0
@@ -331,7 +334,7 @@ def _picture(frame: Any, half: str, grey: bool, path: Path) -> NDArray[np.uint8]
 
 
 def _stretches(part: _Part, sample_rate_hz: int) -> Iterator[tuple[float, NDArray[np.float32]]]:
-    """Yield the sound's stretches without a gap: seconds from the part's beginning, and (N,) samples."""
+    """Yield the stretches of sound between gaps: seconds from the part's beginning, and (N,) samples."""
     resampler: Any = None
     pieces: list[NDArray[np.float32]] = []
     begin_s = length_s = 0.0
@@ -351,10 +354,10 @@ def _stretches(part: _Part, sample_rate_hz: int) -> Iterator[tuple[float, NDArra
 def _joined(
     stretches: list[tuple[float, NDArray[np.float32]]], part: _Part, sample_rate_hz: int
 ) -> NDArray[np.float32]:
-    """Return the sound from the part's beginning on, with zeros wherever there is none.
+    """Return the sound from the part's beginning on, with zeros where there is none.
 
     Raises:
-        MediaError: there are too many zeros.
+        MediaError: there are more than :data:`LONGEST_SILENCE_S` without sound.
     """
     if not stretches:
         return np.zeros(0, np.float32)
@@ -407,7 +410,7 @@ def _open(path: Path) -> Iterator[Any]:
         raise MediaError(f"{path}: not a file")
     if not path.stat().st_size:
         raise MediaError(f"{path}: the file is empty (0 bytes)")
-    try:  # an absolute name cannot be taken for a protocol; a playlist in the file reaches no network
+    try:  # an absolute path cannot be mistaken for a URL; a playlist in the file cannot open network addresses
         container = av.open(
             str(path.absolute()), metadata_errors="replace", container_options={"protocol_whitelist": "file"}
         )

@@ -1,6 +1,6 @@
-"""MMSA's table of labels beside Raw/<video_id>/<clip_id>.mp4, for the loaders of what comes in this layout.
+"""MMSA's table of labels with the clips Raw/<video_id>/<clip_id>.mp4, for the loaders of datasets in this layout.
 
-Its quirks are named in mmsa_layout.py.
+mmsa_layout.py lists the layout's peculiarities.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ def labelled_clips(loader: BaseLoader[Any], table: str, limit: float = math.inf)
     """Yield the samples of a label.csv, a row a sample.
 
     Args:
-        loader: whose tree it is.
+        loader: the dataset's loader.
         table: the file, relative to the root.
-        limit: the largest score, of either sign; a row with another is left out, and named.
+        limit: the largest absolute score; a row with a larger one is skipped and reported.
 
     Raises:
         DataError: the table cannot be read, or lacks video_id, clip_id, text, label or mode.
@@ -75,7 +75,7 @@ def labelled_clips(loader: BaseLoader[Any], table: str, limit: float = math.inf)
 
 
 class Clips:
-    """The media below Raw/, taken one by one by the rows of a table."""
+    """The media files below Raw/, and which of them the rows of a table have asked for."""
 
     def __init__(self, loader: BaseLoader[Any]) -> None:
         self._loader = loader
@@ -89,7 +89,7 @@ class Clips:
                     self._by_number.setdefault((video, int(clip)), []).append(clip)
 
     def take(self, video: str, clip: str, table: str, line: int) -> str:
-        """Return a clip's path relative to the root; one that is absent gets the path where it should be."""
+        """Return a clip's path relative to the root; for an absent clip, the path where it should be."""
         if path := self._paths.pop((video, clip), None):
             return path
         if clip.isdecimal():
@@ -101,7 +101,7 @@ class Clips:
         return f"Raw/{video}/{clip}.mp4"
 
     def note_unlabelled(self) -> None:
-        """Name the clips that no row asked for."""
+        """Report the clips that no row asked for."""
         for path in self._paths.values():
             self._loader.note(path, "a clip without a label")
 
@@ -109,7 +109,7 @@ class Clips:
 def unimodal_scores(
     loader: BaseLoader[Any], row: Mapping[str, str], table: str, line: int, name: str
 ) -> dict[str, Any]:
-    """Return the unimodal scores of a row; absent and empty ones are None, what is no number is named."""
+    """Return the unimodal scores of a row. Absent and empty ones are None; what is not a number is reported."""
     scores: dict[str, Any] = {}
     for field, column in UNIMODAL.items():
         text = row.get(column, "").strip()
@@ -122,7 +122,7 @@ def unimodal_scores(
 
 
 def is_name(text: str) -> bool:
-    """Whether a text from a table may be a file's or folder's name: not empty, and it leads nowhere else."""
+    """Return whether a text can be the name of a file or folder: it is not empty and has no slash or ``..``."""
     return (
         bool(text) and text not in (".", "..") and "/" not in text and "\\" not in text and "\0" not in text
     )

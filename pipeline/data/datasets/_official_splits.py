@@ -1,8 +1,8 @@
-"""Which video belongs to which part, as a file of the user's says; nothing here makes a split up.
+"""The split of a dataset by video, read from a file that the user gives; no split is ever invented.
 
-Two kinds of file are read: a csv with the columns ``video`` (or ``id``) and ``split``, and the standard
-folds of the CMU Multimodal SDK as they are (``cmu_mosei_std_folds.py``: three lists of video ids). The
-latter is parsed, never run.
+Two kinds of file are read: a csv with the columns ``video`` (or ``id``) and ``split``, and the file of standard
+folds of the CMU Multimodal SDK (``cmu_mosei_std_folds.py``: three lists of video ids). The latter is parsed,
+never executed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def read_split(path: Path) -> dict[str, str]:
     """Return video id -> train, valid or test.
 
     Raises:
-        DataError: the file cannot be read, names another part, or puts one video into two.
+        DataError: the file cannot be read, has a part of another name, or has a video in two parts.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")

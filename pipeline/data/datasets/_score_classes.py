@@ -1,4 +1,4 @@
-"""Names of classes from scores: what "3-class" and "7-class" mean for each scale."""
+"""Class names from scores: the meaning of "3-class" and "7-class" on each scale."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def mosi_class(score: float, classes: int) -> str:
 
 
 def sims_class(score: float, classes: int) -> str:
-    """Return the class of a score in [-1, 1] (CH-SIMS); a cut belongs to the class below it, 0 is negative
-    of two.
+    """Return the class of a score in [-1, 1] (CH-SIMS). A score on a boundary belongs to the lower class; so with two
+    classes 0 is negative.
     """
     return SIMS_NAMES[classes][_interval(score, SIMS_CUTS[classes])]
 
@@ -39,7 +39,7 @@ def _interval(score: float, cuts: Sequence[float]) -> int:
 
 
 def finite(text: str) -> float | None:
-    """Return the number that the text says, or None when it says none."""
+    """Return the finite number that a text stands for, or None when it is not one."""
     try:
         number = float(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Words of one sample out of a whole video's, with times from the sample's start."""
+"""The words of a sample, taken from those of the whole video, with times from the sample's start."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PAUSE = "sp"  # how the SDK's forced alignment writes a short pause
 
 
 class TimedWords(Sequences):
-    """The words of whole videos. The last video is remembered: its segments are asked for one after the
+    """The words of whole videos. The last video is kept in memory, because its segments are read one after the
     other.
 
     Raises:
@@ -24,7 +24,7 @@ class TimedWords(Sequences):
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self._video = ""
-        self._middles: list[float] = []  # of all words but pauses, rising
+        self._middles: list[float] = []  # of all words except pauses, in increasing order
         self._words: list[tuple[str, float, float]] = []
 
     def between(self, video: str, start_s: float, end_s: float) -> tuple[Word, ...]:

@@ -1,4 +1,4 @@
-"""How long a WAV file is, from its header alone: nothing is decoded, a few hundred bytes are read."""
+"""The length of a WAV file, read from its header: nothing is decoded, and only a few hundred bytes are read."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pipeline.errors import MediaError
 def wav_seconds(path: Path) -> float:
     """Return the seconds of sound in a RIFF/WAVE file.
 
-    When the header promises more than the file holds (a copy that was cut, a recorder that never wrote the
-    size), what the file holds counts.
+    When the header gives a larger size than the file has (an incomplete copy, a recorder that never wrote the
+    size), the length follows from what the file has.
 
     Raises:
         MediaError: the file cannot be read, or its header is not that of a WAV file.

@@ -4,9 +4,9 @@ The file is the registration: its name is the name in params.yaml. A loader read
 distributed and yields the manifest's rows; pipeline/prepare.py writes them, counts them and compares the
 counts.
 
-What a loader leaves out it names with :meth:`BaseLoader.skip`; what it keeps though it is strange, with
-:meth:`BaseLoader.note`. Both say file and line, and both end in the report. A tree that is not this dataset
-at all is a DataError.
+A loader reports what it leaves out by :meth:`BaseLoader.skip`, and what it keeps although it is unusual by
+:meth:`BaseLoader.note`. Both give file and line, and both are listed in the report. A folder that is not this
+dataset at all is a DataError.
 """
 
 from __future__ import annotations
@@ -39,22 +39,22 @@ _ESCAPED = re.compile("[\udc80-\udcff]")  # a byte that is not UTF-8, as surroga
 
 @dataclass(frozen=True)
 class Finding:
-    """Something of the owner's tree that was left out, or kept though it is strange: where and why."""
+    """Something in the owner's files that was left out, or kept although it is unusual: where, and why."""
 
     file: str  # relative to the root, with slashes
     reason: str
     line: int | None = None  # from 1; None: the file as a whole
-    entry: str = ""  # the utterance or row, when its name is known
+    entry: str = ""  # the utterance or row, where its name is known
 
 
 @dataclass(frozen=True)
 class Expected:
-    """How many samples a paper or the owner counts.
+    """The numbers of samples that a paper or the owner gives.
 
     Attributes:
-        source: who says so, such as "MMIN, section 4.1".
-        counts: number by what is counted: ``"samples"``; ``"label=happy"``, a field and its value;
-            ``"speaker"``, a field alone: how many different values it has.
+        source: where they are published, such as "MMIN, section 4.1".
+        counts: what is counted -> number. ``"samples"``: all samples; ``"label=happy"``: samples with this value
+            of a field; ``"speaker"``: different values of a field.
     """
 
     source: str
@@ -66,8 +66,8 @@ class BaseLoader(ABC, Generic[S]):
 
     Class attributes:
         Settings: the schema of ``datasets.<name>.options`` in params.yaml.
-        constructed: True when the samples were made up, not recorded: every report says so.
-        attribution: what the owner's licence wants to be said beside results; may be empty.
+        constructed: True when the samples were constructed, not recorded: every report says so.
+        attribution: what the owner's licence requires beside results; may be empty.
         scores: whether samples have scores, so that a regression can learn them.
     """
 
@@ -87,34 +87,34 @@ class BaseLoader(ABC, Generic[S]):
     def load(self) -> Iterator[Sample]:
         """Yield every sample, in an order that depends on names alone (sort what the file system lists).
 
-        A path goes into a sample when the layout says that there is a file; whether it really is there is
-        checked afterwards, for all loaders alike.
+        A sample gets a path when there should be such a file by the layout. Whether the file exists is checked
+        later, in pipeline/prepare.py.
 
         Raises:
-            DataError: the tree is not this dataset, or a file that all depends on cannot be read.
+            DataError: the folder is not this dataset, or a file without which nothing can be loaded cannot be read.
         """
 
     @property
     def score_limit(self) -> float:
-        """The largest score, of either sign; which metrics a regression is measured by depends on it."""
+        """The largest absolute score; the metrics of a regression depend on it."""
         return 3.0
 
     def expected(self) -> Expected | None:
-        """Return the counts to compare with, once :meth:`load` is through; None when nobody published any."""
+        """Return the published counts; call it after all samples are loaded. None when there are none."""
         return None
 
     def skip(self, file: Path | str, reason: str, *, line: int | None = None, entry: str = "") -> None:
-        """Name something that is left out: the file (absolute, or relative to the root) and why."""
+        """Report something that is left out: the file (absolute, or relative to the root) and the reason."""
         self.skipped.append(Finding(self._inside(file), reason, line, entry))
 
     def note(self, file: Path | str, reason: str, *, line: int | None = None, entry: str = "") -> None:
-        """Name something strange that is kept."""
+        """Report something unusual that is kept."""
         self.notes.append(Finding(self._inside(file), reason, line, entry))
 
     def lines(self, file: str) -> Iterator[tuple[int, str]]:
         """Yield (number from 1, text without its end) of a text file in UTF-8, with or without a BOM.
 
-        A line that is not UTF-8 is skipped, and named.
+        A line that is not UTF-8 is skipped and reported.
 
         Raises:
             DataError: the file cannot be read.
@@ -130,12 +130,12 @@ class BaseLoader(ABC, Generic[S]):
     ) -> Iterator[tuple[int, dict[str, str]]]:
         """Yield (line, {column: value}) of a csv file in UTF-8 with a header; values stay text.
 
-        A row with another number of fields, or with a line that is not UTF-8, is skipped, and named.
+        A row with another number of fields, or with a line that is not UTF-8, is skipped and reported.
 
         Args:
             file: relative to the root.
-            columns: those that must be there; others may be.
-            delimiter: between two fields.
+            columns: columns that the file must have; it may have others as well.
+            delimiter: what separates two fields.
 
         Raises:
             DataError: the file cannot be read, its header is not UTF-8, it is not csv, or lacks a column.
@@ -187,7 +187,7 @@ class BaseLoader(ABC, Generic[S]):
 
 
 def _watched(lines: Iterable[str], foreign: dict[int, int]) -> Iterator[str]:
-    """Pass lines on, and keep in ``foreign`` the number of each that was not UTF-8, and its first such byte."""
+    """Yield the lines; put into ``foreign`` the number of each line that is not UTF-8, and its first such byte."""
     for number, line in enumerate(lines, start=1):
         if not line.isascii() and (escaped := _ESCAPED.search(line)):
             foreign[number] = len(line[: escaped.start()].encode()) + 1
@@ -195,7 +195,7 @@ def _watched(lines: Iterable[str], foreign: dict[int, int]) -> Iterator[str]:
 
 
 def names() -> list[str]:
-    """Return the names of the loaders that there are."""
+    """Return the names of all loaders."""
     files = Path(__file__).parent.glob("*.py")
     return sorted(path.stem for path in files if path.stem != "base" and not path.stem.startswith("_"))
 

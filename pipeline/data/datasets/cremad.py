@@ -2,8 +2,8 @@
 sentences.
 
 Reads the owner's tree (VideoFlash/*.flv, AudioWAV/*.wav, AudioMP3/*.mp3, VideoDemographics.csv) as well as a
-folder with some of its clips. A name says actor, sentence, emotion and level: 1001_DFA_ANG_XX. The label is
-the emotion that the actor was asked for.
+folder with some of its clips. A file's name consists of actor, sentence, emotion and level: 1001_DFA_ANG_XX.
+The label is the emotion that the actor was asked to show.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ SENTENCES = {
     "WSI": "We'll stop in a couple of minutes.",
 }
 EMOTIONS = {"ANG": "angry", "DIS": "disgust", "FEA": "fear", "HAP": "happy", "NEU": "neutral", "SAD": "sad"}
-LEVELS = ("LO", "MD", "HI", "XX")  # low, medium, high, not said
+LEVELS = ("LO", "MD", "HI", "XX")  # low, medium, high, unspecified
 WITHOUT_SOUND = ("1076_MTI_SAD_XX",)  # the owner's README says so
 
-# Where picture and sound may lie, the preferred place first.
+# The folders of video and sound, the preferred one first.
 PICTURES = (("VideoFlash", ".flv"), ("", ".flv"), ("", ".mp4"))
 SOUNDS = (("AudioWAV", ".wav"), ("", ".wav"), ("AudioMP3", ".mp3"), ("", ".mp3"))
 DEMOGRAPHICS = "VideoDemographics.csv"
@@ -46,7 +46,7 @@ class Settings(LoaderSettings):
 
 
 class Loader(BaseLoader[Settings]):
-    """One sample a clip's name; a clip with sound alone has no video path, and so on."""
+    """One sample for each clip's name; a clip of which only the sound is there has no video path, and so on."""
 
     Settings = Settings
     attribution = (
@@ -54,11 +54,10 @@ class Loader(BaseLoader[Settings]):
     )
 
     def load(self) -> Iterator[Sample]:
-        """Yield every clip, sorted by name; media with a name that says no known emotion are skipped and
-        named.
+        """Yield every clip, sorted by name; files whose name has no known emotion are skipped and reported.
 
         Raises:
-            DataError: there is no clip at all.
+            DataError: there is no clip.
         """
         genders = self._genders()
         pictures, sounds = self._files(PICTURES), self._files(SOUNDS)
@@ -100,14 +99,14 @@ class Loader(BaseLoader[Settings]):
             )
 
     def expected(self) -> Expected | None:
-        """Return the owner's counts when the tree is the owner's; a folder of some clips promises none."""
+        """Return the owner's counts if the folder is the owner's whole tree, else None."""
         if not (self.root / "VideoFlash").is_dir() and not (self.root / "AudioWAV").is_dir():
             return None
         labels = {f"label={label}": 1087 if code == "NEU" else 1271 for code, label in EMOTIONS.items()}
         return Expected("Cao et al. 2014", {"samples": 7442, "speaker": 91, **labels})
 
     def _files(self, places: tuple[tuple[str, str], ...]) -> dict[str, str]:
-        """Return {clip's name: path relative to the root}, from the first place that has it."""
+        """Return {clip's name: path relative to the root}, from the first of the folders that has it."""
         found: dict[str, str] = {}
         for folder, suffix in places:
             for path in sorted((self.root / folder).glob("*")):
@@ -116,7 +115,7 @@ class Loader(BaseLoader[Settings]):
         return found
 
     def _genders(self) -> dict[str, str]:
-        """Return {actor: male or female} from the owner's table, which a folder of some clips lacks."""
+        """Return {actor: male or female} from the owner's table; empty for a folder without it."""
         if not (self.root / DEMOGRAPHICS).is_file():
             return {}
         genders = {}

@@ -22,7 +22,7 @@ class Settings(LoaderSettings):
 
 
 class Loader(BaseLoader[Settings]):
-    """Rows of labels.csv, one an utterance, in their order; picture and sound are in one file."""
+    """The rows of labels.csv in their order, one for each utterance; video and sound are in one file."""
 
     Settings = Settings
     constructed = True
@@ -35,11 +35,11 @@ class Loader(BaseLoader[Settings]):
         return 4.0
 
     def load(self) -> Iterator[Sample]:
-        """Yield every row; one without id, file or a readable score, or with a path outside, is skipped and
-        named.
+        """Yield every row; one without id, file or readable score, or with a path outside the root, is skipped and
+        reported.
 
         Raises:
-            DataError: labels.csv cannot be read or lacks a column, or an id stands twice.
+            DataError: labels.csv cannot be read or lacks a column, or an id occurs twice.
         """
         lines: dict[str, int] = {}
         for line, row in self.table(LABELS_FILE, COLUMNS):
@@ -66,7 +66,7 @@ class Loader(BaseLoader[Settings]):
             )
 
     def _problem(self, row: dict[str, str]) -> str:
-        """Return what is wrong with a row, or nothing."""
+        """Return what is wrong with a row, or an empty string."""
         for column in ("id", "file"):
             if not row[column].strip():
                 return f"no {column}"

@@ -1,9 +1,9 @@
-"""Anyone's own data: a csv, and clips wherever it says.
+"""A dataset of your own: a csv file, and the clips that it names.
 
 The csv (``table``, relative to the root) has a header; its columns are fields of the manifest
 (pipeline/data/manifest.py), in any order, and only ``id`` and one of ``video_path``, ``audio_path``, ``text``
-must be there. Paths are relative to the root. Where only video_path is given, its sound is the clip's sound;
-write ``-`` as audio_path for none. ``words`` are JSON, ``[["hello", 0.1, 0.4], ...]``.
+must be there. Paths are relative to the root. Where only video_path is given, the sound is read from it as well;
+write ``-`` as audio_path for a sample without sound. ``words`` are JSON, ``[["hello", 0.1, 0.4], ...]``.
 """
 
 from __future__ import annotations
@@ -35,25 +35,25 @@ class Settings(LoaderSettings):
 
 
 class _Refused(ValueError):
-    """A row that cannot be a sample; the message says why."""
+    """A row that cannot become a sample; the message gives the reason."""
 
 
 class Loader(BaseLoader[Settings]):
-    """Read the table; a row is a sample."""
+    """One sample for each row of the table."""
 
     Settings = Settings
     scores = True
 
     @property
     def score_limit(self) -> float:
-        """As the options say."""
+        """The option ``score_limit``."""
         return self.settings.score_limit
 
     def load(self) -> Iterator[Sample]:
         """Yield the table's rows in their order.
 
         Raises:
-            DataError: there is no table, or its header has a column that no manifest has.
+            DataError: there is no table, or its header has a column that a manifest does not have.
         """
         table = self.settings.table
         resolve_media(self.root, table)
@@ -78,7 +78,7 @@ class Loader(BaseLoader[Settings]):
         self._note_unlabelled(used)
 
     def expected(self) -> Expected | None:
-        """Return None: nobody has published counts of the user's own data."""
+        """Return None: there are no published counts of the user's own data."""
         return None
 
     def _check_header(self, columns: list[str]) -> None:
@@ -118,13 +118,15 @@ class Loader(BaseLoader[Settings]):
                 )
         if (
             not video and "start_s" in values and "audio_start_s" not in values
-        ):  # sound alone: the times are its
+        ):  # a sample with sound alone: the times are of the sound file
             values["audio_start_s"], values["audio_end_s"] = values.pop("start_s"), values.pop("end_s", None)
         return Sample(**values)
 
     def _note_unlabelled(self, used: set[str]) -> None:
         top, found = os.fspath(self.root), []
-        for folder, _, names in os.walk(top):  # no Path for every file: there may be many
+        for folder, _, names in os.walk(
+            top
+        ):  # strings, because to make a Path for each of many files is slow
             inside = folder[len(top) :].replace(os.sep, "/").strip("/").split("/")
             found += [
                 [*filter(None, inside), name]

@@ -1,28 +1,28 @@
 """IEMOCAP (Busso et al. 2008): IEMOCAP_full_release/Session{1..5}/.
 
-Quirks of the layout, and what is made of them:
+Peculiarities of the layout, and how they are handled:
 
 * The picture is a split screen of both speakers. The dialogue's name says who wears the markers
   (``Ses01F_...``): that person is in the left half, the other in the right. A turn's own letter
   (``..._M003``) says who speaks.
-* There are AVIs of whole dialogues only: a turn is cut by time. Its sound is the sentence WAV when there is
-  one, else the dialogue WAV cut by time.
+* Videos are of whole dialogues: a turn is cut out by its times. Its sound is the sentence's WAV file if there is
+  one, else it is cut out of the dialogue's WAV file.
 * dialog/EmoEvaluation/<dialogue>.txt mixes turns (``[start - end]<TAB>name<TAB>code<TAB>[V, A, D]``) with a
-  header (``%``), the raters' own lines (``C-...``, ``A-...``), which do not count, and blank lines. Its
-  subfolders and the ``._`` files of macOS are left alone. Turns are listed in no order: ``turn`` counts them
-  by their start.
-* Some lines of the transcriptions do not parse (``F: Mmhmm.``), and name nobody's turn; they are named in
-  the report.
+  header (``%``), lines of single raters (``C-...``, ``A-...``), which are not used, and blank lines. Its
+  subfolders and the ``._`` files of macOS are ignored. Turns are not listed in order: ``turn`` numbers them by
+  their start.
+* Some lines of the transcriptions have another form (``F: Mmhmm.``) and belong to no turn; the report lists
+  them.
 * Words come from the forced alignment (100 frames a second, end frame included, from the turn's start).
-  Silence (``<s>``, ``<sil>``) and noises (``++LAUGHTER++``) are no words; ``WORD(2)`` is a second
-  pronunciation of WORD. Ses03M_impro03_M001 has no alignment, with the owners as well.
+  Silence (``<s>``, ``<sil>``) and noises (``++LAUGHTER++``) are not words; ``WORD(2)`` is a second
+  pronunciation of WORD. Ses03M_impro03_M001 has no alignment in the owners' release either.
 
 Label sets (option ``classes``): 4 is happy (with excited), angry, sad, neutral, as in MMIN; 2, 6 and 7 as in
 EMMR and the dialogue papers. EMMR's four classes leave excited out (``merge_excited: false``).
 
 EMMR says that its negative class is frustration, anger, sadness, fear and "disappointing"; the 4185 of its
-Table 5 come out only when surprise is counted in as well (1849 + 1103 + 1084 + 40 + 2 disgusted + 107
-surprised). The text is the default; ``surprise_is_negative: true`` gives the table.
+Table 5 are only reached with surprise counted as well (1849 + 1103 + 1084 + 40 + 2 disgusted + 107 surprised).
+The default follows the text; ``surprise_is_negative: true`` follows the table.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ _WORD = re.compile(r"\s*(\d+)\s+(\d+)\s+(-?\d+)\s+(\S+)\s*$")
 
 
 class Settings(LoaderSettings):
-    """Which turns, under which names."""
+    """Which turns are used, and the names of their classes."""
 
     classes: Literal[2, 4, 6, 7, "all"] = 4
     merge_excited: bool = True  # of 4 classes: excited counts as happy
@@ -107,7 +107,7 @@ class _Turn:
 
 
 class Loader(BaseLoader[Settings]):
-    """Read the sessions that are there; five make the whole corpus."""
+    """Reads the sessions that are there; the whole corpus has five."""
 
     Settings = Settings
     attribution = "IEMOCAP, SAIL, University of Southern California (Busso et al. 2008); research licence"

@@ -1,12 +1,13 @@
 """MELD (Poria et al. 2019, GPL-3): dialogues of a television series, several speakers in each.
 
-Quirks of the layout, and what is made of them:
+Peculiarities of the layout, and how they are handled:
 
-* One csv a part, and clips ``dia<d>_utt<u>.mp4`` in folders whose names differ: ``train_splits``,
-  ``dev_splits_complete``, ``output_repeated_splits_test`` (or ``train``, ``dev``, ``test``). Dialogue
-  numbers begin anew in each part, so an id carries its part.
-* Texts have apostrophes and quotes of Windows-1252 as control characters (U+0091 to U+0097): put right.
-* StartTime and EndTime are of the series' episodes, not of the clips: not used.
+* There is one csv for each part, and clips ``dia<d>_utt<u>.mp4`` in folders whose names differ:
+  ``train_splits``, ``dev_splits_complete``, ``output_repeated_splits_test`` (or ``train``, ``dev``, ``test``).
+  Dialogue numbers begin again in each part, so an id contains its part.
+* Apostrophes and quotation marks of Windows-1252 appear in texts as control characters (U+0091 to U+0097); they
+  are corrected.
+* StartTime and EndTime refer to the series' episodes, not to the clips; they are not used.
 * Some rows have no clip (train dia125_utt3, dev dia110_utt7 in the owners' archive), and some clips no row.
 """
 
@@ -38,13 +39,13 @@ WINDOWS_1252 = {0x91: "‘", 0x92: "’", 0x93: "“", 0x94: "”", 0x85: "…",
 
 
 class Settings(LoaderSettings):
-    """Which of the two labels."""
+    """Which of the two labels is used."""
 
     label: Literal["emotion", "sentiment"] = "emotion"
 
 
 class Loader(BaseLoader[Settings]):
-    """Read the three tables; a row is a sample."""
+    """One sample for each row of the three tables."""
 
     Settings = Settings
     attribution = "MELD (Poria et al. 2019), GPL-3.0"

@@ -1,12 +1,12 @@
 """MMSA's layout (thuiar/MMSA): ``label.csv`` beside ``Raw/<video_id>/<clip_id>.mp4``; used for MOSI, MOSEI,
 CH-SIMS, CH-SIMS v2 and people's own data.
 
-Quirks of the layout, and what is made of them:
+Peculiarities of the layout, and how they are handled:
 
-* ``clip_id`` is a name, not a number: ``0001`` keeps its zeros. Where a table has lost them (saved by a
-  spreadsheet), the clip that has them is found, and the report says so.
-* Older files lack label_T, label_A, label_V or leave them empty; annotation may be absent too: the label is
-  then the sign of the score.
+* ``clip_id`` is a name, not a number: ``0001`` keeps its zeros. Where a table has lost them (after it was saved by
+  a spreadsheet program), the clip with the zeros is found, and the report notes it.
+* Older files lack label_T, label_A and label_V or leave them empty; annotation may be absent too: then the label
+  is the sign of the score.
 * ``mode`` is the split: train, valid, test.
 * CH-SIMS v2 calls the table ``meta.csv``.
 """
@@ -23,13 +23,13 @@ from pipeline.errors import DataError
 
 
 class Settings(LoaderSettings):
-    """Whose data it is, for the counts; nothing else depends on it."""
+    """Which dataset it is: it decides the published counts and the range of the scores."""
 
     dataset: Literal["", "mosi", "mosei", "sims", "simsv2"] = ""
 
 
 class Loader(BaseLoader[Settings]):
-    """Read the table; a row is a sample."""
+    """One sample for each row of the table."""
 
     Settings = Settings
     scores = True

@@ -1,20 +1,19 @@
 """CMU-MOSEI (Zadeh et al. 2018).
 
-Quirks of the layout, and what is made of them:
+Peculiarities of the layout, and how they are handled:
 
-* There are whole videos only (``Videos/Full/Combined/<video>.mp4``, ``Audio/Full/WAV_16000/<video>.wav``): a
-  segment is cut by time.
-* ``Transcript/Segmented/Combined/<video>.txt`` has lines ``video___n___start___end___text``; a text may hold
-  three underscores itself.
+* Files are of whole videos (``Videos/Full/Combined/<video>.mp4``, ``Audio/Full/WAV_16000/<video>.wav``): a
+  segment is cut out by its times.
+* ``Transcript/Segmented/Combined/<video>.txt`` has lines ``video___n___start___end___text``; a text may
+  contain three underscores itself.
 * Labels are a computational sequence "All Labels" (sentiment first, then six emotions, for each interval of
   a video) in Labels/*.csd, or a csv in Labels/ with the columns video, start, end, sentiment and perhaps
-  split. A segment finds its label by video and times (within 0.1 s); what finds no partner is named in the
-  report.
-* Word times come from the SDK's ``CMU_MOSEI_TimestampedWords.csd`` when it lies in Transcript/.
+  split. Segments and labels are matched by video and times (within 0.1 s); the report lists what has no match.
+* Word times come from the SDK's ``CMU_MOSEI_TimestampedWords.csd`` if it is in Transcript/.
 * The official split is by video. It is not part of the download: put the SDK's ``cmu_mosei_std_folds.py``,
-  or a csv with video and split, below the root and name it in ``split_file``; or the label csv has a column
-  of its own. Without either there is no split, and the report says so; none is made up. (The SDK lists 2250
-  videos for training; one of them has no rated segment, hence the papers' 2249.)
+  or a csv with the columns video and split, below the root and name it in ``split_file``; or use a label csv
+  with a column split. Without either there is no split, and the report notes it. (The SDK lists 2250 videos for
+  training; one of them has no rated segment, hence the papers' 2249.)
 """
 
 from __future__ import annotations
@@ -39,10 +38,10 @@ TOLERANCE_S = 0.1
 
 
 class Settings(LoaderSettings):
-    """How scores become labels, and where labels and split are."""
+    """How scores become labels, and the files of labels and split."""
 
     classes: Literal[3, 7] = 3
-    labels_file: str = ""  # relative to the root; empty: the one that lies in Labels/
+    labels_file: str = ""  # relative to the root; empty: the only one in Labels/
     split_file: str = ""
 
 
@@ -57,7 +56,7 @@ class _Rating:
 
 
 class Loader(BaseLoader[Settings]):
-    """Read the transcripts; a line that has a label is a sample."""
+    """One sample for each line of the transcripts that has a label."""
 
     Settings = Settings
     scores = True

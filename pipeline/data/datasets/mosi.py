@@ -1,16 +1,16 @@
 """CMU-MOSI (Zadeh et al. 2016): the folder Raw of the owners' archive.
 
-Quirks of the layout, and what is made of them:
+Peculiarities of the layout, and how they are handled:
 
 * ``Labels/OpinionLevelSentiment.csv`` has no header (start, end, video, segment, score) and is missing from
   many copies of the archive; older ones have it as ``Meta_data/boundaries_sentimentint_avg.csv``.
 * Clips are in ``Video/Segmented/<video>_<n>.mp4`` and ``Audio/WAV_16000/Segmented``; where these are absent,
   the whole videos of ``Full`` are cut by time.
 * ``Transcript/Segmented/<video>.annotprocessed`` has lines ``1_DELIM_TEXT``, in capitals.
-* Word times come from the SDK's ``CMU_MOSI_TimestampedWords.csd`` when it lies in Transcript/.
+* Word times come from the SDK's ``CMU_MOSI_TimestampedWords.csd`` if it is in Transcript/.
 * The official split is by video (52, 10 and 31 ids: the standard folds of the CMU Multimodal SDK), and is
-  given below. A video that is on none of the lists gets no split. ``split_file`` (relative to the root) puts
-  another in its place.
+  given below. A video that is on none of the lists has no split. ``split_file`` (relative to the root) replaces
+  it by another.
 """
 
 from __future__ import annotations
@@ -134,14 +134,14 @@ OFFICIAL = {
 
 
 class Settings(LoaderSettings):
-    """How scores become labels, and whose split it is."""
+    """How scores become labels, and which split is used."""
 
     classes: Literal[3, 7] = 3
     split_file: str = ""
 
 
 class Loader(BaseLoader[Settings]):
-    """Read the label file; a row is a sample."""
+    """One sample for each row of the label file."""
 
     Settings = Settings
     scores = True
@@ -192,7 +192,7 @@ class Loader(BaseLoader[Settings]):
                 audio_end_s=None if sound_cut else end,
                 text=texts[video].get(segment, ""),
                 words=words.between(video, start, end) if words else (),
-                speaker=video,  # one reviewer a video; who made several is not published
+                speaker=video,  # one reviewer for each video; which videos have the same reviewer is not published
                 dialogue=video,
                 turn=turns[video],
                 split=split.get(video, ""),
@@ -227,7 +227,7 @@ class Loader(BaseLoader[Settings]):
             start, end, score = finite(fields[0]), finite(fields[1]), finite(fields[4])
             name = f"{video}_{segment}"
             if start is None or end is None or score is None or not segment.isdigit():
-                if number > 1 or score is not None:  # else a header, which some copies have
+                if number > 1 or score is not None:  # otherwise it is a header, which some copies have
                     self.skip(
                         labels, "start, end, segment and score must be numbers", line=number, entry=name
                     )

@@ -1,17 +1,17 @@
 """MSP-IMPROV (Busso et al. 2017).
 
-Quirks of the layout, and what is made of them:
+Peculiarities of the layout, and how they are handled:
 
 * The labels are in ``Evalution.txt`` (sic; ``Evaluation.txt`` in some copies), and call a turn
   ``UTD-IMPROV-S01A-F01-S-FM01.avi``; the media and transcripts call it ``MSP-IMPROV-...``. The second is its
   id.
-* Raters' lines follow each turn's line; they do not count.
+* Lines of single raters follow each turn's line; they are not used.
 * A name is ``S<sentence><target emotion>-<actor>-<scenario>-<listener><speaker><turn>``. The actor is the
-  one who was to say the target sentence; who speaks in *this* turn is the second of the two letters. Both
-  sit in the session of the actor's number, so that F01 and M01 are partners. ``speaker_from: actor`` takes
-  the actor as the speaker, for those who want it so.
+  person who was to say the target sentence; the speaker of the turn is the second of the two letters. Both
+  belong to the session of the actor's number, so that F01 and M01 are partners. With ``speaker_from: actor`` the
+  actor counts as the speaker.
 * Scenarios: P natural, R target read, S other improvised, T target improvised. The papers use S and turns of
-  at least one second (MMIN, section 4.1). The duration is the WAV header's; nothing is decoded.
+  at least one second (MMIN, section 4.1). The duration is read from the WAV file's header.
 * Transcripts are in ``All_human_transcriptions/`` or ``Human_transcriptions/Text/``, and not every turn has
   one.
 """
@@ -43,7 +43,7 @@ _NAME = re.compile(r"(S\d\d[AHSN])-([FM])(\d\d)-([PRST])-([FM])([FM])(\d+)$")
 
 
 class Settings(LoaderSettings):
-    """Which turns."""
+    """Which turns are used."""
 
     scenarios: Annotated[tuple[Literal["P", "R", "S", "T"], ...], Field(min_length=1)] = ("S",)
     min_duration_s: Annotated[float, Field(ge=0)] = 1.0
@@ -52,7 +52,7 @@ class Settings(LoaderSettings):
 
 
 class Loader(BaseLoader[Settings]):
-    """Read the label file and what lies where it says."""
+    """One sample for each chosen turn of the label file."""
 
     Settings = Settings
     attribution = "MSP-IMPROV, MSP lab, University of Texas at Dallas (Busso et al. 2017); academic licence"
@@ -133,7 +133,7 @@ class Loader(BaseLoader[Settings]):
         file = self._labels_file
         for number, line in self.lines(file):
             if not line.startswith(("UTD-IMPROV-", "MSP-IMPROV-")):
-                continue  # a rater's line, or a blank one
+                continue  # the line of a single rater, or a blank one
             match = _LINE.match(line)
             if match is None or not _NAME.match(match[1]):
                 self.skip(file, "not a turn: NAME.avi; code; A:..; V:..; D:..;", line=number, entry=line[:60])

@@ -1,12 +1,11 @@
-"""RAVDESS (Livingstone and Russo 2018, CC BY-NC-SA 4.0): Actor_01..Actor_24, names that say everything.
+"""RAVDESS (Livingstone and Russo 2018, CC BY-NC-SA 4.0): Actor_01..Actor_24; the names of the files hold all labels.
 
-Quirks of the layout, and what is made of them:
+Peculiarities of the layout, and how they are handled:
 
-* A name is ``modality-channel-emotion-intensity-statement-repetition-actor``. One performance comes up to
-  three times: 01 picture and sound, 02 picture alone, 03 sound alone (WAV). One sample is made of each
-  performance: the full clip when it is there, else what there is; 02 and 03 files beside a full clip are its
-  copies.
-* Channel 02 is song: left out, unless asked for.
+* A name is ``modality-channel-emotion-intensity-statement-repetition-actor``. A performance may have up to three
+  files: 01 video and sound, 02 video alone, 03 sound alone (WAV). Each performance is one sample: of the full
+  clip if there is one, else of the others; files 02 and 03 beside a full clip are copies of its streams.
+* Channel 02 is song: left out unless an option asks for it.
 * Odd actors are male.
 """
 
@@ -42,7 +41,7 @@ class Settings(LoaderSettings):
 
 
 class Loader(BaseLoader[Settings]):
-    """Read the names of the files."""
+    """One sample for each performance, labelled by the names of its files."""
 
     Settings = Settings
     attribution = "RAVDESS (Livingstone and Russo 2018), CC BY-NC-SA 4.0"

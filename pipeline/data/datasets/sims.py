@@ -1,17 +1,18 @@
 """CH-SIMS (Yu et al. 2020) and CH-SIMS v2 (Liu et al. 2022): Chinese clips with unimodal labels.
 
-Quirks of the layout, and what is made of them:
+Peculiarities of the layout, and how they are handled:
 
-* The original has ``metadata/sentiment/label_{M,T,A,V}.csv`` (video_id, clip_id, text, label), one a
-  modality, and the split in ``metadata/{train,val,test}_index.csv``; MMSA's re-packing and v2 have one
-  label.csv or meta.csv instead (pipeline/data/datasets/mmsa_layout.py). Which one it is shows in the tree.
-* v2 (the supervised part, ch-simsv2s/) calls the table meta.csv, or meta(s).csv as the download has it. Its
-  Raw/ holds some 76 clips more than the table has rows. Rows without a label, as of the unsupervised part
-  (meta(u).csv), are left out, and named.
+* The original has ``metadata/sentiment/label_{M,T,A,V}.csv`` (video_id, clip_id, text, label), one for each
+  modality and one for all together, and the split in ``metadata/{train,val,test}_index.csv``. MMSA's edition and
+  v2 have one label.csv or meta.csv instead (pipeline/data/datasets/mmsa_layout.py). The loader finds out which
+  one it is.
+* v2 (the supervised part, ch-simsv2s/) calls the table meta.csv, or meta(s).csv in the download. Its Raw/ has
+  about 76 clips more than the table has rows. Rows without a label, such as those of the unsupervised part
+  (meta(u).csv), are skipped and reported.
 * Clip names are zero-padded: ``0001``.
 * Scores lie in [-1, 1]; the label is the score's class by the benchmark's cuts (two: at 0; three: -0.1, 0.1;
-  five: -0.7, -0.1, 0.1, 0.7), whatever the annotation column says.
-* The text is Chinese: choose an encoder whose tokenizer suits.
+  five: -0.7, -0.1, 0.1, 0.7); the annotation column is not used.
+* The text is Chinese: choose an encoder with a tokenizer for Chinese.
 """
 
 from __future__ import annotations
@@ -36,14 +37,14 @@ INDEXES = {
 
 
 class Settings(LoaderSettings):
-    """Which edition (for the counts), and how scores become labels."""
+    """Which edition it is (for the published counts), and how scores become labels."""
 
     version: Literal[1, 2] = 1
     classes: Literal[2, 3, 5] = 3
 
 
 class Loader(BaseLoader[Settings]):
-    """Read either layout; a row is a sample."""
+    """One sample for each row of the table, in either layout."""
 
     Settings = Settings
     scores = True

@@ -1,4 +1,4 @@
-"""Hugging Face encoders from a folder: what the extractors of text and of speech share."""
+"""Loading of Hugging Face encoders from a folder, for the extractors of text and of speech."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from pipeline.errors import AssetError
 
 
 def load_encoder(folder: Path, asset: Path | None, unused: tuple[str, ...]) -> Any:
-    """Load an encoder in float32 for inference, from safetensors alone; nothing is fetched or run.
+    """Load an encoder in float32 for inference, from safetensors only. Nothing is fetched, and no code from the
+    folder is run.
 
     Args:
-        folder: of config.json and the weights.
-        asset: the asset that the folder belongs to, whose files are checked first; None: the user's folder.
-        unused: prefixes of weights that features do not need, and that may lack.
+        folder: the folder with config.json and the weights.
+        asset: the asset that the folder belongs to, whose files are checked first; None for the user's folder.
+        unused: prefixes of the names of weights that features do not need, and that may be missing.
 
     Raises:
-        AssetError: a checksum is wrong, the folder holds no encoder, or weights are lacking.
+        AssetError: a checksum is wrong, the folder holds no encoder, or weights are missing.
     """
     import torch
     from transformers import AutoModel

@@ -1,7 +1,7 @@
-"""Features that were computed elsewhere, as an ordinary extractor: ``extractor: import`` for any modality.
+"""Import of features that were computed elsewhere: the extractor ``import`` of each modality.
 
-It gives each sample of the manifest the rows that a file has under its id, so that stores, masks, training
-and reports are the same as ever. The three files pipeline/extraction/extractors/<modality>/import.py are this class.
+It gives each sample of the manifest the rows that a file has under the sample's id; all later stages work as with
+any extractor. The three files pipeline/extraction/extractors/<modality>/import.py only name the modality.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class ImportSettings(ExtractorSettings):
 
 
 class Importer(BaseExtractor[ImportSettings]):
-    """Hands on what a reader of pipeline/extraction/importers/ finds under each clip's id."""
+    """Returns what a reader of pipeline/extraction/importers/ finds under each clip's id."""
 
     Settings = ImportSettings
     libraries: ClassVar[tuple[str, ...]] = ("numpy",)
@@ -64,7 +64,7 @@ class Importer(BaseExtractor[ImportSettings]):
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The file's names of its columns, or numbers.
+        """The names of the columns in the file, or numbered names.
 
         Raises:
             StoreError: the file is absent, damaged, or not of the format.
@@ -73,7 +73,7 @@ class Importer(BaseExtractor[ImportSettings]):
 
     @property
     def frame_period_s(self) -> float | None:
-        """What the file or the settings say; text has none."""
+        """From the file or the settings; None for text."""
         return None if self.modality == "text" else self._reader.frame_period_s
 
     @property
@@ -110,8 +110,8 @@ class Importer(BaseExtractor[ImportSettings]):
         )
 
     def extract(self, clip: Clip) -> FeatureSequence:
-        """Return what the file has under the clip's id."""
-        reader = self._reader  # a file that is damaged as a whole stops the stage; an entry, only its sample
+        """Return the rows that the file has under the clip's id."""
+        reader = self._reader  # an unreadable file stops the stage; an unreadable entry only fails its sample
         try:
             found = reader.read(clip)
         except StoreError as error:

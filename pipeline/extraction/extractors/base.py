@@ -1,8 +1,9 @@
-"""What an extractor is. To add one, write pipeline/extraction/extractors/<modality>/<name>.py with a class
+"""The interface of extractors. To add one, write pipeline/extraction/extractors/<modality>/<name>.py with a class
 ``Extractor``.
 
-The file is the registration: its name is the name in params.yaml. It is imported only when it is selected or
-checked, and imports the heavy library it wraps inside its methods, so that reading params.yaml stays quick.
+Nothing else registers it: the file's name is the extractor's name in params.yaml. The file is imported only when
+the extractor is selected or its settings are checked. It imports the heavy library that it uses within its
+methods, so that reading params.yaml stays quick.
 """
 
 from __future__ import annotations
@@ -44,19 +45,20 @@ S = TypeVar("S", bound=ExtractorSettings)
 
 
 class BaseExtractor(ABC, Generic[S]):
-    """One way from a clip to the features of one modality.
+    """Computes the features of one modality from a clip.
 
-    An instance belongs to one process, which loads the model once.
+    An instance is used by one process, and loads its model once.
 
     Class attributes:
         modality: text, audio or video.
         Settings: the schema of ``extractors.<modality>.<name>`` in params.yaml.
-        libraries: distributions whose versions change the numbers; their versions are part of a result's key
-            and are written into the store.
-        parts: modules of this project beside the extractor's own whose code changes the numbers.
-        batch: how many clips :meth:`extract_batch` likes to have at once.
-        by_id: the result hangs on the clip's id, not on its media, which are not even read (features that
-            were computed elsewhere).
+        libraries: installed packages whose versions can change the numbers; the versions are part of a kept
+            result's key, and are written into the store.
+        parts: the other modules of this project whose code can change the numbers; their checksums are part of a
+            kept result's key.
+        batch: how many clips to give to :meth:`extract_batch` at once.
+        by_id: the result depends on the clip's id, and the media are not read (features that were computed
+            elsewhere).
     """
 
     modality: ClassVar[str]
@@ -83,7 +85,7 @@ class BaseExtractor(ABC, Generic[S]):
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """Files outside ``assets`` whose bytes change the numbers: weights that the settings point to."""
+        """Files outside ``assets`` whose bytes can change the numbers: those that the settings name."""
         return ()
 
     @abstractmethod
@@ -91,29 +93,30 @@ class BaseExtractor(ABC, Generic[S]):
         """Return the features of one clip.
 
         Raises:
-            StreamMissing: the clip has no such stream; the caller makes it a *missing* status.
-            MediaError: the clip cannot be read; the caller makes it a *failed* status, which is kept.
-            MomentaryError: not now; the caller makes it a *failed* status, and the next run tries again.
+            StreamMissing: the clip has no such stream; it gets the status *missing*.
+            MediaError: the clip cannot be read; it gets the status *failed*, which is kept.
+            MomentaryError: the clip cannot be read at the moment; it gets the status *failed* in this run, and the
+                next run tries again.
         """
 
     def extract_batch(self, clips: Sequence[Clip]) -> list[FeatureSequence | Exception]:
-        """Return what :meth:`extract` gives or raises for each clip; for libraries that gain by batches."""
+        """Return for each clip what :meth:`extract` returns or raises. Override it where a batch is quicker."""
         results: list[FeatureSequence | Exception] = []
         for clip in clips:
             try:
                 results.append(self.extract(clip))
-            except Exception as error:  # noqa: BLE001 - handed on: one clip must not stop the others
+            except Exception as error:  # noqa: BLE001 - returned: one clip must not stop the others
                 results.append(error)
         return results
 
     def close(self) -> None:
-        """Release what the library holds."""
+        """Release the library's resources."""
 
 
 def with_status(
     result: FeatureSequence | Exception, dims: int, extractor: str
 ) -> tuple[bool, FeatureSequence]:
-    """Turn what an extractor gave or raised for a clip into features with a status.
+    """Turn what an extractor returned or raised for a clip into features with a status.
 
     Args:
         result: one of the list that :meth:`BaseExtractor.extract_batch` returns.
@@ -124,7 +127,7 @@ def with_status(
         Whether the result may be kept, because another try would end in the same way; and the features.
 
     Raises:
-        LacunaError: the exception is no clip's fault.
+        LacunaError: the error lies not in the clip, but in weights, libraries or settings.
     """
     may_be_kept = True
     if isinstance(result, StreamMissing):
@@ -146,17 +149,17 @@ def with_status(
 
 
 def token_times(text: str, spans: Sequence[tuple[int, int]], words: Sequence[Word]) -> NDArray[np.float32]:
-    """Return when each token of a transcript is spoken, by the forced alignment of its words.
+    """Return the time at which each token of a transcript is spoken, by the forced alignment of its words.
 
     Args:
         text: the transcript.
-        spans: T pairs of a token's first and last-but-one character in ``text``.
-        words: the alignment; its words are looked up in ``text`` one after another, as :func:`place_words`
-            does.
+        spans: for each of the T tokens, where it starts and ends in ``text``; the end is one past its last
+            character.
+        words: the alignment; :func:`place_words` finds its words in ``text``.
 
     Returns:
-        (T,) float32, not decreasing: the middle of the word that the token belongs to; a token of no aligned
-        word takes the one before it. Zeros when there is no alignment: the dataset does not say.
+        (T,) float32 seconds, not decreasing: the middle of the word that the token belongs to. A token outside
+        the aligned words has the time of the token before it. Zeros when there is no alignment.
     """
     middles = np.full(len(text) + 1, np.nan, np.float32)
     for word, place in zip(words, place_words(text, [word.text for word in words]), strict=True):
@@ -173,14 +176,15 @@ def token_times(text: str, spans: Sequence[tuple[int, int]], words: Sequence[Wor
 
 
 def place_words(text: str, words: Sequence[str]) -> list[tuple[int, int] | None]:
-    """Return where words stand in a text, each after the one before it; None for one that does not.
+    """Return the places of words in a text; each word is looked for after the place of the one before it.
 
-    Case does not matter. A word must be a whole one ("i" is not in "this"), or follow the last one directly
-    or be followed so by the next ("do" and "n't" are in "don't"). Letters that have no case may stand within
-    others: Chinese, Japanese and Thai have no spaces between words.
+    Case does not matter. A word must stand alone ("i" is not in "this"), or directly after the last one or directly
+    before the next one ("do" and "n't" are in "don't"). Letters of scripts without case may stand next to others:
+    Chinese, Japanese and Thai have no spaces between words.
 
     Returns:
-        For each word its first and last-but-one character.
+        For each word where it starts and ends in ``text``, the end one past its last character; None for a word
+        that is not found.
     """
     lowered = "".join(low if len(low := letter.lower()) == 1 else letter for letter in text)
     sought = ["".join(low if len(low := c.lower()) == 1 else c for c in word) for word in words]
@@ -206,13 +210,13 @@ def place_words(text: str, words: Sequence[str]) -> list[tuple[int, int] | None]
 
 
 def _one_word(left: str, right: str) -> bool:
-    """Say whether two neighbouring characters belong to one word; either may be none."""
+    """Return whether two neighbouring characters belong to one word; either may be empty, at the text's ends."""
     if not left or not right or not (left.isalnum() and right.isalnum()):
         return False
     return "Lo" not in (unicodedata.category(left), unicodedata.category(right))
 
 
-SYSTEM_LIBRARIES = {  # what wheels expect of the system -> Debian's package
+SYSTEM_LIBRARIES = {  # libraries of the system that Python packages need -> their package in Debian
     "libGL.so": "libgl1",
     "libEGL.so": "libegl1",
     "libGLESv2.so": "libgles2",
@@ -224,7 +228,7 @@ SYSTEM_LIBRARIES = {  # what wheels expect of the system -> Debian's package
 
 @contextmanager
 def naming_system_libraries() -> Iterator[None]:
-    """Turn "cannot open shared object file" of an import within the block into the name of Debian's package.
+    """Name Debian's package in the error when an import within the block lacks a library of the system.
 
     Raises:
         SystemLibraryError: a known library of the system is not installed.
@@ -242,7 +246,7 @@ def naming_system_libraries() -> Iterator[None]:
 
 
 def names(modality: str) -> list[str]:
-    """Return the names of the extractors that there are for a modality."""
+    """Return the names of all extractors of a modality."""
     folder = Path(__file__).parent / modality
     return sorted(path.stem for path in folder.glob("*.py") if not path.stem.startswith("_"))
 
@@ -251,7 +255,7 @@ def find(modality: str, name: str) -> type[BaseExtractor[ExtractorSettings]]:
     """Return the class of an extractor.
 
     Raises:
-        ParamsError: there is no file of that name; the message lists those that there are.
+        ParamsError: there is no extractor of that name; the message lists all names.
     """
     allowed = names(modality)
     if name not in allowed:

@@ -1,4 +1,4 @@
-"""What a reader of foreign features is, and what all of them check.
+"""The interface of readers of imported features, and the checks that all of them make.
 
 To add a format, write pipeline/extraction/importers/<name>.py with a class ``Reader`` and name it in
 pipeline/extraction/extractors/_foreign.py.
@@ -24,14 +24,14 @@ LIMIT_BYTES = 32 * 2**30  # a larger file is refused before it is read
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked of a file.
+    """What is to be read from a file.
 
     Attributes:
         file: the file, or the folder of one file a sample.
         modality: text, audio or video.
         field: which of the file's arrays; empty: the usual one of the modality.
-        frame_rate_hz: frames a second, where the file does not say.
-        non_finite: what becomes of NaN and infinity: an error, or a frame of zeros that counts as unobserved.
+        frame_rate_hz: frames a second, where the file does not give it.
+        non_finite: what to do with NaN and infinity: raise an error, or make the frame zeros and unobserved.
     """
 
     file: Path
@@ -42,7 +42,7 @@ class Request:
 
 
 class Reader(ABC):
-    """One file of foreign features, opened.
+    """An open file of imported features.
 
     Raises:
         StoreError: the file is absent, damaged, or not of this format.
@@ -59,7 +59,7 @@ class Reader(ABC):
 
     @property
     def frame_period_s(self) -> float | None:
-        """Seconds from one frame to the next, when they are even."""
+        """Seconds from one frame to the next; None when they are not known or not regular."""
         rate = self.request.frame_rate_hz
         return 1 / rate if rate else None
 
@@ -77,7 +77,7 @@ class Reader(ABC):
             self.opened.close()
 
     def numbered(self, dims: int) -> tuple[str, ...]:
-        """Return names for columns that have none."""
+        """Return numbered names, for columns that have no names."""
         return tuple(f"{self.request.modality}_{number}" for number in range(dims))
 
     def sequence(
@@ -96,12 +96,12 @@ class Reader(ABC):
             values: the features; a single row may come as (D,).
             where: file, field and id, for messages.
             times: (T,) seconds from the clip's start; None: by the frame rate, or zeros (not known).
-            flags: (T,) which frames were observed; None: all.
+            flags: (T,) 1 where a frame was observed, else 0; None: all were.
             tokens: T words.
             token_ids: (T,) whole numbers.
 
         Raises:
-            MediaError: a wrong shape or kind, or NaN or infinity where these are refused.
+            MediaError: the shape or dtype is wrong, or there is a NaN or infinity and these are refused.
         """
         if values.ndim == 1:
             values = values[None]
@@ -139,7 +139,7 @@ class Reader(ABC):
 
 
 def plain_file(path: Path, limit: int | None = None) -> Path:
-    """Return the path of a file that may be read.
+    """Return the path after checking that it is a file of at most ``limit`` bytes.
 
     Raises:
         StoreError: it is not there, or too large.
@@ -153,8 +153,10 @@ def plain_file(path: Path, limit: int | None = None) -> Path:
 
 
 def file_of(folder: Path, clip: Clip, suffix: str) -> tuple[Path, bool] | None:
-    """Return the clip's own file in a folder, or its video's, and whether it is the latter; None when
-    there is neither.
+    """Return the file of a clip in a folder: its own, or that of its whole video; None when there is neither.
+
+    Returns:
+        The path, and whether the clip is a part of it that must be cut out.
     """
     names = [(clip.id, False)]
     names += [(path.stem, True) for path in (clip.video, clip.audio) if path and path.stem != clip.id]
@@ -166,7 +168,7 @@ def file_of(folder: Path, clip: Clip, suffix: str) -> tuple[Path, bool] | None:
 
 
 def cut(sequence: FeatureSequence, clip: Clip) -> FeatureSequence:
-    """Return the frames of a whole video that lie in the clip, with times from its start."""
+    """Return the frames of a whole video that lie in the clip, with times from the clip's start."""
     begin, end = clip.start_s or 0.0, np.inf if clip.end_s is None else clip.end_s
     inside = (sequence.times >= begin) & (sequence.times < end)
     return replace(
@@ -180,8 +182,8 @@ def cut(sequence: FeatureSequence, clip: Clip) -> FeatureSequence:
 
 
 def same_id(name: str) -> str:
-    """Return an id as this project writes it: MMSA's ``video$_$clip`` and the SDK's ``video[3]`` are
-    ``video_clip``.
+    """Return an id in this project's form: ``video_clip`` for MMSA's ``video$_$clip``, ``video_3`` for the SDK's
+    ``video[3]``.
     """
     if name.endswith("]") and "[" in name:
         name = name[:-1].replace("[", "_")

@@ -22,12 +22,12 @@ from pipeline.extraction.importers.base import Request, cut, file_of, plain_file
 
 RATE_HZ = 100.0
 LIMIT_BYTES = 2 * 2**30  # one recording's
-LIMIT_VALUES = 2**28  # of one array, whatever it takes up in the file
+LIMIT_VALUES = 2**28  # of one array; compressed, it may take up much less in the file
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 
 
 class Reader(Base):
-    """A folder of .mat files of one width."""
+    """A folder of .mat files with the same number of columns."""
 
     def __init__(self, request: Request) -> None:
         super().__init__(request)
@@ -39,12 +39,12 @@ class Reader(Base):
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """COVAREP's own names when the first file has them, else numbers."""
+        """COVAREP's own names if the first file has them, else numbered names."""
         return self._columns
 
     @property
     def frame_period_s(self) -> float | None:
-        """A hundredth of a second, unless the settings say otherwise."""
+        """0.01 s, unless the settings give another frame rate."""
         return 1 / (self.request.frame_rate_hz or RATE_HZ)
 
     def _load(self, path: Path) -> tuple[NDArray[Any], tuple[str, ...]]:

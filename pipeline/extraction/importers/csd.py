@@ -17,7 +17,7 @@ from pipeline.extraction.importers.base import Request, cut, plain_file, same_id
 
 
 class Reader(Base):
-    """Features of a .csd: of the segment itself when the file has it, else cut out of its video by time."""
+    """Features of a .csd file: the segment's own if the file has it, else cut out of the video's by time."""
 
     def __init__(self, request: Request) -> None:
         super().__init__(request)
@@ -32,7 +32,7 @@ class Reader(Base):
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The metadata's names when there are as many as columns, else numbers."""
+        """The names in the metadata if there are as many as columns, else numbered names."""
         return self._columns
 
     def read(self, clip: Clip) -> FeatureSequence | None:
@@ -45,7 +45,7 @@ class Reader(Base):
         if values.dtype == object:
             raise MediaError(f'{self.request.file}, id "{name}", features: found words, expected numbers')
         begin = (clip.start_s or 0.0) if same_id(name) == clip.id and len(intervals) else 0.0
-        # an aligned segment's intervals may run from the video's start, or from its own
+        # the intervals of an aligned segment may count from the start of the video or of the segment
         from_video = begin and float(intervals[0, 0]) >= begin - 0.5
         middles = intervals.mean(axis=1) - (begin if from_video else 0.0)
         order = np.argsort(middles, kind="stable")

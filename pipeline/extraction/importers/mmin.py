@@ -1,5 +1,5 @@
-"""MMIN's HDF5: one file a modality, one array (T, D) an utterance id (or a group with ``feat``, the
-aligned edition).
+"""MMIN's HDF5: one file for each modality, in it one array (T, D) for each utterance id (in the aligned edition a
+group with an array ``feat``).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Reader(Base):
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Numbers: the format has no names."""
+        """Numbered names: the format has none."""
         return self._columns
 
     def read(self, clip: Clip) -> FeatureSequence | None:

@@ -1,12 +1,12 @@
 """MMSA's pickle: {train, valid, test} -> raw_text, text (N, L, D), text_bert (N, 3, L), audio, vision, id,
 lengths, labels.
 
-Sequences are padded with zeros; how long each is says audio_lengths or vision_lengths (absent in aligned
-files: then nothing is known, and zero rows at the end are taken for padding), and for text the mask in
-text_bert. Its ids begin with [CLS] and end with [SEP], which are no words: they are left out, and so are their
-rows where the text features have as many rows as text_bert. (The other modalities of an aligned file keep the
-rows that stand beside them.) Where the rows are of something else, such as words, there are no ids. What
-pipeline/commands/export.py writes under ``lacuna`` gives back times, flags, tokens and statuses as well.
+Sequences are padded with zeros. Their lengths are in audio_lengths and vision_lengths (aligned files have none:
+there zero rows at the end are taken for padding), and for text in the mask of text_bert. The token ids of
+text_bert begin with [CLS] and end with [SEP], which are not words: they are left out, and so are their rows where
+the text features have as many rows as text_bert. (The other modalities of an aligned file keep the rows at these
+positions.) Where the rows of text are something else, such as words, there are no token ids. Times, flags,
+tokens and statuses are read from the field ``lacuna``, if pipeline/commands/export.py wrote one.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ CLS, SEP = 101, 102  # of BERT's vocabularies; models/parts.py puts them back
 
 
 class Reader(Base):
-    """One MMSA pickle. It is held in memory whole, by every worker: that is what the format asks for."""
+    """An MMSA pickle. Every worker holds the whole file in memory: the format cannot be read in parts."""
 
     def __init__(self, request: Request) -> None:
         super().__init__(request)
@@ -71,7 +71,7 @@ class Reader(Base):
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The names that an export kept, else numbers."""
+        """The names that Lacuna's export wrote, else numbered names."""
         return self._columns
 
     def read(self, clip: Clip) -> FeatureSequence | None:
@@ -98,7 +98,7 @@ class Reader(Base):
     def _rows(
         self, fields: dict[str, Any], values: NDArray[Any], index: int, where: str
     ) -> tuple[NDArray[Any], NDArray[Any] | None]:
-        """Return the rows of (L, D) values that are no padding, and their token ids if these are known."""
+        """Return the rows of (L, D) values without the padding, and their token ids if these are known."""
         if self.request.modality != "text" or "text_bert" not in fields:
             return values[: self._length(fields, values, index, where)], None
         bert = np.asarray(fields["text_bert"])

@@ -1,6 +1,7 @@
-"""An npz file with the store's fields: ids (N,), offsets (N + 1,), values (sum T, D); and, where there are,
-times, flags, status, reasons, tokens, token_ids, columns. No object arrays: strings are numpy's own
-(``<U...``)."""
+"""An npz file with the fields of a feature store: ids (N,), offsets (N + 1,), values (sum T, D); and optionally
+times, flags, status, reasons, tokens, token_ids, columns. Strings are arrays of numpy's own type (``<U...``), not
+of objects.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +32,9 @@ class Reader(Base):
         try:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
                 for entry in archive.zip.infolist():
-                    if entry.file_size > base.LIMIT_BYTES:  # unpacked: zeros pack into next to nothing
+                    if (
+                        entry.file_size > base.LIMIT_BYTES
+                    ):  # the unpacked size: a small file can unpack into a huge one
                         raise StoreError(
                             f"{path}, {entry.filename}: found {entry.file_size} bytes, at most "
                             f"{base.LIMIT_BYTES} are read"
@@ -75,24 +78,24 @@ class Reader(Base):
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The file's names, else numbers."""
+        """The names in the file, else numbered names."""
         if "columns" in self._arrays:
             return tuple(map(str, self._arrays["columns"]))
         return self.numbered(self._arrays["values"].shape[1])
 
     @property
     def frame_period_s(self) -> float | None:
-        """What the settings say, else the step of the times when it is the same everywhere."""
+        """From the settings, else the step of the times if it is the same everywhere."""
         if self.request.frame_rate_hz or "times" not in self._arrays:
             return super().frame_period_s
         offsets, times = self._arrays["offsets"], self._arrays["times"].astype(np.float64)
         starts = np.unique(offsets[(offsets > 0) & (offsets < len(times))])
-        steps = np.delete(np.diff(times), starts - 1)  # not from one sample to the next
+        steps = np.delete(np.diff(times), starts - 1)  # but not the step from one sample to the next
         even = len(steps) > 0 and np.allclose(steps, steps[0], atol=1e-4) and steps[0] > 0
         return float(steps[0]) if even else None
 
     def read(self, clip: Clip) -> FeatureSequence | None:
-        """Return the sample's rows and all that stands beside them."""
+        """Return the sample's rows with their times, flags, tokens and status."""
         if (index := self._index.get(clip.id)) is None:
             return None
         arrays, offsets = self._arrays, self._arrays["offsets"]

@@ -1,6 +1,6 @@
 """OpenFace 2's csv files: a folder with <id>.csv, or <video>.csv of whole videos that are cut by time.
 
-Each has five columns on the picture (frame, face_id, timestamp, confidence, success) and the 709 of
+Each has five columns about the picture (frame, face_id, timestamp, confidence, success) and the 709 of
 ``-2Dfp -3Dfp -pdmparams -pose -aus -gaze``. Every picture becomes a row; the extractor ``openface`` reads the
 same files at a set rate (``csv_folder``).
 """
@@ -57,7 +57,7 @@ COLUMNS = (
 HEADS = ("frame", "face_id", "timestamp", "confidence", "success")  # the first five
 NEEDED = ("frame", "confidence", "success", *COLUMNS)
 LIMIT_BYTES = 2 * 2**30  # one csv file's; five kB a picture
-# How OpenFace's builds write what is no number: nan, -nan, -nan(ind), -1.#IND, inf.
+# How builds of OpenFace write values that are not finite numbers: nan, -nan, -nan(ind), -1.#IND, inf.
 _NO_NUMBER = re.compile(r"[-+]?(nan(\(\w+\))?|inf(inity)?|1\.#\w+)", re.IGNORECASE)
 
 
@@ -76,7 +76,7 @@ class Reader(Base):
         return COLUMNS
 
     def read(self, clip: Clip) -> FeatureSequence | None:
-        """Return one row a picture; a picture without success is unobserved, a clip without any other
+        """Return one row for each picture. A picture without success is unobserved; a clip in which all are so is
         *missing*.
         """
         found = file_of(self.request.file, clip, ".csv")
@@ -164,7 +164,7 @@ def read_csv(path: Path, sample_id: str, non_finite: Literal["refuse", "zero"] =
     first = np.ones(len(best), bool)
     first[1:] = heads[best[1:], 0] != heads[best[:-1], 0]
     rows_of = best[first]
-    with np.errstate(over="ignore"):  # found just below
+    with np.errstate(over="ignore"):  # checked just below
         values = read[list(COLUMNS)].to_numpy(np.float64)[rows_of].astype(np.float32)
     heads, times = heads[rows_of], times[rows_of]
     seen = (heads[:, 1] > 0) & (heads[:, 2] > 0)
@@ -178,7 +178,7 @@ def read_csv(path: Path, sample_id: str, non_finite: Literal["refuse", "zero"] =
         )
     seen &= ~bad.any(axis=1)
     values[~seen] = 0.0
-    # Without timestamps by OpenFace's own guess of 30 pictures a second.
+    # A file without timestamps is taken to have 30 pictures a second, as OpenFace assumes.
     return Table(heads[:, 0].astype(np.int64), np.maximum.accumulate(times), values, seen.astype(np.uint8))
 
 
@@ -218,7 +218,7 @@ def _lines(path: Path, where: str) -> tuple[list[str], list[int], list[bytes]]:
 
 
 def _numbers(column: Any, lines: list[int], name: str, where: str) -> NDArray[np.float64]:
-    """Turn a column of text into (N,) numbers; what OpenFace writes for none becomes NaN.
+    """Turn a column of text into (N,) numbers; what OpenFace writes for a value that is not finite becomes NaN.
 
     Raises:
         MediaError: a field is something else.

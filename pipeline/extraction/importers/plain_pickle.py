@@ -1,8 +1,8 @@
-"""Pickles of numpy arrays and plain containers, and of nothing else.
+"""Reads pickles of numpy arrays and plain containers, and refuses all others.
 
-A pickle is a program: loading it runs whatever callables it names. Here it may name only what numpy's arrays
-are put together from, under the names that numpy 1 and 2 gave them; anything else is refused before it is
-called.
+A pickle is a program: loading it calls the functions that it names. Here it may only name the functions that numpy
+arrays are made with, by their names in numpy 1 and 2; a pickle that names another function is refused before that
+function is called.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def _dtype(*arguments: Any) -> Any:
 
 
 class _Maker:
-    """What a name of a pickle stands for: callable, and with nothing that a pickle could change for good."""
+    """Wraps an allowed function: it can be called, and a pickle cannot change its attributes."""
 
     __slots__ = ("_make",)
 
@@ -69,7 +69,7 @@ class _Maker:
         return self._make(*arguments)
 
 
-_NDARRAY = "numpy.ndarray"  # only ever handed to _array
+_NDARRAY = "numpy.ndarray"  # only passed to _array
 _BUILTINS = ("builtins", "__builtin__")  # of Python 3 and 2
 _COLLECTIONS = {"set": set, "frozenset": frozenset, "bytes": bytes, "bytearray": bytearray}
 _CORES = ("numpy.core", "numpy._core")

@@ -157,7 +157,7 @@ def test_a_node_that_cannot_do_the_same_work_stops_the_stage(
     unseen = Clip("a", audio=tmp_path / "a.wav")
     fault = worker.extract([(0, "f" * 64, unseen)])  # it has a key: the other side could read it
     assert isinstance(fault, Fault)
-    assert "a.wav: not to be seen from the Ray node" in fault.message
+    assert "a.wav: not visible on the Ray node" in fault.message
     ((index, _, result),) = worker.extract([(0, None, unseen)])  # type: ignore[misc]
     assert (index, result.status, result.reason) == (
         0,

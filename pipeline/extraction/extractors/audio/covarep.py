@@ -82,7 +82,7 @@ COLUMNS = (
 
 
 class CovarepSettings(ExtractorSettings):
-    """How the sound is taken.
+    """How the sound is prepared.
 
     Attributes:
         polarity: 1: as it is; -1: upside down; null: COVAREP's way, which finds it out for each clip.

@@ -1,4 +1,4 @@
-"""Audio features that were computed elsewhere: pipeline/extraction/extractors/_foreign.py says how they are read."""
+"""Audio features that were computed elsewhere: see pipeline/extraction/extractors/_foreign.py."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ from pipeline.extraction.extractors._foreign import Importer
 
 
 class Extractor(Importer):
-    """Rows of a foreign file, by the samples' ids."""
+    """Rows of a file that was made elsewhere, by the samples' ids."""
 
     modality = "audio"

@@ -18,7 +18,7 @@ PITCHES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
 
 
 class LibrosaSettings(ExtractorSettings):
-    """How finely.
+    """The resolution in time, and the number of coefficients.
 
     Attributes:
         sample_rate_hz: what the sound is resampled to.
@@ -50,7 +50,7 @@ class Extractor(BaseExtractor[LibrosaSettings]):
         return self.settings.hop_samples / self.settings.sample_rate_hz
 
     def extract(self, clip: Clip) -> FeatureSequence:
-        """Return one row a hop, each about the sound around its time (librosa's centred frames)."""
+        """Return one row for each hop, computed from the sound around its time (librosa's centred frames)."""
         import librosa
 
         samples = read_audio(clip, self.settings.sample_rate_hz)

@@ -59,12 +59,12 @@ includeSingleElementFields = 1
 
 
 class OpensmileSettings(ExtractorSettings):
-    """Which of openSMILE's sets, and what of it.
+    """Which of openSMILE's sets, and which of its levels.
 
     Attributes:
         feature_set: the set, by openSMILE's name.
-        level: low-level descriptors (lld), with their deltas beside them, or one row of functionals a clip.
-        sample_rate_hz: what the sound is resampled to before.
+        level: low-level descriptors (lld), with their deltas beside them, or one row of functionals for each clip.
+        sample_rate_hz: the rate that the sound is resampled to first.
     """
 
     feature_set: Literal[tuple(SETS)] = "IS13_ComParE"  # type: ignore[valid-type]
@@ -125,7 +125,7 @@ class Extractor(BaseExtractor[OpensmileSettings]):
         return None if self.settings.level == "functionals" else 0.01
 
     def extract(self, clip: Clip) -> FeatureSequence:
-        """Return the set's frames of a clip; silence is put behind one that is shorter than half a second."""
+        """Return the set's frames of a clip; one shorter than half a second is extended by silence."""
         samples = read_audio(clip, self.settings.sample_rate_hz)
         length_s = len(samples) / self.settings.sample_rate_hz
         shortest = round(SHORTEST_S * self.settings.sample_rate_hz)
@@ -144,7 +144,7 @@ class Extractor(BaseExtractor[OpensmileSettings]):
         return FeatureSequence(values, times, np.ones(len(times), np.uint8))
 
     def close(self) -> None:
-        """Remove the sink's configuration."""
+        """Remove the temporary file with the sink's configuration."""
         self._folder.cleanup()
 
     def _start(self) -> Any:
@@ -176,7 +176,7 @@ class Extractor(BaseExtractor[OpensmileSettings]):
             smile.external_audio_source_set_eoi("extsource")
             smile.run()
         except OpenSmileException as error:
-            raise MomentaryError(f"openSMILE stopped: {error}") from error  # its files may have gone
+            raise MomentaryError(f"openSMILE stopped: {error}") from error  # its temporary files may be gone
         finally:
             smile.free()
         return rows, first_s[0] if first_s else 0.0

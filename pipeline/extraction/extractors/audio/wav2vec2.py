@@ -1,11 +1,11 @@
 """Any Hugging Face speech encoder (wav2vec 2.0, HuBERT, WavLM, data2vec-audio): its last hidden state.
 
-Baevski et al., NeurIPS 2020. There are no weights of such a model among the pinned packages: name a folder
-with config.json and *.safetensors, in ``extractors.audio.wav2vec2.model`` or as ``assets.wav2vec2.path``.
-Weights are read from safetensors only, nothing is fetched, and no code of a model's is run.
+Baevski et al., NeurIPS 2020. The pinned packages contain no weights of such a model: name a folder with
+config.json and *.safetensors, in ``extractors.audio.wav2vec2.model`` or as ``assets.wav2vec2.path``. Weights are
+read from safetensors only, nothing is fetched, and no code of the model's folder is run.
 
-Clips go through one by one: padding a batch changes the values of the encoders that normalise over time
-(wav2vec 2.0 base does), and on a CPU a batch gains nothing.
+Clips are encoded one by one: the padding of a batch would change the values of encoders that normalise over time
+(such as wav2vec 2.0 base), and on a CPU a batch is not quicker.
 """
 
 from __future__ import annotations
@@ -27,12 +27,14 @@ from pipeline.extraction.extractors.base import BaseExtractor, Clip, ExtractorSe
 from pipeline.extraction.media import read_audio
 
 CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
-SAMPLE_RATE_HZ = 16000  # what all of these encoders were trained on; another rate in the folder is an error
-MARGIN_S = 2.0  # context to either side of a window, dropped from its result
+SAMPLE_RATE_HZ = (
+    16000  # all of these encoders were trained at this rate; another one in the folder is an error
+)
+MARGIN_S = 2.0  # context on either side of a window, removed from its result
 
 
 class Wav2vec2Settings(ExtractorSettings):
-    """Which encoder.
+    """Which encoder is used.
 
     Attributes:
         model: a folder with config.json and *.safetensors; null: the folder that ``assets.wav2vec2.path``
@@ -48,7 +50,7 @@ class Wav2vec2Settings(ExtractorSettings):
 class Extractor(BaseExtractor[Wav2vec2Settings]):
     """Last hidden state (T, D), D the encoder's width; 50 frames a second for all usual encoders.
 
-    A frame's time is the middle of the sound that the convolutions see of it.
+    A frame's time is the middle of the stretch of sound that its convolutions cover.
     """
 
     modality = "audio"
@@ -75,7 +77,7 @@ class Extractor(BaseExtractor[Wav2vec2Settings]):
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The files of ``settings.model``; those of the asset are known by its record."""
+        """The files of ``settings.model``; those of the asset are in asset.json already."""
         if self.settings.model is None:
             return ()
         return tuple(p for p in sorted(self.folder.iterdir()) if p.suffix in (".json", ".safetensors"))
@@ -91,7 +93,7 @@ class Extractor(BaseExtractor[Wav2vec2Settings]):
         return self._hop / SAMPLE_RATE_HZ
 
     def extract(self, clip: Clip) -> FeatureSequence:
-        """Return one row a frame; a sound shorter than a frame's field is filled up with silence."""
+        """Return one row for each frame; a sound too short for a single frame is extended by silence."""
         samples = read_audio(clip, SAMPLE_RATE_HZ)
         if not len(samples):
             raise StreamMissing("no sound")
@@ -101,7 +103,7 @@ class Extractor(BaseExtractor[Wav2vec2Settings]):
         return FeatureSequence(values, times.astype(np.float32), np.ones(len(values), np.uint8))
 
     def _prepare(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the whole sound with mean 0 and variance 1 if the encoder was trained so."""
+        """Return the whole sound, with mean 0 and variance 1 if the encoder was trained on such sound."""
         if not self._preprocessor.get("do_normalize", True):
             return samples
         centred = samples - samples.mean(dtype=np.float64)
@@ -127,7 +129,7 @@ class Extractor(BaseExtractor[Wav2vec2Settings]):
         """Return (T, D) of one pass.
 
         Raises:
-            AssetError: the encoder has other frames than its convolutions.
+            AssetError: the encoder gives another number of frames than its convolutions.
         """
         import torch
 
@@ -168,12 +170,12 @@ class Extractor(BaseExtractor[Wav2vec2Settings]):
 
     @cached_property
     def _hop(self) -> int:
-        """Samples from one frame to the next."""
+        """The number of samples from one frame to the next."""
         return int(np.prod(self._config["conv_stride"]))
 
     @cached_property
     def _field(self) -> int:
-        """Samples that one frame's convolutions see."""
+        """The number of samples that one frame's convolutions cover."""
         field, hop = 1, 1
         for kernel, stride in zip(self._config["conv_kernel"], self._config["conv_stride"], strict=True):
             field += (kernel - 1) * hop

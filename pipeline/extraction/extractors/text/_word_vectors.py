@@ -1,4 +1,4 @@
-"""What the extractors of static word vectors share: a transcript in words, looked up in a table."""
+"""Splits a transcript into words and looks them up in a table of vectors; for the extractors glove and word2vec."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _CONTRACTION = re.compile(r"(n['’]t|['’](?:s|m|d|re|ll|ve))$")
 
 
 class WordVectorSettings(ExtractorSettings):
-    """Which vectors.
+    """Which vectors are used.
 
     Attributes:
         path: the vectors' file, or null.
@@ -96,7 +96,9 @@ class WordVectors(BaseExtractor[S]):
         )
 
     def _pieces(self, word: str, start: int) -> list[tuple[str, tuple[int, int]]]:
-        """Return a word as the file has it: whole, with its contraction apart, or cut at hyphens."""
+        """Return the parts of a word that are looked up, with their places: the whole word if the table has it, else
+        the word and its contraction, or the parts between hyphens.
+        """
         rows, _ = self._table
         plain = self._spelling(word.replace("’", "'"))
         if plain in rows:

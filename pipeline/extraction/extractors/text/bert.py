@@ -1,8 +1,8 @@
-"""Any Hugging Face encoder: its last hidden state for every word piece.
+"""Any Hugging Face encoder of text: its last hidden state for every word piece.
 
-What MMIN (section 4.2), MISA, Self-MM and EMMR take from BERT. The default is the asset ``bert``: MiniLM, a
-small BERT of 384 dimensions. Weights are read from safetensors only, nothing is fetched, and no code of a
-model's is run.
+MMIN (section 4.2), MISA, Self-MM and EMMR use BERT in this way. The default is the asset ``bert``: MiniLM, a small
+BERT of 384 dimensions. Weights are read from safetensors only, nothing is fetched, and no code of the model's
+folder is run.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from pipeline.errors import AssetError, StreamMissing
 from pipeline.extraction.extractors._encoder import load_encoder
 from pipeline.extraction.extractors.base import BaseExtractor, Clip, ExtractorSettings, token_times
 
-# Every pass of the encoder has the same shape for a given padded length, filled up with rows of padding, so
-# that a clip's values do not depend, to the last bit, on which clips are computed together with it.
+# For a given padded length every pass of the encoder has the same shape: missing rows are filled with padding. So a
+# clip's values do not depend, to the last bit, on the clips that are computed together with it.
 ROWS_A_PASS = 8
 PADDED_TO = 2  # word pieces
-FROM_PADDING = (  # kinds of encoder that count positions from one behind that of padding
+FROM_PADDING = (  # kinds of encoder whose positions start one after that of the padding token
     *("camembert", "data2vec-text", "ibert", "longformer", "luke", "mpnet", "roberta"),
     *("roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod"),
 )
@@ -36,7 +36,7 @@ log = logging.getLogger("lacuna")
 
 
 class BertSettings(ExtractorSettings):
-    """Which encoder.
+    """Which encoder is used.
 
     Attributes:
         model: a folder with config.json, a tokenizer and *.safetensors, or a name on the hub whose files were
@@ -56,7 +56,7 @@ class Extractor(BaseExtractor[BertSettings]):
     Settings = BertSettings
     libraries: ClassVar[tuple[str, ...]] = ("torch", "transformers", "tokenizers")
     parts: ClassVar[tuple[str, ...]] = ("pipeline.extraction.extractors._encoder",)
-    batch: ClassVar[int] = 512  # fewer passes that are filled up
+    batch: ClassVar[int] = 512  # a large batch leaves fewer rows to fill with padding
 
     @cached_property
     def folder(self) -> Path:
@@ -95,7 +95,7 @@ class Extractor(BaseExtractor[BertSettings]):
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The files of ``settings.model``; those of the asset are known by its record."""
+        """The files of ``settings.model``; those of the asset are in asset.json already."""
         if self.settings.model is None:
             return ()
         return tuple(
@@ -112,7 +112,7 @@ class Extractor(BaseExtractor[BertSettings]):
         return result
 
     def extract_batch(self, clips: Sequence[Clip]) -> list[FeatureSequence | Exception]:
-        """Return the rows of each clip; clips of like length go through the encoder together."""
+        """Return the rows of each clip; clips of similar length go through the encoder together."""
         results: list[FeatureSequence | Exception] = [StreamMissing("empty transcript")] * len(clips)
         passes: dict[int, list[tuple[int, dict[str, Any]]]] = {}
         for index, encoding in self._encode(clips):
@@ -128,7 +128,7 @@ class Extractor(BaseExtractor[BertSettings]):
         return results
 
     def _encode(self, clips: Sequence[Clip]) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Yield the index and the tokenizer's lists of every clip that has a transcript."""
+        """Yield the index and the tokenizer's output of every clip that has a transcript."""
         tokenizer, limit = self._tokenizer
         spoken = [index for index, clip in enumerate(clips) if clip.text.strip()]
         if not spoken:
@@ -160,7 +160,9 @@ class Extractor(BaseExtractor[BertSettings]):
             for row, encoding in enumerate(encodings):
                 block[row, : len(encoding[name])] = torch.tensor(encoding[name])
             if name == "attention_mask":
-                block[len(encodings) :, 0] = 1  # a row that attends to nothing would give no numbers
+                block[len(encodings) :, 0] = (
+                    1  # without any token to attend to, a row of padding would become NaN
+                )
             inputs[name] = block
         with torch.inference_mode():
             return self._model(**inputs).last_hidden_state.numpy()
@@ -195,7 +197,7 @@ class Extractor(BaseExtractor[BertSettings]):
 
     @cached_property
     def _positions(self) -> int:
-        """Return how many word pieces the encoder has positions for."""
+        """Return the largest number of word pieces that the encoder has positions for."""
         from transformers import AutoConfig
 
         try:
@@ -203,7 +205,7 @@ class Extractor(BaseExtractor[BertSettings]):
         except (OSError, ValueError, KeyError) as error:
             raise AssetError(f"{self.folder}: its configuration cannot be loaded: {error}") from error
         count = getattr(config, "max_position_embeddings", None)
-        if not isinstance(count, int) or count <= 0:  # positions are relative: there is no longest
+        if not isinstance(count, int) or count <= 0:  # positions are relative: any length is possible
             return sys.maxsize
         return count - (config.pad_token_id + 1 if config.model_type in FROM_PADDING else 0)
 

@@ -1,7 +1,7 @@
-"""Static word vectors (GloVe, Pennington et al., 2014): one row a word, looked up in a file.
+"""Static word vectors (GloVe, Pennington et al., 2014): one row for each word, looked up in a file.
 
-The default is the asset ``glove``: 400,000 words, 50 dimensions. Vectors stay on the disk and are mapped into
-memory.
+The default is the asset ``glove``: 400,000 words, 50 dimensions. The file of vectors is mapped into memory, so that
+only the rows that are used are read.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ VECTORS, WORDS = "glove_6B_50d_emb.npy", "glove_6B_index.parquet"
 
 
 class GloveSettings(WordVectorSettings):
-    """Which vectors.
+    """Which vectors are used.
 
     Attributes:
-        path: a .txt or .vec file (a word and its numbers a line; word2vec's first line is passed over) or a
-            .npy file of (words, dims); null: the asset ``glove``. word2vec's .bin files are read by the
-            extractor ``word2vec``.
+        path: a .txt or .vec file (a word and its numbers a line; a first line of two numbers, as word2vec writes
+            it, is skipped) or a .npy file of (words, dims); null: the asset ``glove``. word2vec's .bin files are
+            read by the extractor ``word2vec``.
         words: the words of a .npy file in its order: .txt, one a line, or .parquet with one column of
             strings.
     """
@@ -56,7 +56,7 @@ class Extractor(WordVectors[GloveSettings]):
     def columns(self) -> tuple[str, ...]:
         """vector_0 .. vector_<D-1>."""
         path = self.settings.path or self.assets / VECTORS
-        if path.suffix == ".npy" and path.is_file():  # quick: the words are not read
+        if path.suffix == ".npy" and path.is_file():  # quicker: the words are not read
             return column_names(map_array(path).shape[1])
         return column_names(self._table[1].shape[1])
 

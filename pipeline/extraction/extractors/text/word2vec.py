@@ -1,6 +1,6 @@
-"""Static word vectors in word2vec's formats (Mikolov et al., 2013), looked up in a file that you name.
+"""Static word vectors in word2vec's formats (Mikolov et al., 2013), looked up in a file that you provide.
 
-No package on the index holds them: name a file in ``extractors.text.word2vec.path``, or a folder with one in
+No Python package contains them: name a file in ``extractors.text.word2vec.path``, or a folder with one in
 ``assets.word2vec.path``. _word_vectors.py splits a transcript into words, as for glove; the spelling differs:
 these vectors have capital letters, so that a word is looked up as it is written, else in lower case, else with
 # for each digit, as the GoogleNews vectors write numbers.
@@ -33,7 +33,7 @@ WIDEST = 16384  # dimensions
 
 
 class Word2vecSettings(WordVectorSettings):
-    """Which vectors.
+    """Which vectors are used.
 
     Attributes:
         path: a .bin file of word2vec, a .txt or .vec file (a word and its numbers a line, with or without the

@@ -1,10 +1,9 @@
 """DenseNet-BC (Huang et al., CVPR 2017, section 3) for small faces: growth 12, depth 100, reduction 0.5.
 
 Three dense blocks of (100 - 4) / 6 = 16 layers; each layer is batch normalisation, ReLU, a 1 x 1 convolution
-to 48 channels, batch normalisation, ReLU and a 3 x 3 convolution to 12, joined to what came in. Channels: 24
-at first, 24 + 16 * 12 = 216, halved to 108, 300, halved to 150, 342. The last are normalised, cut at 0 and
-averaged over the
-picture: the 342 features of "Denseface" (MMIN, section 4.2).
+to 48 channels, batch normalisation, ReLU and a 3 x 3 convolution to 12, which are added to the layer's input
+channels. Channels: 24 at first, 24 + 16 * 12 = 216, halved to 108, 300, halved to 150, 342. The last are
+normalised, cut at 0 and averaged over the picture: the 342 features of "Denseface" (MMIN, section 4.2).
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from pipeline.errors import AssetError
 GROWTH, DEPTH, BLOCKS = 12, 100, 3
 FEATURES = 342
 SIDE = 64  # pixels of the grey square that the network sees
-MEAN, DEVIATION = 131.0754, 47.858177  # of grey levels 0 to 255, the reference's normalisation
+MEAN, DEVIATION = 131.0754, 47.858177  # of grey levels 0 to 255, as in the original normalisation
 CLASSES = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt")
 
 

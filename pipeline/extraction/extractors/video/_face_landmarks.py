@@ -1,11 +1,11 @@
-"""MediaPipe's FaceLandmarker over the pictures of a clip: what the extractors that stand on it share.
+"""Runs MediaPipe's FaceLandmarker over the pictures of a clip, for the extractors facelandmarker and facet35.
 
-Every picture is looked at alone: tracking from one to the next would let one clip's result depend on the clip
-before it.
+Every picture is analysed by itself: with tracking from one to the next, the result of a clip would depend on the
+clip before it.
 
-MediaPipe reports to Google that it is used (no pictures; its issue 6291) where the network lets it, and has
-no switch for that. Extraction's workers are kept from the network; a program that uses this class otherwise
-is not.
+MediaPipe reports to Google that it is used (it sends no pictures; its issue 6291) if it can reach the network, and
+has no switch for that. The workers of extraction have no access to the network; other programs that use this class
+may have it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from pipeline.extraction.extractors.video._faces import Choice, Chooser
 from pipeline.extraction.media import read_frames
 
 WEIGHTS = "face_landmarker.task"
-MOST_FACES = 8  # that are looked for in a picture
+MOST_FACES = 8  # at most so many faces are looked for in a picture
 
 # fmt: off
 BLENDSHAPES = (
@@ -60,12 +60,12 @@ _NOISE = re.compile(
 
 
 class FaceSettings(ExtractorSettings):
-    """How often and how sure.
+    """Which pictures are analysed, and which faces count.
 
     Attributes:
-        frame_rate_hz: pictures a second that are looked at; null: every picture of the file.
-        min_confidence: below this score a face is no face.
-        face: of several, the biggest, or the nearest to the last picture's; or the mean over all.
+        frame_rate_hz: how many pictures a second are analysed; null: every picture of the file.
+        min_confidence: faces with a lower score are ignored.
+        face: which of several faces: the biggest; the one nearest to that of the last picture; or the mean over all.
     """
 
     frame_rate_hz: float | None = Field(8.0, gt=0, le=240)
@@ -77,7 +77,7 @@ S = TypeVar("S", bound=FaceSettings)
 
 
 class FaceExtractor(BaseExtractor[S]):
-    """A row of numbers for the face in each picture of a clip; what the row holds says :meth:`face_row`."""
+    """Gives one row of numbers for each picture of a clip; :meth:`face_row` computes them from a face."""
 
     modality = "video"
     libraries: ClassVar[tuple[str, ...]] = ("mediapipe", "numpy")
@@ -118,7 +118,7 @@ class FaceExtractor(BaseExtractor[S]):
         last: NDArray[np.uint8] | None = None
         self._chooser.start()
         for time_s, picture in read_frames(clip, self.settings.frame_rate_hz):
-            if picture is last:  # the picture stands still
+            if picture is last:  # the same picture as before
                 rows.append(rows[-1])
                 flags.append(flags[-1])
             else:
@@ -134,7 +134,7 @@ class FaceExtractor(BaseExtractor[S]):
         return FeatureSequence(np.stack(rows), np.array(times, np.float32), np.array(flags, np.uint8))
 
     def close(self) -> None:
-        """Give the model back."""
+        """Release the model."""
         if self._landmarker is not None:
             self._landmarker.close()
             self._landmarker = None
@@ -207,7 +207,7 @@ def pose(result: Any, index: int) -> NDArray[np.float64]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep MediaPipe's start-up notes from the screen; the rest, and after an error all, is shown."""
+    """Hide MediaPipe's start-up notes; show what else it writes, and everything after an error."""
     sys.stderr.flush()
     with tempfile.TemporaryFile() as caught:
         screen = os.dup(2)
@@ -224,4 +224,4 @@ def _quiet() -> Iterator[None]:
             lines = caught.read().decode("utf-8", "replace").splitlines()
             for line in lines:
                 if failed or not _NOISE.match(line):
-                    print(line, file=sys.stderr)  # noqa: T201 - these are the library's own lines
+                    print(line, file=sys.stderr)  # noqa: T201 - lines that the library wrote

@@ -1,4 +1,4 @@
-"""Finding faces in pictures with OpenCV's Haar cascade (Viola & Jones, 2001), and cutting them out."""
+"""Finds faces in pictures with OpenCV's Haar cascade (Viola & Jones, 2001), cuts them out, and chooses among them."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ Box = tuple[float, float, float, float]  # left, top, width, height
 
 
 class FaceFinder:
-    """Finds the face that is meant in one picture after another.
+    """Finds the chosen face, or all faces, in one picture after another.
 
     Args:
         cascade: OpenCV's cascade as xml.
-        smallest: pixels of a face's side; smaller ones are not looked for.
-        choice: of several faces, the biggest, or the nearest to the last picture's (the biggest at first):
-            a passer-by who comes closer to the camera is not taken for the speaker. Or all of them.
+        smallest: the side of the smallest face that is looked for, in pixels.
+        choice: which of several faces: the biggest; the one nearest to that of the last picture (at first the
+            biggest), so that a passer-by close to the camera is not taken for the speaker; or all.
 
     Raises:
         AssetError: OpenCV cannot load the cascade.
@@ -33,7 +33,7 @@ class FaceFinder:
     def __init__(self, cascade: Path, smallest: int, choice: Choice) -> None:
         with naming_system_libraries():
             import cv2
-        cv2.setNumThreads(1)  # several give the faces in an order that changes from run to run
+        cv2.setNumThreads(1)  # with several threads the order of the faces changes from run to run
         self._smallest, self._choice = smallest, choice
         self._cascade: Any = cv2.CascadeClassifier(str(cascade))
         if self._cascade.empty():
@@ -45,7 +45,7 @@ class FaceFinder:
         self._chooser.start()
 
     def find(self, picture: NDArray[np.uint8]) -> list[tuple[int, int, int, int]]:
-        """Return left, top, width and height of the faces that are meant in an (H, W) grey picture."""
+        """Return left, top, width and height of the chosen face, or of all faces, in an (H, W) grey picture."""
         found = self._cascade.detectMultiScale(
             picture, scaleFactor=1.1, minNeighbors=5, minSize=(self._smallest,) * 2
         )
@@ -53,7 +53,7 @@ class FaceFinder:
         return [boxes[index] for index in self._chooser.choose(boxes)]
 
     def cut(self, picture: NDArray[np.uint8], side: int, margin: int) -> list[NDArray[np.uint8]]:
-        """Return these faces with ``margin`` pixels around them, scaled to (side, side)."""
+        """Return the faces of :meth:`find` with ``margin`` pixels around them, scaled to (side, side)."""
         import cv2
 
         faces = []
@@ -65,10 +65,10 @@ class FaceFinder:
 
 
 class Chooser:
-    """Chooses of several faces in a picture which are meant.
+    """Chooses among several faces in a picture.
 
     Args:
-        choice: as :class:`FaceFinder` says.
+        choice: as for :class:`FaceFinder`.
     """
 
     def __init__(self, choice: Choice) -> None:
@@ -80,7 +80,7 @@ class Chooser:
         self._last = None
 
     def choose(self, boxes: Sequence[Box]) -> list[int]:
-        """Return the indices of the boxes that are meant: one, or all, or none when there are none."""
+        """Return the indices of the chosen boxes: one of them, or all; none when there are no boxes."""
         ranked = sorted(range(len(boxes)), key=lambda index: self._rank(boxes[index]))
         if not ranked:
             return []
@@ -95,11 +95,11 @@ class Chooser:
 
 
 def averaged(rows: NDArray[np.float32], counts: Sequence[int]) -> NDArray[np.float32]:
-    """Return (N, D) from the rows of all faces: the mean over each picture's, zeros where it has none.
+    """Return (N, D): for each picture the mean over the rows of its faces; zeros for a picture without a face.
 
     Args:
-        rows: (sum of counts, D) float32.
-        counts: N, how many of the rows each picture has.
+        rows: (sum of counts, D) float32, one row for each face.
+        counts: how many faces each of the N pictures has.
     """
     result = np.zeros((len(counts), rows.shape[1]), np.float32)
     for index, part in enumerate(np.split(rows, np.cumsum(counts)[:-1])):

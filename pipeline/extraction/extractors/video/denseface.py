@@ -1,9 +1,9 @@
 """Denseface, MMIN's visual features (section 4.2): a DenseNet trained on FER+, 342 numbers a face.
 
-There are no public weights. The stage train-denseface (pipeline/train_denseface.py) trains them from FER+'s two
-files; name the result in ``extractors.video.denseface.weights``, or train elsewhere and name that. The network
-and the normalisation are _densenet.py's; faces are found by OpenCV's Haar cascade (the reference's finder is
-not published) and are cut without a margin, as FER-2013's are.
+There are no public weights. The stage train-denseface (pipeline/train_denseface.py) trains them on FER+'s two
+files; name the result, or weights that you trained elsewhere, in ``extractors.video.denseface.weights``. The
+network and the normalisation are those of _densenet.py. Faces are found by OpenCV's Haar cascade (the paper does
+not publish its own method) and are cut out without a margin, like those of FER-2013.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ FACES_A_PASS = 16
 
 
 class DensefaceSettings(ExtractorSettings):
-    """Which weights, how often and how small.
+    """Which weights are used, which pictures are analysed, and which faces count.
 
     Attributes:
         weights: a .safetensors file of the stage train-denseface.
-        frame_rate_hz: pictures a second that are looked at; null: every picture of the file.
-        smallest_face: pixels of a face's side; smaller ones are not looked for.
-        face: of several, the biggest, or the nearest to the last picture's; or the mean over all.
+        frame_rate_hz: how many pictures a second are analysed; null: every picture of the file.
+        smallest_face: the side of the smallest face that is looked for, in pixels.
+        face: which of several faces: the biggest; the one nearest to that of the last picture; or the mean over all.
     """
 
     weights: Path | None = None

@@ -1,7 +1,7 @@
 """MediaPipe's FaceLandmarker: blendshapes, head pose, gaze and 68 landmarks, with a name for every column.
 
-The stand-in for OpenFace that pip can install. The 52 blendshapes are ARKit's, close to FACS action units.
-_face_landmarks.py runs MediaPipe; this file says what a row holds.
+It replaces OpenFace where only pip can be used. The 52 blendshapes are ARKit's, similar to the action units of
+FACS. _face_landmarks.py runs MediaPipe; this file computes the columns.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ _OUTER_CORNERS = (_MESH.index(33), _MESH.index(263))
 
 
 class FacelandmarkerSettings(FaceSettings):
-    """How often and how sure.
+    """Which pictures are analysed, and which faces count.
 
     Attributes:
-        frame_rate_hz: pictures a second that are looked at; null: every picture of the file.
-        min_confidence: below this score a face is no face.
-        face: of several, the biggest, or the nearest to the last picture's; or the mean over all.
+        frame_rate_hz: how many pictures a second are analysed; null: every picture of the file.
+        min_confidence: faces with a lower score are ignored.
+        face: which of several faces: the biggest; the one nearest to that of the last picture; or the mean over all.
     """
 
 

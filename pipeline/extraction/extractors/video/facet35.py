@@ -2,9 +2,9 @@
 
 Facet (iMotions; Emotient) is closed software. CMU-MOSEI's visual features, which UMDF takes, are its 35
 columns: ten expressions, twenty action units of FACS, two traits and three angles. Facet's own numbers come
-by the importer of computational sequences; this extractor makes the same columns of what MediaPipe finds.
+by the importer of computational sequences; this extractor computes the same columns from what MediaPipe finds.
 Facet gives evidence (log10 of odds, about -4 to 4); here action units and expressions are scores from 0 to 1.
-A model that was trained on Facet's numbers must not be fed with these: they are stand-ins, every one.
+Every column is a substitute: a model that was trained on Facet's numbers cannot be used with these.
 
 ========== =========================== ====================================================================
 column     means                       stands in
@@ -106,7 +106,7 @@ _ANGLES = slice(_FOUND.index("pose_pitch"), _FOUND.index("pose_roll") + 1)
 
 
 class Facet35Settings(FaceSettings):
-    """How often and how sure: facelandmarker's."""
+    """The same settings as those of facelandmarker."""
 
 
 class Extractor(FaceExtractor[Facet35Settings]):

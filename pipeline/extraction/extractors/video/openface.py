@@ -1,10 +1,9 @@
-"""OpenFace 2's 709 numbers a picture (Baltrusaitis et al., FG 2018), from the program or its csv files.
+"""OpenFace 2's 709 numbers for each picture (Baltrusaitis et al., FG 2018), from the program or its csv files.
 
-OpenFace is a program of its own that pip cannot install. Where it is on the machine (``lacuna doctor`` says
-so; put its FeatureExtraction on the PATH, or name it in ``extractors.video.openface.executable``) it is run
-on a clip's pictures as pipeline/extraction/media.py gives them, so that parts of files, half pictures and turned ones
-are meant the same as everywhere else. Where it is not, the csv files that it wrote elsewhere can be read
-(``csv_folder``).
+OpenFace is a separate program that pip cannot install. Where it is installed (``lacuna doctor`` tells; put its
+FeatureExtraction on the PATH, or name it in ``extractors.video.openface.executable``), it is run on the pictures
+that pipeline/extraction/media.py decodes, so that parts of files, half pictures and rotated ones are treated as by
+every other extractor. Where it is not, the csv files that it wrote elsewhere can be read (``csv_folder``).
 
 Of several faces FeatureExtraction follows the one that it finds first; in csv files of FeatureExtractionMulti
 the most certain face of a picture is taken.
@@ -36,7 +35,7 @@ PROGRAM = "FeatureExtraction"
 
 
 class OpenfaceSettings(ExtractorSettings):
-    """Where the numbers come from, and how often.
+    """Where the numbers come from, and at which frame rate.
 
     Attributes:
         executable: OpenFace's FeatureExtraction; null: the one on the PATH.
@@ -94,10 +93,10 @@ class Extractor(BaseExtractor[OpenfaceSettings]):
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The program, or all csv files: a changed one makes all results anew.
+        """The program, or all csv files: when one of them changes, all clips are extracted again.
 
         Raises:
-            AssetError: there is neither.
+            AssetError: neither is there.
         """
         folder = self.settings.csv_folder
         if folder is None:
@@ -118,7 +117,7 @@ class Extractor(BaseExtractor[OpenfaceSettings]):
         return FeatureSequence(values, times, flags)
 
     def _run(self, clip: Clip) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint8]]:
-        """Let the program look at the clip's pictures, in a folder of their own."""
+        """Run the program on the clip's pictures, which are written to a temporary folder."""
         program = find_program(self.settings.executable)
         with tempfile.TemporaryDirectory(prefix="lacuna-openface-") as temporary:
             pictures, results = Path(temporary, "pictures"), Path(temporary, "results")
@@ -137,7 +136,7 @@ class Extractor(BaseExtractor[OpenfaceSettings]):
         return values, np.array(times, np.float32), flags
 
     def _read(self, clip: Clip) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint8]]:
-        """Take the clip's rows out of its own csv file or out of that of the whole video file."""
+        """Read the clip's rows from its own csv file, or from that of the whole video file."""
         path, start_s, end_s = self._csv_of(clip)
         if self._latest is None or self._latest[0] != path:  # the clips of one video come one after another
             self._latest = path, read_csv(path, clip.id, self.settings.non_finite)
@@ -150,7 +149,7 @@ class Extractor(BaseExtractor[OpenfaceSettings]):
             chosen = np.flatnonzero(within)
             times = np.maximum(table.times[chosen] - start_s, 0.0)
         else:
-            # What is on the screen at the middle of each period, as media.read_frames has it.
+            # The picture that is shown at the middle of each period, as in media.read_frames.
             shown = table.times[within] - start_s
             step = float(np.median(np.diff(shown))) if len(shown) > 1 else 0.0
             length_s = min(end_s - start_s, float(shown[-1]) + step)
@@ -217,11 +216,11 @@ def _write_pictures(clip: Clip, frame_rate_hz: float | None, folder: Path) -> It
 
 
 def _call(command: list[str], results: Path, timeout_s: float, clip_id: str) -> None:
-    """Run the program in the folder of its results; whatever it started ends with it.
+    """Run the program in the folder of its results; processes that it started are ended with it.
 
     Raises:
-        MomentaryError: it took too long, failed, or wrote nothing: who is to blame, the clip or the program's
-            installation, memory or load, nobody can tell.
+        MomentaryError: it took too long, failed, or wrote nothing. The cause may be the clip, the program's
+            installation, or too little memory or time: it cannot be told.
         AssetError: it cannot be started.
     """
     try:
@@ -237,7 +236,7 @@ def _call(command: list[str], results: Path, timeout_s: float, clip_id: str) -> 
         raise AssetError(f"openface: {command[0]} cannot be started: {error}") from error
     try:
         said, _ = process.communicate(timeout=timeout_s)
-    except BaseException as error:  # ctrl-C too: nothing that was started is left behind
+    except BaseException as error:  # after ctrl-C, too, no process is left behind
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
