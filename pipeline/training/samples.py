@@ -458,7 +458,9 @@ class DeviceSamples:
                 made[name] = base if hiding is None else self._gather(indices, None)
             else:
                 made[name] = self._shown(indices, *(redrawn or (present, hiding)))[0]
-            made[name] = replace(made[name], dialogues=batch.dialogues)
+            made[name] = replace(
+                made[name], labels=batch.labels, scores=batch.scores, dialogues=batch.dialogues
+            )
         return replace(batch, views=made)
 
     def _shown(self, indices: Tensor, present: Tensor | None, hiding: Hiding | None) -> tuple[Batch, Batch]:
