@@ -76,7 +76,7 @@ from pipeline.training.experiment import (
 from pipeline.training.folds import Fold, make_folds
 from pipeline.training.kept_runs import FORMAT, PlannedRun, train_run
 from pipeline.training.loop import choose_device
-from pipeline.training.masking import NamedMask, masks_of
+from pipeline.training.masking import NamedMask
 from pipeline.training.samples import SampleSet, Sequences, samples_of
 
 # glibc keeps what a batch needed for the next one instead of asking the system anew: a tenth of the time.
@@ -110,8 +110,7 @@ def read_all(
         hides_frames=hides_frames(masks, names),
         dialogues=any(model_of(one).dialogues for one in chain(experiment)),
     )
-    ids = [sample.id for sample in samples.samples]
-    return samples, masks_of(masks, names, ids, samples.present, samples.rows)
+    return samples, samples.named_masks(masks, names)
 
 
 def train_experiment(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,23 @@ MASKS = {
     "columns": Mask(protocol="block", range=(0.4, 0.6), axis="feature"),
     "frames": Mask(protocol="frames", rate=0.3),
     "sampled": Mask(protocol="block", range=(0.4, 0.6), draw="sampled"),
+    "ranged": Mask(protocol="frames", range=(0.1, 0.6)),
+    "one-condition": Mask(protocol="random-condition"),
+    "mixed": Mask.model_validate(
+        {
+            "protocol": "mixture",
+            "of": [
+                {"protocol": "block", "range": [0.4, 0.6]},
+                {"protocol": "frames", "rate": 0.3},
+                {"protocol": "one-missing", "rate": 0.8},
+            ],
+        }
+    ),
+}
+FAMILIES = {"share": Mask(protocol="frames", rates=(0.0, 0.25, 0.5, 1.0))}
+ALL_MASKS = {
+    **MASKS,
+    **{name: one for family, mask in FAMILIES.items() for name, one in mask.members(family).items()},
 }
 
 
@@ -67,12 +85,38 @@ def samples(size: int) -> list[Sample]:
     return made
 
 
+def dialogues(size: int, turns: int = 6, unlabelled: int = 5) -> list[Sample]:
+    """Return the rows of :func:`samples` as turns of dialogues that lie mixed in the manifest, in a falling order.
+
+    Args:
+        size: N.
+        turns: of each dialogue at most; the last ones of a session are shorter.
+        unlabelled: each so-many-th turn has no label and no score: it is context.
+    """
+    made, seen = [], dict.fromkeys(range(5), 0)
+    for index, sample in enumerate(samples(size)):
+        number = seen[index % 5]
+        seen[index % 5] += 1
+        context = index % unlabelled == unlabelled - 1 - index % 3
+        made.append(
+            replace(
+                sample,
+                dialogue=f"{sample.session}-{number // turns}",
+                turn=turns - 1 - number % turns,
+                label="" if context else sample.label,
+                score=None if context else sample.score,
+            )
+        )
+    return made
+
+
 def write(
     data: Path,
     size: int = 60,
     name: str = "small",
     missing: Sequence[tuple[str, int]] = (),
     noise: float = 0.5,
+    given: Sequence[Sample] | None = None,
 ) -> list[Sample]:
     """Write manifest, features and masks under ``data`` and return the samples.
 
@@ -82,8 +126,10 @@ def write(
         name: the dataset's.
         missing: pairs (modality, sample's number) that get the status missing.
         noise: standard deviation around the class's mean of 1 or -1.
+        given: other rows of the manifest than :func:`samples`, with the same features.
     """
-    made = samples(size)
+    shows = [sample.label for sample in samples(size)]
+    made = list(given or samples(size))
     manifest = data / "manifests" / f"{name}.csv"
     write_manifest(manifest, made)
     manifest.with_suffix(".json").write_text(json.dumps({"score_limit": 4.0}), encoding="utf-8")
@@ -100,7 +146,7 @@ def write(
                 length = int(rng.integers(2, 9) if modality != "audio" else rng.integers(20, 45))
                 lengths[index, column] = length
                 wrong = rng.random() < 0.15
-                shown = (CLASSES.index(sample.label) + wrong) % 4
+                shown = (CLASSES.index(shows[index]) + wrong) % 4
                 values = rng.normal(0, noise, (length, dims)).astype(np.float32)
                 values[:, 0] += 1 if shown & 1 else -1
                 values[:, 1] += 1 if shown & 2 else -1
@@ -114,5 +160,5 @@ def write(
                 writer.append(sample.id, FeatureSequence(values, times, flags, tokens=tokens, token_ids=ids))
     ids = [sample.id for sample in made]
     masks = data / "masks" / f"{name}.h5"
-    write_masks(masks, name, MASKS, 0, ids, lengths, list(DIMS.values()), manifest_checksum(manifest))
+    write_masks(masks, name, ALL_MASKS, 0, ids, lengths, list(DIMS.values()), manifest_checksum(manifest))
     return made

@@ -25,7 +25,6 @@ from pipeline.training import metrics
 from pipeline.training.experiment import hides_frames
 from pipeline.training.folds import Fold, make_folds
 from pipeline.training.loop import choose_device, deterministic, predict, run_over
-from pipeline.training.masking import masks_of
 from pipeline.training.predictor import Predictor, load_run
 from pipeline.training.samples import DeviceSamples, SampleSet, samples_of
 from pipeline.training.training_set import Showing, showings
@@ -152,8 +151,7 @@ def evaluate_experiment(
         hides_frames=hides_frames(masks, tuple(evaluate_on)),
         dialogues=first.network.dialogues,
     )
-    ids = [sample.id for sample in samples.samples]
-    named = masks_of(masks, evaluate_on, ids, samples.present, samples.rows)
+    named = samples.named_masks(masks, evaluate_on)
     enumerated = list(CONDITIONS)
     if trained.train_on in CONDITIONS:
         enumerated = [trained.train_on]

@@ -37,11 +37,12 @@ from models.base import (
     drop_modalities,
 )
 from pipeline.data.manifest import Sample, read_manifest
+from pipeline.data.masks import Masks
 from pipeline.data.store import FeatureInfo, FeatureStore, Status
-from pipeline.errors import DataError, ParamsError
+from pipeline.errors import DataError, ParamsError, StoreError
 from pipeline.params import Dataset, Experiment, Length
 from pipeline.training.classes import ClassRules
-from pipeline.training.masking import Hiding
+from pipeline.training.masking import Hiding, NamedMask, masks_of
 
 Floats = NDArray[np.float32]
 Indices = NDArray[np.int64]
@@ -127,6 +128,13 @@ class Sequences:
     recorded: Recorded | None = None
     uncut: Indices | None = None
 
+    @property
+    def as_recorded(self) -> tuple[Indices, Indices]:
+        """(N,) first rows and (N,) lengths of the frames that a mask counts: before averaging and cutting."""
+        if self.recorded is not None:
+            return self.recorded.starts, self.recorded.lengths
+        return self.starts, self.lengths if self.uncut is None else self.uncut
+
     def rows(self, samples: Indices) -> Indices:
         """Return the row numbers of these samples, one after the other."""
         lengths = self.lengths[samples]
@@ -199,6 +207,33 @@ class SampleSet:
     def present(self) -> NDArray[np.bool_]:
         """(N, 3) bool: which modalities a sample has."""
         return np.stack([self.modalities[modality].lengths > 0 for modality in MODALITIES], axis=1)
+
+    def named_masks(self, masks: Masks | None, names: Sequence[str]) -> Mapping[str, NamedMask]:
+        """Return masks of the dataset's file by name, for these samples (:func:`masks_of`).
+
+        Raises:
+            StoreError: the file has no mask of a name, or one over frames was drawn for other frames than there are.
+        """
+        found = masks_of(masks, names, [s.id for s in self.samples], self.present, self.rows)
+        over_frames = [name for name, mask in found.items() if mask.kept.frames]
+        if masks is not None and over_frames:
+            self._check_frames(masks, over_frames[0])
+        return found
+
+    def _check_frames(self, masks: Masks, name: str) -> None:
+        """Check that the file counts the frames of the stores, sample by sample and row by row."""
+        begins = np.cumsum(masks.lengths, axis=0) - masks.lengths
+        for index, modality in enumerate(MODALITIES):
+            starts, lengths = self.modalities[modality].as_recorded
+            counted, begin = masks.lengths[self.rows, index], begins[self.rows, index]
+            wrong = np.flatnonzero((counted != lengths) | ((lengths > 0) & (begin != starts)))
+            if len(wrong):
+                at = wrong[0]
+                raise StoreError(
+                    f'{masks.path}: the mask "{name}" counts {counted[at]} frames of {modality} of the sample '
+                    f'"{self.samples[at].id}" from row {begin[at]}, the features have {lengths[at]} from row '
+                    f"{starts[at]}. Run: dvc repro mask@{masks.dataset}"
+                )
 
     def fit_normalisers(self, train: Indices) -> dict[str, Normaliser]:
         """Take the statistics of the observed frames of the samples ``train``."""
@@ -299,8 +334,7 @@ class FlatSequences:
         starts = np.where(absent, len(values), sequences.starts)
         lengths = torch.from_numpy(np.where(absent, 1, sequences.lengths))
         tokens, recorded = sequences.token_ids, sequences.recorded
-        uncut = sequences.lengths if sequences.uncut is None else sequences.uncut
-        uncut = uncut if recorded is None else recorded.lengths
+        _, uncut = sequences.as_recorded
         return cls(
             values=torch.from_numpy(
                 np.concatenate([values, np.zeros_like(values[:1], shape=(1, values.shape[1]))])
@@ -424,7 +458,9 @@ class DeviceSamples:
                 made[name] = base if hiding is None else self._gather(indices, None)
             else:
                 made[name] = self._shown(indices, *(redrawn or (present, hiding)))[0]
-            made[name] = replace(made[name], dialogues=batch.dialogues)
+            made[name] = replace(
+                made[name], labels=batch.labels, scores=batch.scores, dialogues=batch.dialogues
+            )
         return replace(batch, views=made)
 
     def _shown(self, indices: Tensor, present: Tensor | None, hiding: Hiding | None) -> tuple[Batch, Batch]:

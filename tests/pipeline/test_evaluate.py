@@ -12,20 +12,13 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.data.masks import CONDITIONS, MISSING_CONDITIONS, read_masks
+from pipeline.data.masks import CONDITIONS, MISSING_CONDITIONS
 from pipeline.data.store import FeatureSequence, FeatureStore, Status
-from pipeline.errors import DataError, ParamsError, StoreError
-from pipeline.evaluate import (
-    Result,
-    embed_experiment,
-    evaluate_experiment,
-    main,
-    summarise,
-    write_embeddings,
-    write_results,
-)
+from pipeline.errors import ParamsError, StoreError
+from pipeline.evaluate import main, write_arrays, write_results
 from pipeline.params import Compute, Dataset, Experiment, Params
 from pipeline.train import train_experiment
+from pipeline.training.evaluation import Result, evaluate_experiment, summarise
 from pipeline.training.folds import make_folds
 from pipeline.training.predictor import load_run, predict
 from pipeline.training.samples import read_samples
@@ -121,13 +114,14 @@ def experiment() -> Experiment:
 def data(tmp_path_factory: pytest.TempPathFactory, dataset: Dataset, experiment: Experiment) -> Path:
     folder = tmp_path_factory.mktemp("world") / "data"
     small_world.write(folder, 80, missing=MISSING)
-    samples = read_samples("small", dataset, experiment.frame_rate_hz, folder)
-    train_experiment("aug", experiment, samples, dataset.folds, 0, CPU, folder)
+    train_experiment("aug", experiment, dataset, 0, CPU, folder)
     return folder
 
 
 def evaluate(experiment: Experiment, dataset: Dataset, data: Path) -> list[Result]:
-    return evaluate_experiment("aug", experiment, dataset, read_masks(data / "masks" / "small.h5"), CPU, data)
+    found = evaluate_experiment("aug", dataset, experiment, experiment.evaluate_on, CPU, data)
+    assert found.classes == small_world.CLASSES and found.hidden == {}
+    return [result for result in found.results if isinstance(result, Result)]
 
 
 def test_every_sample_is_tested_once_under_every_condition(
@@ -158,11 +152,14 @@ def test_two_evaluations_give_equal_bytes(
     assert len(list((tmp_path / "a").iterdir())) == 4
 
 
-@pytest.mark.parametrize("mask", ["one-missing", "random", "block", "columns", "frames", "sampled"])
+@pytest.mark.parametrize(
+    "mask",
+    [name for name in small_world.ALL_MASKS if name not in ("conditions", "share-0")],
+)
 def test_masks_that_draw_are_one_condition(
     data: Path, dataset: Dataset, experiment: Experiment, mask: str
 ) -> None:
-    masked = evaluate(experiment.model_copy(update={"evaluate_on": mask}), dataset, data)
+    masked = evaluate(experiment.model_copy(update={"evaluate_on": (mask,)}), dataset, data)
     whole = evaluate(experiment, dataset, data)
     assert all(list(result.probabilities) == [mask] for result in masked)
     changed = [
@@ -178,8 +175,7 @@ def test_what_is_trained_on_one_condition_is_evaluated_under_it(
     small_world.write(tmp_path, 40)
     folds = dataset.model_copy(update={"folds": dataset.folds.model_copy(update={"count": 1})})
     matched = experiment.model_copy(update={"train_on": "at", "epochs": 2})
-    samples = read_samples("small", folds, matched.frame_rate_hz, tmp_path)
-    train_experiment("aug", matched, samples, folds.folds, 0, CPU, tmp_path)
+    train_experiment("aug", matched, folds, 0, CPU, tmp_path)
     results = evaluate(matched, folds, tmp_path)
     assert [list(result.probabilities) for result in results] == [["at"]]
     _, table = summarise(results)
@@ -190,68 +186,123 @@ def test_what_is_trained_on_one_condition_is_evaluated_under_it(
 def imagined(tmp_path_factory: pytest.TempPathFactory, dataset: Dataset) -> tuple[Path, Dataset, Experiment]:
     """Two trained folds of MMIN; one test sample of each lacks a modality in the recording."""
     folder = tmp_path_factory.mktemp("mmin") / "data"
-    made = small_world.write(folder, 40, missing=[("video", 0), ("audio", 11), ("text", 13)])
+    small_world.write(folder, 40, missing=[("video", 0), ("audio", 11), ("text", 13)])
     two = dataset.model_copy(update={"folds": dataset.folds.model_copy(update={"count": 2})})
-    experiment = Experiment(dataset="small", model="mmin", epochs=1, batch_size=32, keep_embeddings=True)
-    samples = read_samples("small", two, {}, folder)
-    assert len(samples) == len(made)
-    train_experiment("aug", experiment, samples, two.folds, 0, CPU, folder)
+    experiment = Experiment(
+        dataset="small", model="mmin", epochs=1, batch_size=32, keep_hidden=("target", "imagined"), runs=2
+    )
+    train_experiment("aug", experiment, two, 0, CPU, folder)
     return folder, two, experiment
 
 
-def test_embeddings_are_those_of_the_network(imagined: tuple[Path, Dataset, Experiment]) -> None:
+def kept_by(
+    imagined: tuple[Path, Dataset, Experiment], *names: str, evaluate_on: tuple[str, ...] = ("conditions",)
+) -> dict[str, np.ndarray]:
     folder, two, experiment = imagined
-    kept = embed_experiment("aug", experiment, two, CPU, folder)
-    samples = read_samples("small", two, {}, folder)
-    every = [i for fold in make_folds(samples.samples, two.folds) for i in fold.test]
-    tested = [i for i in every if i not in (0, 11)]
-    assert len(every) == 16 and len(tested) == 14
-    assert kept["left_out"].tolist() == ["s000", "s011"]  # s013 is no test sample
-    assert kept["ids"].tolist() == [samples.samples[i].id for i in tested]
-    assert kept["folds"].tolist() == [1] * 7 + [2] * 7
-    names = ["ids", "folds", *(f"{k}_{m}" for m in "avt" for k in ("true", "imagined")), "left_out"]
-    assert list(kept) == names
-    assert {len(kept[name]) for name in names[:-1]} == {14}
-    predictor = load_run(folder / "runs" / "aug" / "1-1")
-    prepared = samples.prepare(predictor.normalisers, torch.device("cpu"))
-    with torch.no_grad():
-        alone = prepared.collate(torch.tensor(tested[:1]), torch.tensor([[False, True, False]]))
-        others = prepared.collate(torch.tensor(tested[:1]), torch.tensor([[True, False, True]]))
-        true, hidden = predictor.network.teacher(alone), predictor.network(others).hidden
-    np.testing.assert_allclose(kept["true_a"][0], true[0], atol=1e-5)
-    np.testing.assert_allclose(kept["imagined_a"][0], hidden["imagined"][0], atol=1e-5)
+    asked = experiment.model_copy(update={"keep_hidden": names})
+    return dict(evaluate_experiment("aug", two, asked, evaluate_on, CPU, folder).hidden)
 
 
-def test_embeddings_where_no_sample_is_whole(
-    imagined: tuple[Path, Dataset, Experiment], tmp_path: Path
+def test_hidden_states_are_those_of_the_first_runs_networks(
+    imagined: tuple[Path, Dataset, Experiment],
 ) -> None:
-    folder, two, experiment = imagined
-    shutil.copytree(folder, tmp_path / "data")
-    small_world.write(tmp_path / "data", 40, missing=[("video", index) for index in range(40)])
-    for path in (tmp_path / "data" / "runs").rglob("run.json"):
-        path.unlink()  # nothing is opened
-    with pytest.raises(DataError, match="none of the 16 test samples has text, audio and video"):
-        embed_experiment("aug", experiment, two, CPU, tmp_path / "data")
+    folder, two, _ = imagined
+    kept = kept_by(imagined, "target", "imagined")
+    samples = read_samples("small", two, {}, folder)
+    tested = [i for fold in make_folds(samples.samples, two.folds) for i in fold.test]
+    assert kept["ids"].tolist() == [samples.samples[i].id for i in tested] and len(tested) == 16
+    assert kept["folds"].tolist() == [1] * 8 + [2] * 8
+    assert kept["labels"].tolist() == samples.labels[tested].tolist()
+    assert kept["present"].tolist() == samples.present[tested].tolist()  # of s000 no video, of s011 no audio
+    assert (~kept["present"]).sum() == 2
+    names = [f"{condition}/{name}" for condition in CONDITIONS for name in ("target", "imagined")]
+    assert list(kept) == ["ids", "folds", "labels", "present", *names]
+    assert {kept[name].shape for name in names} == {(16, 384)}
+    for place, fold in ((0, 1), (9, 2)):  # the audio that is imagined from text and video
+        predictor = load_run(folder / "runs" / "aug" / f"{fold}-1")
+        prepared = samples.prepare(predictor.normalisers, torch.device("cpu"))
+        index = torch.tensor(tested[place : place + 1])
+        with torch.no_grad():
+            alone = prepared.collate(index, torch.tensor([[False, True, False]]))
+            others = prepared.collate(index, torch.tensor([[True, False, True]]))
+            true, hidden = predictor.network.teacher(alone), predictor.network(others).hidden
+        np.testing.assert_allclose(kept["vt/target"][place], true[0], atol=1e-5)
+        np.testing.assert_allclose(kept["vt/imagined"][place], hidden["imagined"][0], atol=1e-5)
 
 
-def test_embeddings_are_written_without_pickle_and_with_equal_bytes(tmp_path: Path) -> None:
-    arrays = {"ids": np.array(["x", "yy"]), "true_a": np.arange(4, dtype=np.float32).reshape(2, 2)}
+def test_hidden_states_of_any_model_under_any_mask(
+    data: Path, dataset: Dataset, experiment: Experiment, imagined: tuple[Path, Dataset, Experiment]
+) -> None:
+    asked = experiment.model_copy(update={"keep_hidden": ("embedding",)})
+    kept = evaluate_experiment("aug", dataset, asked, ("block", "share-25"), CPU, data).hidden
+    assert list(kept)[4:] == ["block/embedding", "share-25/embedding"]
+    assert kept["block/embedding"].shape == (80, 384) and sorted(kept["ids"]) == [
+        f"s{i:03d}" for i in range(80)
+    ]
+    assert not np.allclose(kept["block/embedding"], kept["share-25/embedding"])
+    assert list(kept_by(imagined, "joint"))[4:] == [f"{condition}/joint" for condition in CONDITIONS]
+    assert kept_by(imagined) == {}
+
+
+def test_a_hidden_state_that_there_is_not(data: Path, dataset: Dataset, experiment: Experiment) -> None:
+    asked = experiment.model_copy(update={"keep_hidden": ("imagined",)})
+    with pytest.raises(ParamsError, match='baseline has no hidden state "imagined" here; it has embedding'):
+        evaluate(asked, dataset, data)
+
+
+def test_arrays_are_written_without_pickle_and_with_equal_bytes(tmp_path: Path) -> None:
+    arrays = {"ids": np.array(["x", "yy"]), "vt/target": np.arange(4, dtype=np.float32).reshape(2, 2)}
     for name in ("one", "two"):
-        write_embeddings(tmp_path / name, arrays)
+        write_arrays(tmp_path / name, arrays)
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
     with np.load(tmp_path / "one", allow_pickle=False) as found:
         assert found["ids"].tolist() == ["x", "yy"]
-        np.testing.assert_array_equal(found["true_a"], arrays["true_a"])
-    write_embeddings(tmp_path / "none", {})
+        np.testing.assert_array_equal(found["vt/target"], arrays["vt/target"])
+    write_arrays(tmp_path / "none", {})
     with np.load(tmp_path / "none", allow_pickle=False) as found:
         assert list(found) == []
 
 
-def test_embeddings_of_a_model_that_imagines_nothing(
+def test_several_masks_and_a_family_in_one_experiment(
+    data: Path, dataset: Dataset, experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each as if it were alone; nothing is trained for it."""
+    asked = experiment.model_copy(update={"evaluate_on": ("conditions", "share", "block")})
+    masks = {**small_world.MASKS, **small_world.FAMILIES}
+    params = Params(datasets={"small": dataset}, experiments={"aug": asked}, masks=masks, compute=CPU)
+    shares = ["share-0", "share-25", "share-50", "share-100"]
+    weights = {path: path.stat().st_mtime_ns for path in (data / "runs").rglob("*.safetensors")}
+    monkeypatch.chdir(data.parent)
+    main(params, "aug")
+    assert weights == {path: path.stat().st_mtime_ns for path in (data / "runs").rglob("*.safetensors")}
+    with (data / "results" / "aug" / "predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    names = [*CONDITIONS, *shares, "block"]
+    assert list(dict.fromkeys(row["condition"] for row in rows)) == names and len(rows) == 80 * len(names)
+    with (data / "results" / "aug" / "folds.csv").open() as file:
+        assert list(dict.fromkeys(row["condition"] for row in csv.DictReader(file))) == [*names, "average"]
+    table = json.loads((data / "results" / "aug" / "metrics.json").read_text())
+    assert list(table["conditions"]) == names
+    by_name = {name: table["conditions"][name]["wa"]["pooled"] for name in names}
+    assert by_name["share-0"] == by_name["avt"] > by_name["share-100"]
+    six = [by_name[name] for name in MISSING_CONDITIONS]
+    assert table["average"]["wa"]["pooled"] == pytest.approx(sum(six) / 6, abs=2e-6)
+    said = {(row["condition"], row["id"]): row for row in rows}
+    for name in ("block", "share-50"):
+        for result in evaluate(experiment.model_copy(update={"evaluate_on": (name,)}), dataset, data):
+            for sample, chances in zip(result.ids, result.probabilities[name], strict=True):
+                found = [float(said[name, sample][f"p_{label}"]) for label in small_world.CLASSES]
+                np.testing.assert_allclose(found, chances, atol=2e-6)
+
+
+def test_masks_over_each_condition_are_named_by_both(
     data: Path, dataset: Dataset, experiment: Experiment
 ) -> None:
-    with pytest.raises(ParamsError, match="imagines no embeddings"):
-        embed_experiment("aug", experiment, dataset, CPU, data)
+    asked = experiment.model_copy(update={"evaluate_on": ("block", "frames"), "evaluate_conditions": True})
+    result = evaluate(asked, dataset, data)[0]
+    assert result.conditions == tuple(f"{mask} {name}" for mask in ("block", "frames") for name in CONDITIONS)
+    alone = evaluate(experiment.model_copy(update={"evaluate_on": ("frames",)}), dataset, data)[0]
+    np.testing.assert_allclose(result.probabilities["frames avt"], alone.probabilities["frames"], atol=1e-6)
 
 
 def sequences(data: Path, index: int) -> dict[str, FeatureSequence | None]:
@@ -330,7 +381,7 @@ def test_runs_of_other_folds_or_classes_are_refused(data: Path, experiment: Expe
 def test_a_damaged_run_is_refused(data: Path, tmp_path: Path, text: str) -> None:
     mine = copied(data, tmp_path)
     (mine / "runs" / "aug" / "1-1" / "run.json").write_text(text)
-    with pytest.raises(StoreError, match=r"run\.json: (cannot be read|found format 99, expected 1)"):
+    with pytest.raises(StoreError, match=r"run\.json: (cannot be read|found format 99, expected 2)"):
         load_run(mine / "runs" / "aug" / "1-1")
     with pytest.raises(StoreError, match="Make it with: dvc repro train"):
         load_run(mine / "runs" / "aug" / "9-9")

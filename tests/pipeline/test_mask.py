@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+import torch
+from pydantic import ValidationError
 from scipy.stats import chisquare
 
 from pipeline.data.masks import (
@@ -15,14 +20,17 @@ from pipeline.data.masks import (
     Draw,
     checksum,
     draw,
+    frames_kept,
     hash_words,
+    random_bits,
     read_masks,
+    threshold,
     uniforms,
     write_masks,
 )
 from pipeline.errors import ParamsError, StoreError
 from pipeline.mask import main
-from pipeline.params import Mask, Params
+from pipeline.params import Experiment, Mask, Params
 from tests import small_world
 
 N = 20_000
@@ -47,7 +55,7 @@ def test_the_conditions_are_those_of_table_1_of_mmin_in_its_order() -> None:
 def test_splitmix64_gives_its_published_numbers() -> None:
     # The first outputs of SplitMix64 from state 1234567 (the generator's reference values).
     expected = [6457827717110365317, 3203168211198807973, 9817491932198370423]
-    numbers = uniforms(np.array([1234567], np.uint64), np.arange(3))
+    numbers = uniforms(np.array([1234567], np.int64), np.arange(3))
     assert numbers.tolist() == [(value >> 11) * 2.0**-53 for value in expected]
 
 
@@ -161,6 +169,149 @@ def test_frames_go_one_by_one_at_their_rate() -> None:
     assert abs(neighbours) < 0.02
 
 
+def test_frames_with_a_range_go_at_a_rate_of_each_sample_and_modality() -> None:
+    lengths = np.full((3000, 3), 200)
+    result = taken(Mask(protocol="frames", range=(0.2, 0.6)), lengths)
+    shares = np.stack([(~kept.reshape(3000, 200)).mean(axis=1) for kept in result.frames.values()])
+    # Uniform in [0.2, 0.6], with the chance of 200 frames around it: mean 0.4, variance 0.4^2 / 12 + E[r (1 - r)] / 200.
+    spread = 0.4**2 / 12 + (0.4 - (0.4**2 / 12 + 0.4**2)) / 200
+    assert shares.mean(axis=1) == pytest.approx([0.4] * 3, abs=0.01)
+    assert shares.var(axis=1) == pytest.approx([spread] * 3, rel=0.06)
+    assert np.abs(np.corrcoef(shares) - np.eye(3)).max() < 0.06  # each modality has a rate of its own
+    alike = taken(Mask(protocol="frames", range=(0.3, 0.3)), lengths[:9])
+    assert checksum(alike.arrays()) == checksum(
+        taken(Mask(protocol="frames", rate=0.3), lengths[:9]).arrays()
+    )
+
+
+def test_a_random_condition_is_one_of_the_six_each_as_likely() -> None:
+    present = taken(Mask(protocol="random-condition")).present
+    counts = {name: int((present == CONDITIONS[name]).all(axis=1).sum()) for name in CONDITIONS}
+    assert counts.pop("avt") == 0 and sum(counts.values()) == N
+    assert chisquare(list(counts.values())).pvalue > 1e-4
+    two = taken(Mask(protocol="random-condition", conditions=("v", "at"))).present
+    assert {tuple(row) for row in two.tolist()} == {CONDITIONS["v"], CONDITIONS["at"]}
+    assert (two == CONDITIONS["v"]).all(axis=1).mean() == pytest.approx(0.5, abs=0.012)
+
+
+def test_a_sample_with_nothing_of_its_condition_keeps_all_it_has() -> None:
+    lengths = np.array([[0, 4, 4], [5, 0, 5]] * 100)  # no text; no audio
+    present = taken(Mask(protocol="random-condition", conditions=("t", "a")), lengths).present
+    # Of the first kind, {t} leaves nothing, so that audio and video stay; {a} leaves audio.
+    assert {tuple(row) for row in present[::2].tolist()} == {(False, True, True), (False, True, False)}
+    assert {tuple(row) for row in present[1::2].tolist()} == {(True, False, False), (True, False, True)}
+
+
+def test_a_mixture_puts_each_sample_under_one_of_its_protocols() -> None:
+    lengths = np.full((6000, 3), 5)
+    mask = Mask.model_validate(
+        {
+            "protocol": "mixture",
+            "of": [
+                {"protocol": "block", "range": [1, 1]},
+                {"protocol": "frames", "rate": 0},
+                {"protocol": "one-missing", "rate": 1},
+            ],
+        }
+    )
+    result = taken(mask, lengths)
+    frames = np.stack([result.frames[m].reshape(6000, 5) for m in ("text", "audio", "video")], axis=1)
+    emptied = ~frames.any(axis=(1, 2))  # the block took everything, of every modality
+    lost = ~result.present.all(axis=1)
+    assert not (emptied & lost).any() and frames[~emptied].all()
+    assert ((~result.present[lost]).sum(axis=1) == 1).all()
+    counts = [int(emptied.sum()), int((~emptied & ~lost).sum()), int(lost.sum())]
+    assert sum(counts) == 6000 and chisquare(counts).pvalue > 1e-4
+    assert set(result.arrays()) == {"text", "audio", "video", "present"}
+
+
+def test_a_family_is_named_by_its_rates_in_per_cent() -> None:
+    family = Mask(protocol="one-missing", rates=(0, 0.1, 0.125, 2 / 3, 1))
+    members = family.members("one")
+    assert list(members) == ["one-0", "one-10", "one-12_5", "one-66_67", "one-100"]
+    assert [mask.rate for mask in members.values()] == [0, 0.1, 0.125, 2 / 3, 1]
+    assert {(mask.family, mask.rates) for mask in members.values()} == {("one", ())}
+    single = Mask(protocol="one-missing", rate=0.1)
+    assert single.members("one") == {"one": single}
+    params = Params(
+        datasets={"small": small_world.dataset()},
+        masks={"one": family, "conditions": Mask(protocol="conditions")},
+    )
+    assert list(params.all_masks) == [*members, "conditions"]
+    chosen = Experiment(dataset="small", model="linear", evaluate_on=["conditions", "one", "one-10"])
+    assert params.evaluation_masks(chosen) == ("conditions", *members)
+    with pytest.raises(ValidationError, match="makes a mask one-10, and so does"):
+        Params(datasets={}, masks={"one": family, "one-10": single})
+
+
+@pytest.mark.parametrize("protocol", ["one-missing", "frames"])
+def test_what_a_lower_rate_of_a_family_takes_the_higher_takes_too(protocol: str) -> None:
+    members = Mask(protocol=protocol, rates=(0.2, 0.5, 0.8)).members("m")  # type: ignore[arg-type]
+    lengths = np.full((400, 3), 10)
+    drawn = [draw(mask, name, 0, 0, IDS[:400], lengths).arrays() for name, mask in members.items()]
+    for lower, higher in pairwise(drawn):
+        for part in lower:
+            assert not (higher[part] & ~lower[part]).any()
+            assert (lower[part] & ~higher[part]).any()
+    other = draw(members["m-50"].model_copy(update={"family": None}), "m-50", 0, 0, IDS[:400], lengths)
+    assert checksum(other.arrays()) != checksum(drawn[1]), (
+        "without the family it has random numbers of its own"
+    )
+
+
+def test_numpy_and_torch_work_out_the_same() -> None:
+    starts = hash_words(3, "p", 1, IDS[:500], 2)
+    assert np.array_equal(
+        random_bits(torch.from_numpy(starts)[:, None], torch.arange(7)).numpy(),
+        random_bits(starts[:, None], np.arange(7)),
+    )
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(0, 60, 500)
+    share, place = rng.random(500), rng.random(500)
+    share[:20], share[20:40], place[:10] = 0.0, 1.0, 0.0
+    limits = threshold(rng.random(500))
+    limits[40:50] = threshold(np.zeros(10))
+    position = np.arange(60)[None]
+    cases = [((share, place), None), (None, (starts, limits)), ((share, place), (starts, limits))]
+    for block, drop in cases:
+        columns = [None if pair is None else (pair[0][:, None], pair[1][:, None]) for pair in (block, drop)]
+        found = frames_kept(*columns, lengths[:, None], position)
+        placed = [
+            None if pair is None else (torch.from_numpy(pair[0]), torch.from_numpy(pair[1]))
+            for pair in columns
+        ]
+        again = frames_kept(*placed, torch.from_numpy(lengths)[:, None], torch.from_numpy(position))
+        assert np.array_equal(again.numpy(), found) and found.any() and not found.all()
+
+
+@pytest.mark.parametrize("rate", [0.0, 2.0**-53, 0.1, 0.3, 0.999999, 1.0])
+def test_a_threshold_lets_go_what_is_below_the_rate(rate: float) -> None:
+    (limit,) = threshold([rate])
+    assert limit == math.ceil(Fraction(rate) * 2**53)
+    assert (limit - 1) * 2.0**-53 < rate <= limit * 2.0**-53
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"protocol": "frames"}, "needs a rate, or rates"),
+        ({"protocol": "frames", "rate": 0.1, "rates": [0.2]}, "needs a rate, or rates"),
+        ({"protocol": "frames", "rate": 0.1, "range": [0, 1]}, "rate means nothing to the protocol frames with a range"),
+        ({"protocol": "block", "range": [0, 1], "rates": [0.1]}, "rate means nothing to the protocol block"),
+        ({"protocol": "block"}, "range is needed by the protocol block"),
+        ({"protocol": "random", "rates": [0.1, 0.7]}, "found rate 0.7"),
+        ({"protocol": "random", "rates": [0.1, 0.1]}, "expected different ones"),
+        ({"protocol": "random", "rate": 0.1, "conditions": ["a"]}, "conditions means nothing"),
+        ({"protocol": "mixture", "of": [{"protocol": "frames", "rate": 0}]}, "two protocols or more"),
+        ({"protocol": "mixture", "of": [{"protocol": "conditions"}] * 2}, "of: found conditions"),
+        ({"protocol": "conditions", "draw": "sampled"}, "nothing to draw"),
+    ],
+)  # fmt: skip
+def test_masks_that_say_nothing_sensible(given: dict[str, object], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        Mask.model_validate(given)
+
+
 def test_block_over_columns() -> None:
     result = taken(
         Mask(protocol="block", range=(0.5, 0.5), axis="feature"), np.full((50, 3), 9), dims=(8, 3, 1)
@@ -177,11 +328,12 @@ def test_block_over_columns() -> None:
 
 
 ANY = [name for name in small_world.MASKS if name != "conditions"]
+MEMBERS = [name for name in small_world.ALL_MASKS if name not in small_world.MASKS]
 
 
-@pytest.mark.parametrize("name", ANY)
+@pytest.mark.parametrize("name", ANY + MEMBERS)
 def test_a_draw_does_not_depend_on_who_else_is_drawn_nor_in_which_order(name: str) -> None:
-    mask, dims = small_world.MASKS[name], (8, 5, 3)
+    mask, dims = small_world.ALL_MASKS[name], (8, 5, 3)
     lengths = np.random.default_rng(1).integers(0, 12, (40, 3))
     ids = IDS[:40]
     together = draw(mask, name, 3, 2, ids, lengths, dims)
@@ -223,17 +375,18 @@ def data(tmp_path: Path) -> Path:
 def test_the_file_gives_back_what_was_drawn(data: Path) -> None:
     masks = read_masks(data / "masks" / "small.h5", [f"s{index:03d}" for index in range(30)])
     assert masks.dataset == "small" and masks.seed == 0
-    assert dict(masks.settings) == small_world.MASKS
+    assert dict(masks.settings) == small_world.ALL_MASKS
     assert masks.lengths[3].tolist()[1:] == [0, 0]
-    for name in ANY:
+    for name in ANY + MEMBERS:
         kept, mask = masks.draw(name), masks.mask(name)
         again = draw(mask, name, 0, 0, masks.ids, masks.lengths, tuple(small_world.DIMS.values()))
         assert checksum(kept.arrays()) == checksum(again.arrays()) == masks.checksums[name]
         assert not kept.present[3, 1:].any() and not kept.present[8, 0]
-    assert checksum(masks.draw("sampled", 1).arrays()) != masks.checksums["sampled"]
-    assert (
-        checksum(masks.draw("block", 1).arrays()) == masks.checksums["block"]
-    )  # fixed: the same at every use
+    with h5py.File(
+        data / "masks" / "small.h5"
+    ) as file:  # a fixed draw is kept, of a sampled one the checksum
+        assert set(file["block"]) == {"text", "audio", "video"} and set(file["sampled"]) == set()
+        assert set(file["mixed"]) == {"text", "audio", "video", "present"}
 
 
 def test_equal_draws_are_equal_bytes(data: Path, tmp_path: Path) -> None:
@@ -246,7 +399,12 @@ def test_the_stage_writes_the_same(data: Path, monkeypatch: pytest.MonkeyPatch, 
     first = (data / "masks" / "small.h5").read_bytes()
     (tmp_path / "data").symlink_to(data)
     monkeypatch.chdir(tmp_path)
-    main(Params(datasets={"small": small_world.dataset()}, masks=small_world.MASKS), "small")
+    main(
+        Params(
+            datasets={"small": small_world.dataset()}, masks={**small_world.MASKS, **small_world.FAMILIES}
+        ),
+        "small",
+    )
     assert (data / "masks" / "small.h5").read_bytes() == first
 
 

@@ -9,11 +9,12 @@ import pytest
 import torch
 from pipeline.training.regimes.blocks import BlockSettings, hide_blocks
 
-from pipeline.data.masks import CONDITIONS
+from pipeline.data.masks import CONDITIONS, read_masks
 from pipeline.params import Experiment, module_names
-from pipeline.train import build, resolve
+from pipeline.training.experiment import resolve
 from pipeline.training.folds import make_folds
-from pipeline.training.loop import _Run, autocast, deterministic, fit
+from pipeline.training.kept_runs import build
+from pipeline.training.loop import Run, autocast, deterministic, fit
 from pipeline.training.regimes import m3s
 from pipeline.training.regimes.base import Step
 from pipeline.training.regimes.standard import Regime, StandardSettings
@@ -107,7 +108,7 @@ def test_no_step_waits_for_the_device(model: str, regime: str, tmp_path: Path) -
     with deterministic(CUDA, 0):
         network = build(chosen, data.dims, len(data.classes)).to(CUDA)
     method = owner(owner.Settings())
-    run = _Run(network, method, samples, fold, chosen, 0, len(data.classes))
+    run = Run(network, method, samples, fold, chosen, 0, len(data.classes), {})
     step = Step(network, run.forward, 3, 0, torch.Generator(), network.parameter_groups())
     network.train()
     network.epoch_start(1)
@@ -117,24 +118,35 @@ def test_no_step_waits_for_the_device(model: str, regime: str, tmp_path: Path) -
         torch.cuda.set_sync_debug_mode(mode)
         try:
             for _ in range(2):
-                batches = [samples.collate(indices, patterns, network.needs_complement)] * method.batches
+                batches = [samples.collate(indices, patterns, views=run.views)] * len(method.streams)
                 method.gradients(step, batches)
                 optimizer.step()
         finally:
             torch.cuda.set_sync_debug_mode("default")
 
 
-def test_blocks_are_those_of_the_cpu(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["block", "sampled", "columns", "frames", "mixed", "one-missing"])
+def test_masks_are_those_of_the_cpu(name: str, tmp_path: Path) -> None:
+    """Looked up and worked out, with and without an average of frames."""
     small_world.write(tmp_path, 40)
-    data = read_samples("small", small_world.dataset(), {"audio": 10}, tmp_path)
-    normalisers = data.fit_normalisers(make_folds(data.samples, small_world.dataset().folds)[0].train)
-    left = {}
-    for device in (CPU, CUDA):
-        batch = data.prepare(normalisers, device).collate(torch.arange(30))
-        left[device.type] = hide_blocks(batch, BlockSettings(range=(0.2, 0.8)), "sampled", 0, 3)
-    for modality, observed in left["cpu"].observed.items():
-        assert torch.equal(left["cuda"].observed[modality].cpu(), observed)
-        assert not observed.all()
+    masks = read_masks(tmp_path / "masks" / "small.h5")
+    for rates in ({}, {"audio": 10}):
+        data = read_samples("small", small_world.dataset(), rates, tmp_path, hides_frames=True)
+        normalisers = data.fit_normalisers(make_folds(data.samples, small_world.dataset().folds)[0].train)
+        one = data.named_masks(masks, [name])[name]
+        for how in ("first", "hide"):
+            left = {}
+            for device in (CPU, CUDA):
+                hiding = one.first(device) if how == "first" else one.hide(device, 0, 3)
+                indices = torch.arange(30)
+                patterns = hiding.present[indices]
+                left[device.type] = data.prepare(normalisers, device).collate(indices, patterns, hiding)
+            for modality, observed in left["cpu"].observed.items():
+                found = left["cuda"].observed[modality].cpu()
+                assert torch.equal(found, observed), (how, modality, rates)
+                torch.testing.assert_close(
+                    left["cuda"].features[modality].cpu(), left["cpu"].features[modality]
+                )
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -16,8 +16,9 @@ from models.base import Batch, ModelSettings, Network, Output
 from pipeline.data.masks import CONDITIONS
 from pipeline.errors import TrainingError
 from pipeline.params import Experiment
-from pipeline.train import build, resolve
+from pipeline.training.experiment import resolve
 from pipeline.training.folds import Fold, make_folds
+from pipeline.training.kept_runs import build
 from pipeline.training.loop import (
     Fit,
     by_length,
@@ -27,12 +28,11 @@ from pipeline.training.loop import (
     fit,
     halvings,
     predict,
-    relative_lengths,
     save_tensors,
-    validation_patterns,
 )
 from pipeline.training.regimes.standard import Regime, StandardSettings
 from pipeline.training.samples import DeviceSamples, read_samples
+from pipeline.training.training_set import Pairs, relative_lengths, showings, validation_showings
 from tests import small_world
 
 CPU = torch.device("cpu")
@@ -175,8 +175,8 @@ def test_the_best_epoch_is_kept(world: World) -> None:
     better = [score > max(scores[:index], default=(-1.0, 0.0)) for index, score in enumerate(scores)]
     assert [row["best"] for row in result.history] == [int(is_better) for is_better in better]
     samples, fold, _ = world
-    patterns = validation_patterns("missing")
-    logits = predict(network, network, samples, fold.valid, patterns)
+    ways = validation_showings("missing", None, {}, CPU, 3)
+    logits = predict(network, network, samples, fold.valid, ways)
     right = logits.argmax(dim=2) == samples.labels[torch.from_numpy(fold.valid)][:, None]
     assert right.double().mean().item() == pytest.approx(result.history[result.best_epoch - 1]["valid_wa"])
 
@@ -206,11 +206,17 @@ def test_patience_ends_a_run(world: World) -> None:
 
 
 def test_full_training_is_validated_whole_the_rest_under_six_conditions() -> None:
-    assert validation_patterns("full").tolist() == [[True, True, True]]
-    for train_on in ("missing", "augmented", "sampled"):
-        shown = {tuple(row) for row in validation_patterns(train_on).tolist()}
-        assert shown == set(CONDITIONS.values()) - {(True, True, True)}
-    assert validation_patterns("at").tolist() == [[True, True, False]]
+    def shown(train_on: str) -> dict[str, list[list[bool]]]:
+        ways = validation_showings(train_on, None, {}, CPU, 0)
+        assert all(way.hiding is None for way in ways)
+        return {way.name: way.patterns.tolist() for way in ways}
+
+    assert shown("full") == {"avt": [[True, True, True]]}
+    for train_on in ("missing", "augmented", "random-condition"):
+        assert shown(train_on) == {
+            name: [list(pattern)] for name, pattern in CONDITIONS.items() if name != "avt"
+        }
+    assert shown("at") == {"at": [[True, True, False]]}
 
 
 def test_a_loss_that_is_no_number_stops_the_run(world: World) -> None:
@@ -334,11 +340,14 @@ def test_batches_by_length_hold_everyone_once_and_like_lengths() -> None:
 def test_relative_lengths_by_hand(world: World) -> None:
     samples = world[0]
     indices = torch.tensor([0, 1])
-    found = relative_lengths(samples, indices, torch.tensor([[True, False, True], [True, True, False]]))
-    sizes = {m: samples.flat[m].sizes[indices].tolist() for m in ("text", "audio", "video")}
+    patterns = torch.tensor([[True, False, True], [True, True, False]])
+    found = relative_lengths(samples, Pairs(indices, patterns))
+    sizes = {m: samples.flat[m].lengths_cpu[indices].tolist() for m in ("text", "audio", "video")}
     text, video, audio = sizes["text"], [sizes["video"][0], 1], [1, sizes["audio"][1]]
     wanted = [sum(2 * one[i] / sum(one) for one in (text, audio, video)) for i in range(2)]
     assert found.tolist() == pytest.approx(wanted)
+    dialogue = relative_lengths(samples, Pairs(indices, patterns, sizes=torch.tensor([2])))
+    assert dialogue.tolist() == pytest.approx([sum(wanted)])
 
 
 def test_batches_by_length_resume_bit_for_bit(world: World, tmp_path: Path) -> None:
@@ -378,7 +387,7 @@ def test_scores_are_judged_by_the_mean_absolute_error(world: World) -> None:
     network = Regression(None, dims, 1)
     settings = experiment(task="regression", train_on="full", epochs=4)
     found = fit(network, Regime(StandardSettings()), given, fold, settings, 0, 1)
-    answers = predict(network, network, given, fold.valid, validation_patterns("full"))[:, 0, 0]
+    answers = predict(network, network, given, fold.valid, showings(["avt"]))[:, 0, 0]
     error = float((answers - scores[torch.from_numpy(fold.valid)]).abs().mean())
     assert found.best_score == pytest.approx(error, rel=1e-6)
     best = found.history[found.best_epoch - 1]
@@ -488,11 +497,11 @@ def test_a_compiled_network_gives_the_same_numbers(world: World, monkeypatch: py
 
 def test_predictions_do_not_depend_on_who_else_is_predicted(world: World) -> None:
     samples, fold, dims = world
-    network, patterns = make(dims), np.array(list(CONDITIONS.values()))
-    everyone = predict(network, network, samples, fold.test, patterns)
+    network, ways = make(dims), showings(list(CONDITIONS))
+    everyone = predict(network, network, samples, fold.test, ways)
     assert everyone.shape == (len(fold.test), 7, 4)
     order = np.argsort(-fold.test)
-    turned = predict(network, network, samples, fold.test[order], patterns)
+    turned = predict(network, network, samples, fold.test[order], ways)
     torch.testing.assert_close(turned, everyone[torch.from_numpy(order)])
 
 

@@ -16,9 +16,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from models import baseline
 from pipeline.params import Experiment, module_names
-from pipeline.train import build, resolve
+from pipeline.training.experiment import resolve
 from pipeline.training.folds import make_folds
-from pipeline.training.loop import _Run, deterministic
+from pipeline.training.kept_runs import build
+from pipeline.training.loop import Run, deterministic
 from pipeline.training.samples import SampleSet, read_samples
 from tests import small_world
 
@@ -71,7 +72,7 @@ def questions(
     method = owner(owner.Settings())
     with deterministic(torch.device("cpu"), 0):
         network = build(experiment, world.dims, len(world.classes))
-    run = _Run(network, method, samples, fold, experiment, 0, len(world.classes))
+    run = Run(network, method, samples, fold, experiment, 0, len(world.classes), {})
     counted = Questions()
     plain = method.gradients
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from dataclasses import replace
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,15 @@ import pytest
 import yaml
 
 from pipeline import report
-from pipeline.data.masks import CONDITIONS, read_masks
+from pipeline.data.masks import CONDITIONS
 from pipeline.data.store import FeatureStore
-from pipeline.errors import DataError, ParamsError, StoreError
-from pipeline.evaluate import ScoreResult, evaluate_experiment, summarise, write_results
+from pipeline.errors import DataError, ParamsError
+from pipeline.evaluate import write_results
 from pipeline.params import Compute, Dataset, Experiment, Params, load_params, module_names
 from pipeline.reporting.facts import gather
-from pipeline.train import target_of, train_experiment
+from pipeline.train import train_experiment
 from pipeline.training import metrics
+from pipeline.training.evaluation import ScoreResult, evaluate_experiment, summarise
 from pipeline.training.predictor import load_run, predict
 from pipeline.training.samples import read_samples
 from tests import small_world
@@ -45,13 +46,10 @@ def experiment(model: str = "baseline", **settings: object) -> Experiment:
 
 def run(name: str, settings: Experiment, data: Path, dataset: Dataset = TWO) -> list[ScoreResult]:
     """Train and evaluate one experiment, and write its results."""
-    rates = settings.frame_rate_hz
-    samples = read_samples("small", dataset, rates, data, target=target_of(settings))
-    train_experiment(name, settings, samples, dataset.folds, 0, CPU, data)
-    masks = read_masks(data / "masks" / "small.h5")
-    results = evaluate_experiment(name, settings, dataset, masks, CPU, data)
-    write_results(data / "results" / name, name, dataset.labels, results)
-    return [result for result in results if isinstance(result, ScoreResult)]
+    train_experiment(name, settings, dataset, 0, CPU, data)
+    found = evaluate_experiment(name, dataset, settings, settings.evaluate_on, CPU, data)
+    write_results(data / "results" / name, name, found.classes, found.results)
+    return [result for result in found.results if isinstance(result, ScoreResult)]
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -93,7 +91,7 @@ def test_every_model_learns_scores_through_all_stages(model: str, regime: str, d
     for row in history:
         assert float(row["valid_loss"]) == pytest.approx(float(row["valid_mae"]), rel=1e-5)
     facts = json.loads((data / "runs" / f"{model}-{regime}" / "1-1" / "run.json").read_text())
-    assert (facts["task"], facts["select_by"], facts["classes"]) == ("regression", "mae", [])
+    assert (facts["task"], facts["trained"]["select_by"], facts["classes"]) == ("regression", "mae", [])
 
 
 def test_scores_are_learnt(data: Path) -> None:
@@ -160,14 +158,14 @@ def test_a_mask_that_draws_can_lie_over_the_conditions(data: Path) -> None:
     assert not np.allclose(first.predicted["a"], alone.predicted["a"])
 
 
-def test_runs_of_classes_are_not_evaluated_as_scores(data: Path) -> None:
+def test_what_was_trained_on_scores_is_evaluated_as_scores_whatever_is_asked_now(data: Path) -> None:
     settings = experiment()
-    run("mixed", settings, data)
-    masks = read_masks(data / "masks" / "small.h5")
-    with pytest.raises(StoreError, match="trained with other"):
-        evaluate_experiment(
-            "mixed", settings.model_copy(update={"task": "classification"}), TWO, masks, CPU, data
-        )
+    first, _ = run("mixed", settings, data)
+    asked = Experiment(dataset="small", model="linear", frame_rate_hz={"video": 2}, train_on="t")
+    again = evaluate_experiment("mixed", TWO, asked, ("conditions",), CPU, data).results[0]
+    assert isinstance(again, ScoreResult) and again.conditions == first.conditions
+    for condition, predicted in first.predicted.items():
+        np.testing.assert_array_equal(again.predicted[condition], predicted)
 
 
 def test_the_page_shows_classes_and_scores_apart(data: Path, tmp_path: Path) -> None:
@@ -253,9 +251,15 @@ def replace_dataset(name: str, loader: str, options: dict[str, Any]) -> Params:
     return Params(datasets={name: chosen})
 
 
-def test_a_score_on_the_sims_scale_is_measured_by_its_metrics(data: Path) -> None:
-    samples = read_samples("small", TWO, {"audio": 10}, data, target="score")
-    sims = replace(samples, score_limit=1.0)
-    train_experiment("sims", experiment(), sims, TWO.folds, 0, CPU, data)
-    history = rows(data / "runs" / "sims" / "1-1" / "history.csv")
+def test_a_score_on_the_sims_scale_is_measured_by_its_metrics(data: Path, tmp_path: Path) -> None:
+    shutil.copytree(data, tmp_path / "data")
+    (tmp_path / "data" / "manifests" / "small.json").write_text('{"score_limit": 1}')
+    results = run("sims", experiment(), tmp_path / "data")
+    assert results[0].limit == 1
+    history = rows(tmp_path / "data" / "runs" / "sims" / "1-1" / "history.csv")
     assert "valid_sims_acc5" in history[0] and "valid_acc7" not in history[0]
+    facts = json.loads((tmp_path / "data" / "runs" / "sims" / "1-1" / "run.json").read_text())
+    assert facts["score_limit"] == 1
+    (tmp_path / "data" / "manifests" / "small.json").unlink()
+    with pytest.raises(DataError, match="does not say how large a score can be"):
+        read_samples("small", TWO, data=tmp_path / "data", target="score")

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from models.base import MODALITIES
-from pipeline.data.masks import Draw, read_masks
+from models.base import MODALITIES, View
+from pipeline.data.masks import Masks, read_masks
 from pipeline.data.store import FeatureStore
 from pipeline.errors import DataError, ParamsError, StoreError
+from pipeline.params import Length
+from pipeline.training.masking import Hiding
 from pipeline.training.samples import (
+    DeviceSamples,
     Normaliser,
+    Recorded,
     SampleSet,
     derive_seed,
-    pool_frames,
+    pool_rows,
     read_samples,
-    training_pairs,
+    spans,
 )
 from tests import small_world
 
@@ -68,19 +74,31 @@ def test_a_dataset_that_is_not_there(data: Path) -> None:
         read_samples("large", small_world.dataset(), data=data)
 
 
+def pooled(
+    values: list[float], observed: list[int], lengths: list[int], fewer: list[int], factor: int | None
+) -> tuple[list[float], list[bool]]:
+    """Average the frames of several samples, one after the other."""
+    counts = np.array(lengths)
+    starts = np.cumsum(counts) - counts
+    begins, ends = spans(starts, counts, np.array(fewer), factor)
+    column = np.array(values, np.float32)[:, None]
+    found, seen = pool_rows(Recorded(column, np.array(observed, bool), starts, counts, begins, ends))
+    return found.ravel().tolist(), seen.tolist()
+
+
 def test_pooling_by_hand() -> None:
-    values = np.array([[1], [3], [5], [7], [9], [2], [4], [6]], np.float32)
-    observed = np.array([1, 1, 0, 0, 1, 1, 0, 1], bool)
     # samples of 5, 0 and 3 frames, two of which become one
-    pooled, seen, starts, lengths = pool_frames(values, observed, np.array([0, 5, 5]), np.array([5, 0, 3]), 2)
-    assert pooled.ravel().tolist() == [2, 0, 9, 2, 6]
-    assert seen.tolist() == [True, False, True, True, True]
-    assert starts.tolist() == [0, 3, 3] and lengths.tolist() == [3, 0, 2]
+    found = pooled([1, 3, 5, 7, 9, 2, 4, 6], [1, 1, 0, 0, 1, 1, 0, 1], [5, 0, 3], [3, 0, 2], 2)
+    assert found == ([2, 0, 9, 2, 6], [True, False, True, True, True])
 
 
-def test_pooling_by_one_changes_nothing() -> None:
-    values, observed = np.ones((4, 2), np.float32), np.ones(4, bool)
-    assert pool_frames(values, observed, np.array([0]), np.array([4]), 1)[0] is values
+def test_resampling_by_hand() -> None:
+    # 5 frames become 2: parts [0, 2.5) and [2.5, 5), whose middle frame lies in both; 2 become 3: the middle one
+    # lies in [2/3, 4/3), which both frames touch
+    found = pooled([1, 3, 5, 7, 9, 2, 4], [1, 1, 1, 1, 1, 1, 1], [5, 0, 2], [2, 0, 3], None)
+    assert found == ([3, 7, 2, 3, 4], [True] * 5)
+    halves = pooled([1, 3, 5, 7], [1, 0, 0, 1], [4], [4], None)
+    assert halves == ([1, 0, 0, 7], [True, False, False, True])
 
 
 def test_a_frame_rate_averages_the_store(data: Path, samples: SampleSet) -> None:
@@ -164,69 +182,142 @@ def test_an_absent_modality_is_one_zero_frame(samples: SampleSet) -> None:
     assert batch.token_ids is not None and batch.token_ids[0, 0] == 100 and not batch.token_ids[0, 1:].any()
 
 
-def test_a_batch_and_its_complement_share_out_what_there_is(samples: SampleSet) -> None:
-    device = samples.prepare(samples.fit_normalisers(np.arange(20)), CPU)
-    shown = torch.tensor([[True, False, False], [False, True, True]])
-    batch = device.collate(torch.tensor([0, 1]), shown, complement=True)
-    assert batch.complement is not None
-    assert torch.equal(batch.present, shown) and torch.equal(batch.complement.present, ~shown)
-    assert device.collate(torch.tensor([0, 1]), shown).complement is None
-    whole = device.collate(torch.tensor([0, 1]))
+def prepared(samples: SampleSet) -> DeviceSamples:
+    return samples.prepare(samples.fit_normalisers(np.arange(20)), CPU)
+
+
+def hiding(samples: SampleSet, masks: Masks, name: str) -> Hiding:
+    return samples.named_masks(masks, [name])[name].first(CPU)
+
+
+def test_views_through_collate(data: Path, samples: SampleSet) -> None:
+    device, masks = prepared(samples), read_masks(data / "masks" / "small.h5")
+    chosen, shown = torch.tensor([0, 1]), torch.tensor([[True, False, False], [False, True, True]])
+    views = {"rest": View("complement"), "all": View("whole"), "twin": View("redrawn")}
+    batch = device.collate(chosen, shown, views=views)
+    assert list(batch.views) == list(views) and device.collate(chosen, shown).views == {}
+    whole, rest = device.collate(chosen), batch.views["rest"]
+    assert torch.equal(batch.present, shown) and torch.equal(rest.present, ~shown)
     text = batch.features["text"].shape[1]
     assert torch.equal(batch.features["text"][0], whole.features["text"][0, :text])
-    assert not batch.features["text"][1].any()
+    assert not batch.features["text"][1].any() and not rest.features["text"][0].any()
+    audio = rest.features["audio"].shape[1]
+    assert torch.equal(rest.features["audio"][0], whole.features["audio"][0, :audio])
+    for modality in MODALITIES:
+        assert torch.equal(batch.views["all"].features[modality], whole.features[modality])
+        assert torch.equal(batch.views["twin"].features[modality], batch.features[modality])
+    nothing = device.collate(chosen, views={"rest": View("complement")}).views["rest"]
+    assert not nothing.present.any()
+    # A mask over frames: the complement loses the same frames, the whole none, and the twin has a draw of its own.
+    block, frames = hiding(samples, masks, "block"), hiding(samples, masks, "frames")
+    other = torch.tensor([[True, True, False], [True, True, True]])
+    batch = device.collate(chosen, shown, block, views, (other, frames))
+    hidden, redrawn = device.collate(chosen, None, block), device.collate(chosen, other, frames)
+    for modality in MODALITIES:
+        assert torch.equal(batch.views["all"].features[modality], whole.features[modality])
+        assert torch.equal(batch.views["twin"].features[modality], redrawn.features[modality])
+        both = batch.observed[modality].sum(), batch.views["rest"].observed[modality].sum()
+        assert int(sum(both)) == int(hidden.observed[modality].sum())
+    rest = batch.views["rest"]
+    audio = rest.features["audio"].shape[1]
+    assert torch.equal(rest.features["audio"][0], hidden.features["audio"][0, :audio])
+    assert not torch.equal(rest.features["audio"][0], whole.features["audio"][0, :audio])
 
 
 def test_masks_over_frames_are_applied_before_frames_are_averaged(data: Path) -> None:
-    draw = read_masks(data / "masks" / "small.h5").draw("block")
-    masked = read_samples("small", small_world.dataset(), {"audio": 10}, data, draw).modalities["audio"]
+    """Then the statistics of the complete training part are applied, and the frames cut."""
+    masks = read_masks(data / "masks" / "small.h5")
+    lengths = {"audio": Length(frames=3)}
+    slow = read_samples(
+        "small", small_world.dataset(), {"audio": 10}, data, lengths=lengths, hides_frames=True
+    )
+    normalisers = slow.fit_normalisers(np.arange(20))
+    batch = slow.prepare(normalisers, CPU).collate(
+        torch.arange(len(slow)), None, hiding(slow, masks, "block")
+    )
+    assert batch.lengths["audio"].max() == batch.features["audio"].shape[1] == 3
+    checked, normaliser = 0, normalisers["audio"]
     with FeatureStore(data / "features" / "small" / "audio.h5") as store:
-        kept = draw.frames["audio"][store.offsets[0] : store.offsets[1]]
-        values = store.read(0).values
-    for window in range(masked.lengths[0]):
-        part = slice(10 * window, 10 * window + 10)
-        row = masked.starts[0] + window
-        assert masked.observed[row] == kept[part].any()
-        expected = values[part][kept[part]].mean(axis=0) if kept[part].any() else np.zeros(values.shape[1])
-        np.testing.assert_allclose(masked.values[row], expected, rtol=1e-5, atol=1e-6)
+        for row, name in enumerate(batch.ids):
+            number = store.ids.index(name)
+            kept = masks.draw("block").frames["audio"][store.offsets[number] : store.offsets[number + 1]]
+            values = store.read(number).values
+            for window in range(min(3, -(-len(values) // 10))):
+                part = slice(10 * window, 10 * window + 10)
+                expected = np.zeros(values.shape[1])
+                if kept[part].any():
+                    expected = (values[part][kept[part]].mean(axis=0) - normaliser.mean) * normaliser.scale
+                    checked += not kept[part].all()
+                assert batch.observed["audio"][row, window] == kept[part].any()
+                np.testing.assert_allclose(
+                    batch.features["audio"][row, window], expected, rtol=1e-4, atol=1e-5
+                )
+    assert checked > 20
 
 
 def test_masks_over_modalities_and_columns(data: Path, samples: SampleSet) -> None:
-    masks = read_masks(data / "masks" / "small.h5")
-    draw = masks.draw("one-missing")
-    masked = read_samples("small", small_world.dataset(), data=data, draw=draw)
-    assert len(masked) == len(samples)  # a sample that a mask leaves with nothing still takes part
-    rows = [masks.ids.index(sample.id) for sample in masked.samples]
-    assert np.array_equal(masked.present, samples.present & draw.present[rows])
+    masks, device = read_masks(data / "masks" / "small.h5"), prepared(samples)
+    one = hiding(samples, masks, "one-missing")
+    rows = [masks.ids.index(sample.id) for sample in samples.samples]
+    assert not one.over_anything
+    assert np.array_equal(one.present.numpy(), samples.present & masks.draw("one-missing").present[rows])
     columns = masks.draw("columns").columns["text"]
-    fewer = read_samples("small", small_world.dataset(), data=data, draw=masks.draw("columns"))
-    batch = fewer.prepare(fewer.fit_normalisers(np.arange(20)), CPU).collate(torch.tensor([0, 12]))
+    batch = device.collate(torch.tensor([0, 12]), None, hiding(samples, masks, "columns"))
     for row, index in enumerate((0, 12)):
-        gone = ~columns[masks.ids.index(fewer.samples[index].id)]
+        gone = ~columns[masks.ids.index(samples.samples[index].id)]
         assert gone.any() and not batch.features["text"][row][:, gone].any()
         assert batch.features["text"][row][:, ~gone][:, :2].any()
 
 
-def test_masks_reach_the_token_ids(data: Path) -> None:
-    masks = read_masks(data / "masks" / "small.h5")
+def test_masks_reach_the_token_ids(data: Path, samples: SampleSet) -> None:
+    masks, device = read_masks(data / "masks" / "small.h5"), prepared(samples)
     draw = masks.draw("block")
-    masked = read_samples("small", small_world.dataset(), data=data, draw=draw)
-    batch = masked.prepare(masked.fit_normalisers(np.arange(20)), CPU).collate(torch.tensor([0, 12]))
+    batch = device.collate(torch.tensor([0, 12]), None, hiding(samples, masks, "block"))
     assert batch.token_ids is not None
     with FeatureStore(data / "features" / "small" / "text.h5") as store:
         for row, index in enumerate((0, 12)):
-            number = masks.ids.index(masked.samples[index].id)
+            number = masks.ids.index(samples.samples[index].id)
             kept = draw.frames["text"][store.offsets[number] : store.offsets[number + 1]]
             expected = [1000 + place if keep else 100 for place, keep in enumerate(kept.tolist())]
             assert batch.token_ids[row, : len(kept)].tolist() == expected
-    fewer = read_samples("small", small_world.dataset(), data=data, draw=masks.draw("columns"))
-    assert fewer.modalities["text"].token_ids is None
+            assert not batch.token_ids[row, len(kept) :].any()
+    assert device.collate(torch.tensor([0]), None, hiding(samples, masks, "columns")).token_ids is None
 
 
-def test_a_mask_of_other_frames_is_refused(data: Path) -> None:
-    draw = Draw(np.ones((SIZE, 3), bool), {"video": np.ones(5, bool)})
-    with pytest.raises(DataError, match="but the mask has 5"):
-        read_samples("small", small_world.dataset(), data=data, draw=draw)
+def test_a_mask_of_other_frames_is_refused(data: Path, samples: SampleSet, tmp_path: Path) -> None:
+    masks = read_masks(data / "masks" / "small.h5")
+    longer = masks.lengths.copy()
+    longer[0, 2] += 1
+    other = replace(masks, lengths=longer)
+    with pytest.raises(StoreError, match=r'the mask "block" counts .* frames of video of the sample "s000"'):
+        samples.named_masks(other, ["block"])
+    samples.named_masks(other, ["one-missing"])  # counts no frames
+
+
+def test_lengths_cut_and_resample(data: Path, samples: SampleSet) -> None:
+    given = {"text": Length(frames=3), "audio": Length(frames=4, by="resample"), "video": Length(frames=90)}
+    found = read_samples("small", small_world.dataset(), data=data, lengths=given)
+    text, audio, video = (found.modalities[m] for m in MODALITIES)
+    plain = samples.modalities
+    assert text.lengths.tolist() == [min(3, n) for n in plain["text"].lengths]
+    assert audio.lengths.tolist() == [4 if n else 0 for n in plain["audio"].lengths]
+    assert video.lengths.tolist() == plain["video"].lengths.tolist()
+    assert text.token_ids is not None and audio.describe()["length"] == {"frames": 4, "by": "resample"}
+    first, length = plain["audio"].starts[0], int(plain["audio"].lengths[0])
+    for part in range(4):  # computed by exact fractions
+        rows = [
+            r
+            for r in range(length)
+            if r < Fraction((part + 1) * length, 4) and r + 1 > Fraction(part * length, 4)
+        ]
+        expected = plain["audio"].values[first + np.array(rows)].mean(axis=0)
+        np.testing.assert_allclose(audio.values[audio.starts[0] + part], expected, rtol=1e-5, atol=1e-6)
+    batch = prepared(found).collate(torch.arange(6))
+    assert [batch.features[m].shape[1] for m in MODALITIES][:2] == [3, 4]
+    # Statistics are of the frames that are left: by hand for one sample of text.
+    mean = found.fit_normalisers(np.array([0]))["text"].mean
+    begin = int(plain["text"].starts[0])
+    np.testing.assert_allclose(mean, plain["text"].values[begin : begin + 3].mean(axis=0), rtol=1e-5)
 
 
 def test_features_of_other_samples_are_refused(tmp_path: Path) -> None:
@@ -236,40 +327,6 @@ def test_features_of_other_samples_are_refused(tmp_path: Path) -> None:
     (tmp_path / "old" / "small" / "audio.h5").replace(tmp_path / "features" / "small" / "audio.h5")
     with pytest.raises(StoreError, match=r"audio\.h5.*other samples than the manifest"):
         read_samples("small", small_world.dataset(), data=tmp_path)
-
-
-PRESENT = np.array([[1, 1, 1], [1, 1, 0], [0, 1, 0], [1, 1, 1]], bool)
-IDS = ("a", "b", "c", "d")
-
-
-def pairs(train_on: str, epoch: int = 1) -> tuple[list[int], list[list[bool]]]:
-    indices, patterns = training_pairs(train_on, np.array([0, 1, 2]), PRESENT, IDS, 0, epoch)  # type: ignore[arg-type]
-    return indices.tolist(), patterns.tolist()
-
-
-def test_training_sets() -> None:
-    assert pairs("full") == ([0, 1, 2], [[True] * 3] * 3)
-    indices, patterns = pairs("missing")
-    # The six conditions; of sample 1 (no video) all but {v}, of sample 2 (audio only) those with audio.
-    assert [indices.count(i) for i in range(3)] == [6, 5, 3]
-    assert len({tuple(p) for p in patterns[:6]}) == 6 and all(0 < sum(p) < 3 for p in patterns)
-    indices, patterns = pairs("augmented")
-    assert [indices.count(i) for i in range(3)] == [7, 6, 4]
-    assert patterns.count([True] * 3) == 3
-    # One condition alone: sample 1 has no video, sample 2 only audio.
-    assert pairs("v") == ([0], [[False, False, True]])
-    assert pairs("at") == ([0, 1, 2], [[True, True, False]] * 3)
-
-
-def test_sampled_training_shows_each_sample_once_and_anew_every_epoch() -> None:
-    train = np.arange(60)
-    present, ids = np.ones((60, 3), bool), [f"s{i}" for i in range(60)]
-    epochs = [training_pairs("sampled", train, present, ids, 0, epoch) for epoch in (1, 2, 1)]
-    assert all(indices.tolist() == train.tolist() for indices, _ in epochs)
-    assert torch.equal(epochs[0][1], epochs[2][1]) and not torch.equal(epochs[0][1], epochs[1][1])
-    assert len({tuple(p) for p in epochs[0][1].tolist()}) == 6
-    part = training_pairs("sampled", train[30:], present, ids, 0, 1)
-    assert torch.equal(part[1], epochs[0][1][30:])
 
 
 def test_seeds_differ_by_purpose_and_repeat() -> None:
