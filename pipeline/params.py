@@ -463,7 +463,10 @@ def _check_names(path: Path, params: Params) -> None:
     if params.report.baseline is not None and params.experiments:
         check("report.baseline", params.report.baseline, params.experiments)
     for name, table in params.report.tables.items():
-        if all([check(f"report.tables.{name}.experiments", one, params.experiments) for one in table.experiments]):
+        known = [
+            check(f"report.tables.{name}.experiments", one, params.experiments) for one in table.experiments
+        ]
+        if all(known):
             problems += _check_table(f"report.tables.{name}", table, params)
     if problems:
         raise ParamsError("\n".join([f"{path}: {len(problems)} mistake(s)", *(f"  {p}" for p in problems)]))

@@ -8,7 +8,7 @@ experiments are paired by (fold, run), as in MMIN's Table 5 and M3S's Table 5.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pipeline.data import masks as mask
@@ -62,6 +62,15 @@ class Scores:
             for key, scores in part.values.items():
                 values.setdefault(key, {}).update(scores)
         return cls(dict(sorted(values.items())))
+
+    def only(self, conditions: Collection[str]) -> Scores:
+        """Return the scores under some of the conditions."""
+        return Scores(
+            {
+                key: {condition: one for condition, one in scores.items() if condition in conditions}
+                for key, scores in self.values.items()
+            }
+        )
 
     def of(self, condition: str, metric: str) -> dict[Key, float]:
         """Return (fold, run) -> value of one metric under one condition.
