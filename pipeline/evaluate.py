@@ -15,9 +15,8 @@ metrics.json, for ``dvc metrics show``: a nested dict of numbers::
      "conditions": {condition: {metric: {"mean", "std", "pooled"}}}}
 
 metric is wa, ua, macro_f1 or weighted_f1, in [0, 1]; of a regression those of its scale
-(``score_metrics`` of pipeline/training/metrics.py: mae, r, the accuracies and F1). mean and std (n - 1; null for a
-single one) are over (fold, run); pooled is computed once a run from the predictions of all its folds (then the mean
-over runs).
+(``score_metrics`` of pipeline/training/metrics.py: mae, r, the accuracies and F1). mean and std (n - 1) are over
+(fold, run); pooled is computed once a run from the predictions of all its folds (then the mean over runs).
 "average" is the mean of the six missing conditions' values; with one condition it is that one's.
 
 folds.csv: experiment, fold, run, condition, samples, then the metrics; condition "average"
@@ -305,19 +304,17 @@ def summarise(results: Results) -> tuple[list[dict[str, float | int | str]], dic
             for name, value in values.items():
                 pooled.setdefault(condition, {}).setdefault(name, []).append(value)
 
-    def numbers_of(condition: str) -> dict[str, dict[str, float | None]]:
+    def numbers(condition: str) -> dict[str, dict[str, float]]:
         table = {}
         for name, values in each[condition].items():
             mean, deviation = metrics.mean_and_deviation(values)
             together = float(np.mean(pooled[condition][name]))
-            numbers = (("mean", mean), ("std", deviation), ("pooled", together))
-            table[name] = {key: None if number is None else round(number, 6) for key, number in numbers}
+            table[name] = {
+                key: round(v, 6) for key, v in (("mean", mean), ("std", deviation), ("pooled", together))
+            }
         return table
 
-    return rows, {
-        "average": numbers_of("average"),
-        "conditions": {name: numbers_of(name) for name in conditions},
-    }
+    return rows, {"average": numbers("average"), "conditions": {name: numbers(name) for name in conditions}}
 
 
 def write_results(folder: Path, name: str, classes: Sequence[str], results: Results) -> None:

@@ -547,11 +547,10 @@ def _experiment_part(one: ExperimentFacts) -> dict[str, Any]:
     """Return what the template shows of how an experiment was made."""
     runs = list(one.runs.values())
     first = runs[0] if runs else {}
-    networks: list[Mapping[str, Any]] = [one.trained]
-    before = one.pretraining
-    while before is not None:
-        networks.append({key: value for key, value in before.items() if key != "pretraining"})
-        before = before["pretraining"]
+    networks, network = [], one.trained
+    while network is not None:
+        networks.append({key: value for key, value in network.items() if key != "pretraining"})
+        network = network["pretraining"]
     return {
         "facts": one,
         "parameters": f"{first['parameters']:,}".replace(",", "\u202f") if "parameters" in first else "–",

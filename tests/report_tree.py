@@ -146,7 +146,8 @@ def trained(experiment: str, model: str, **changes: object) -> dict[str, object]
     """Return the record of how an experiment was trained, as training writes it."""
     given = {"dataset": "demo", "model": model}
     resolved = Experiment.model_validate(given).model_dump(mode="json")
-    return resolved | {"train_on": TRAIN_ON.get(experiment, "full"), "epochs": 60, "beta1": 0.5} | changes
+    shown = {"train_on": TRAIN_ON.get(experiment, "full"), "epochs": 60, "beta1": 0.5, "pretraining": None}
+    return resolved | shown | changes
 
 
 def write_run(
@@ -155,12 +156,11 @@ def write_run(
     model: str,
     folds: int = FOLDS,
     epochs: int = 12,
-    pretraining: Mapping[str, object] | None = None,
     changes: Mapping[str, object] | None = None,
 ) -> None:
     """Write data/runs/<experiment>/ without weights; ``changes`` are fields of how it was trained."""
     folder = data / "runs" / experiment
-    record = {"trained": trained(experiment, model, **(changes or {})), "pretraining": pretraining}
+    record = {"trained": trained(experiment, model, **(changes or {}))}
     for fold in range(1, folds + 1):
         place = folder / f"{fold}-1"
         place.mkdir(parents=True, exist_ok=True)

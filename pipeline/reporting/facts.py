@@ -115,22 +115,20 @@ class ExperimentFacts:
     Attributes:
         name: its name in params.yaml.
         trained: the whole experiment as it was trained: with the model's recipe, and with all settings of the model
-            and the regime. Of one that is not trained yet: as it would be trained.
-        pretraining: the same of the network that it started from, with a key ``pretraining`` for the network before
-            that; None when it started from none.
+            and the regime. Its key ``pretraining`` holds the same of the network that it started from, or None. Of an
+            experiment that is not trained yet: as it would be trained.
         classes: the labels.
         scores: by fold, run and condition; empty when it is not evaluated yet.
         curves: column of history.csv -> (fold, run) -> values, one an epoch.
         confusion: condition -> (label, predicted) -> count over all folds and runs.
         summary: summary.json; empty when it is not trained yet.
         runs: (fold, run) -> run.json.
-        embeddings: what evaluate kept of them; empty unless the experiment asked for it.
+        embeddings: true and imagined embeddings that evaluate kept; empty unless the experiment asked for them.
         place: its place among the experiments that it is compared with, which gives it its colour.
     """
 
     name: str
     trained: Mapping[str, Any]
-    pretraining: Mapping[str, Any] | None
     classes: Sequence[str]
     scores: Scores
     curves: Mapping[str, Mapping[Key, Sequence[float]]]
@@ -249,13 +247,12 @@ def describe_mask(masks: mask.Masks, name: str) -> MaskFacts:
 def _read_experiment(params: Params, name: str, data: Path) -> ExperimentFacts:
     runs_folder, results = data / "runs" / name, data / "results" / name
     summary = _read_json(runs_folder / "summary.json")
-    if summary and not {"trained", "pretraining"} <= summary.keys():
+    if summary and "trained" not in summary:
         raise DataError(
-            f"{runs_folder}/summary.json: found no keys trained and pretraining, which say how {name} was trained; an "
-            f"earlier version wrote it. Run: dvc repro train@{name}"
+            f"{runs_folder}/summary.json: found no key trained, which says how {name} was trained; an earlier version "
+            f"wrote it. Run: dvc repro train@{name}"
         )
-    said = summary or would_be(params.experiments[name])
-    trained: Mapping[str, Any] = said["trained"]
+    trained: Mapping[str, Any] = summary["trained"] if summary else would_be(params.experiments[name])
     runs: dict[Key, dict[str, Any]] = {}
     curves: dict[str, dict[Key, list[float]]] = {}
     for path in sorted(runs_folder.glob("*-*/run.json")):
@@ -277,20 +274,19 @@ def _read_experiment(params: Params, name: str, data: Path) -> ExperimentFacts:
     return ExperimentFacts(
         name=name,
         trained=trained,
-        pretraining=said["pretraining"],
         classes=summary.get("classes", owner.labels if owner is not None else ()),
         scores=Scores(values),
         curves=curves,
         confusion=confusion,
         summary=summary,
         runs=dict(sorted(runs.items())),
-        embeddings=read_embeddings(results / "embeddings.npz"),
+        embeddings=read_embeddings(results / "hidden.npz"),
     )
 
 
 def would_be(experiment: Experiment) -> dict[str, Any]:
-    """Return how an experiment would be trained, in the form of summary.json: keys trained and pretraining."""
-    from pipeline import train  # brings PyTorch, which the report of trained experiments does without
+    """Return how an experiment would be trained, in the form of what training records."""
+    from pipeline import train  # loads PyTorch, which the report of trained experiments does not need
 
     def whole(resolved: Experiment) -> dict[str, Any]:
         found = resolved.model_dump(mode="json")
@@ -301,13 +297,10 @@ def would_be(experiment: Experiment) -> dict[str, Any]:
             chosen = import_module(f"{package}.{getattr(resolved, owner.lower())}")
             settings = getattr(chosen, owner).Settings
             found[key] = settings.model_validate(getattr(resolved, key)).model_dump(mode="json")
-        return found
+        before = train.pretraining(resolved)
+        return {**found, "pretraining": None if before is None else whole(before)}
 
-    def chain(before: Experiment | None) -> dict[str, Any] | None:
-        return None if before is None else {**whole(before), "pretraining": chain(train.pretraining(before))}
-
-    resolved = train.resolve(experiment)
-    return {"trained": whole(resolved), "pretraining": chain(train.pretraining(resolved))}
+    return whole(train.resolve(experiment))
 
 
 _NO_METRIC = {"experiment", "fold", "run", "condition", "samples"}

@@ -287,10 +287,7 @@ def _data_differences(
 def _inner_steps(comparison: Comparison) -> str:
     """Return the number K of M3S's inner steps in words, as the experiments were trained."""
     trained = [one.trained["regime_settings"] for one in comparison.experiments if one.regime == "m3s"]
-    return (
-        " and ".join(map(str, sorted({settings["inner_steps"] for settings in trained})))
-        or "not set"
-    )
+    return " and ".join(map(str, sorted({settings["inner_steps"] for settings in trained}))) or "not set"
 
 
 def _feature_differences(

@@ -418,11 +418,9 @@ class TestWhatWasTrained:
     def test_the_page_shows_what_was_trained_not_what_params_say(self, tmp_path: Path) -> None:
         report_tree.write_data(tmp_path)
         settings = {"variant": "code", "blocks": 5}
-        report_tree.write_run(
-            tmp_path, "mmin", "mmin",
-            pretraining={**report_tree.trained("start", "baseline", epochs=61), "pretraining": None},
-            changes={"settings": settings, "train_mask": "block-sampled"},
-        )  # fmt: skip
+        before = report_tree.trained("start", "baseline", epochs=61)
+        changes = {"settings": settings, "train_mask": "block-sampled", "pretraining": before}
+        report_tree.write_run(tmp_path, "mmin", "mmin", changes=changes)
         report_tree.write_results(tmp_path, "mmin")
         params = report_tree.params()
         assert (params.experiments["mmin"].epochs, params.experiments["mmin"].beta1) == (100, 0.9)

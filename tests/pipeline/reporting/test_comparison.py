@@ -46,7 +46,6 @@ def facts(
     return ExperimentFacts(
         name=name,
         trained=report_tree.trained(name, model, train_on=train_on, **trained),
-        pretraining=None,
         classes=report_tree.CLASSES,
         scores=Scores(values),
         curves={},
