@@ -210,7 +210,9 @@ def _insert_block(text: str, node: Node, new: Keys, entries: Mapping[str, Any]) 
 
 def _one_line(name: str, value: Any) -> str:
     """Return an entry of a mapping in brackets."""
-    flow = yaml.safe_dump({name: value}, sort_keys=False, default_flow_style=True, width=10**9, allow_unicode=True)
+    flow = yaml.safe_dump(
+        {name: value}, sort_keys=False, default_flow_style=True, width=10**9, allow_unicode=True
+    )
     body = flow.strip()[1:-1]
     return f"{body},  {MARK} {_checksum([body])}"
 
