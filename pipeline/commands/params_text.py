@@ -64,12 +64,12 @@ def add_entries(text: str, keys: Keys, entries: Mapping[str, Any]) -> str:
     """
     if not entries:
         return text
-    expected = yaml.safe_load(text)
+    after, expected = _insert(text, keys, entries), yaml.safe_load(text)
     place = expected
     for key in keys:
         place = place.setdefault(key, {})
     place.update(copy.deepcopy(dict(entries)))
-    return _checked(_insert(text, keys, entries), expected, keys)
+    return _checked(after, expected, keys)
 
 
 def remove_entries(text: str, keys: Keys, names: Collection[str]) -> tuple[str, list[str]]:
@@ -259,9 +259,8 @@ def _mark(text: str, entry: Entry, flow: bool) -> str | None:
     found = _MARKED.search(line)
     if found is None or line[: entry.start - begin].strip():
         return None
-    if flow and line[entry.value.end - begin : found.start()].strip() != ",":
-        return None
-    return found[1] or ""
+    between = line[entry.value.end - begin : found.start()].strip()  # nothing, where the value goes on below
+    return (found[1] or "") if between == ("," if flow else "") else None
 
 
 def _without(text: str, entry: Entry, flow: bool) -> str:
