@@ -351,23 +351,53 @@ class Experiment(Section):
 
 
 class PublishedRow(Section):
-    """Which row of a published table an experiment reproduces; pipeline/reporting/published.csv has them."""
+    """A row of a published table; pipeline/reporting/published.csv holds the numbers."""
 
-    paper: str = "mmin"
+    paper: str
     table: str
-    dataset: str  # the paper's: iemocap, msp_improv
+    dataset: str  # the paper's: iemocap, msp_improv, mosi, sims
     model: str
     conditions: tuple[str, ...] = ()  # only these; empty: all that both have
 
 
+class ReportTable(Section):
+    """One table or figure: a section of the page, with a baseline of its own. Its experiments share one dataset."""
+
+    title: Annotated[str, Field(min_length=1)]
+    experiments: Annotated[tuple[Name, ...], Field(min_length=1)]  # the rows, in their order on the page
+    baseline: Name | None = None  # the experiment that the others are tested against
+    against: dict[Name, Name] = {}  # experiment -> the one that it is tested against, instead of the baseline
+    published: dict[Name, PublishedRow] = {}  # experiment -> the published row beside it
+    p_values: dict[Name, PublishedRow] = {}  # experiment -> the published p-values of its test
+
+    @model_validator(mode="after")
+    def _names_its_own_experiments(self) -> ReportTable:
+        if len(set(self.experiments)) < len(self.experiments):
+            twice = sorted({name for name in self.experiments if self.experiments.count(name) > 1})
+            raise ValueError(f"experiments: found twice: {', '.join(twice)}")
+        named = {
+            "baseline": [self.baseline] if self.baseline else [],
+            "against": [*self.against, *self.against.values()],
+            "published": [*self.published],
+            "p_values": [*self.p_values],
+        }
+        for key, names in named.items():
+            for name in names:
+                if name not in self.experiments:
+                    listed = ", ".join(self.experiments)
+                    raise ValueError(
+                        f'{key}: found "{name}", expected one of the experiments of this table: {listed}.'
+                        f"{nearest(name, self.experiments)}"
+                    )
+        return self
+
+
 class Report(Section):
-    """The page."""
+    """The page: one section for each table, and one a dataset for the experiments that stand in no table."""
 
     title: str = "Lacuna"
-    baseline: str | None = None  # the experiment that the others are tested against
-    against: dict[Name, str] = {}  # experiment -> the one it is tested against, instead of the baseline
-    published: dict[Name, PublishedRow] = {}  # experiment -> what stands beside it
-    p_values: dict[Name, PublishedRow] = {}  # experiment -> the published p-values of its test
+    baseline: str | None = None  # the others are tested against it; of the experiments that stand in no table
+    tables: dict[Name, ReportTable] = {}
 
 
 class Params(Section):
@@ -548,15 +578,25 @@ def _check_names(path: Path, params: Params) -> None:
                 problems += wrong
     if params.report.baseline is not None and params.experiments:
         check("report.baseline", params.report.baseline, params.experiments)
-    for name in params.report.published:
-        check("report.published", name, params.experiments)
-    for name in params.report.p_values:
-        check("report.p_values", name, params.experiments)
-    for name, other in params.report.against.items():
-        check("report.against", name, params.experiments)
-        check(f"report.against.{name}", other, params.experiments)
+    for name, table in params.report.tables.items():
+        known = [
+            check(f"report.tables.{name}.experiments", one, params.experiments) for one in table.experiments
+        ]
+        if all(known):
+            problems += _check_table(f"report.tables.{name}", table, params)
     if problems:
         raise ParamsError("\n".join([f"{path}: {len(problems)} mistake(s)", *(f"  {p}" for p in problems)]))
+
+
+def _check_table(key: str, table: ReportTable, params: Params) -> list[str]:
+    """Return what is wrong with a table of the report whose experiments are all there."""
+    datasets = list(dict.fromkeys(params.experiments[one].dataset for one in table.experiments))
+    if len(datasets) == 1:
+        return []
+    return [
+        f"{key}.experiments: found experiments on {' and '.join(datasets)}, expected one dataset. Write one table "
+        "for each dataset"
+    ]
 
 
 def _check_task(key: str, experiment: Experiment, params: Params) -> list[str]:

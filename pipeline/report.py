@@ -1,4 +1,4 @@
-"""Put everything side by side on one page: ``python -m pipeline.report``.
+"""Put all results side by side on one page: ``python -m pipeline.report``.
 
 Reads what the other stages wrote under data/ and writes data/report/::
 
@@ -8,8 +8,9 @@ Reads what the other stages wrote under data/ and writes data/report/::
     tables/conditions.csv, tables/learning-curves.csv: means over folds and runs, for `dvc plots`
     figures/<name>.svg  the page's figures
 
-Whatever is not there yet is said on the page and stops nothing: an experiment without results, a dataset
-without experiments or features. Equal inputs give equal bytes.
+The page has a section for each table of ``report.tables`` in params.yaml, and one a dataset for the experiments that
+stand in no table. It says what is not there yet: an experiment without results, a dataset without features. Equal
+inputs give equal bytes.
 """
 
 from __future__ import annotations
@@ -33,11 +34,11 @@ from pipeline.reporting import figures
 from pipeline.reporting.comparison import (
     METRIC_WORDS,
     Comparison,
+    Section,
     compare,
     confusion_table,
     metric_name,
     p_value,
-    result_cell,
     result_table,
     signed,
     single_modalities,
@@ -55,10 +56,11 @@ from pipeline.reporting.facts import (
 )
 from pipeline.reporting.published import p_value_table, published_table
 from pipeline.reporting.statistics import AVERAGE, CONDITIONS, FULL, Number, condition_words, paired_test
+from pipeline.reporting.tables import Table
 from pipeline.stage import run_stage
 
 DATA = Path("data")
-NAMED = 20  # samples that the page names for each reason; the table beside it names all
+NAMED = 20  # samples that the page names for each reason; the table in a file of its own names all
 TEMPLATES = Path(__file__).parent / "reporting" / "templates"
 LIBRARIES = (
     "torch",
@@ -85,24 +87,43 @@ def main(params: Params) -> None:
     )
 
 
+@dataclass(frozen=True)
+class Tables:
+    """The tables of one comparison, for the page and for files; None where there is nothing to show."""
+
+    results: Table | None
+    tests: Table | None
+    published: Table | None
+    p_values: Table | None
+    confusion: Table | None
+
+    @classmethod
+    def of(cls, params: Params, comparison: Comparison) -> Tables:
+        """Build the tables of a comparison."""
+        evaluated = bool(comparison.evaluated)
+        return cls(
+            results=result_table(comparison) if evaluated else None,
+            tests=test_table(comparison) if evaluated else None,
+            published=published_table(params, comparison),
+            p_values=p_value_table(comparison),
+            confusion=confusion_table(comparison) if any(e.confusion for e in comparison.evaluated) else None,
+        )
+
+
 def write(
     params: Params, datasets: Sequence[DatasetFacts], experiments: Sequence[ExperimentFacts], folder: Path
 ) -> None:
     """Write the page, its tables and its figures into ``folder``, which is emptied first."""
-    comparisons = [
-        one
-        for dataset in datasets
-        for task in ("classification", "regression")
-        if (one := compare(params, dataset, experiments, task)) is not None
+    sections = [
+        (section, [(part, Tables.of(params, part)) for part in section.parts])
+        for section in compare(params, datasets, experiments)
     ]
-    tables = [table for one in comparisons if one.evaluated for table in (result_table(one), test_table(one))]
-    tables += [published_table(params, one) for one in comparisons]
-    tables += [p_value_table(params, one) for one in comparisons]
-    tables += [confusion_table(one) for one in comparisons if any(e.confusion for e in one.evaluated)]
+    comparisons = [part for _, parts in sections for part, _ in parts]
+    tables = [table for _, parts in sections for _, built in parts for table in vars(built).values()]
     for dataset in datasets:
         tables += [modality_table(dataset), skipped_table(dataset), mask_table(dataset)]
     drawn: dict[str, str] = {}
-    page = render(params, datasets, experiments, comparisons, drawn)
+    page = render(params, datasets, experiments, sections, drawn)
     shutil.rmtree(folder, ignore_errors=True)
     for part in ("tables", "figures"):
         (folder / part).mkdir(parents=True)
@@ -125,34 +146,54 @@ def write(
 def result_rows(comparisons: Sequence[Comparison]) -> Iterator[list[object]]:
     """Yield every number as data: a header, then a row for each dataset, experiment, condition and metric.
 
-    What is merged of several experiments stands there as well as its parts.
+    An experiment that stands in several sections comes once. A row of a published table that several experiments make
+    together (MCTN) comes as well as these.
     """
     yield ["dataset", "experiment", "condition", "metric", "mean", "deviation", "count"]
-    for comparison in comparisons:
-        parts = [part for every in comparison.merged.values() for part in every]
-        for one in (*comparison.evaluated, *parts):
-            for condition in comparison.conditions:
-                for metric in comparison.metrics:
-                    number = one.scores.number(condition, metric)
-                    if number is not None:
-                        values = (number.mean, number.deviation, number.count)
-                        yield [comparison.dataset.name, one.name, condition, metric, *values]
+    for comparison, one in _each_once(comparisons, parts=True):
+        for condition in comparison.conditions:
+            for metric in comparison.metrics:
+                number = one.scores.number(condition, metric)
+                if number is not None:
+                    values = (number.mean, number.deviation, number.count)
+                    yield [comparison.dataset.name, one.name, condition, metric, *values]
 
 
 def condition_rows(comparisons: Sequence[Comparison]) -> Iterator[list[object]]:
-    """Yield a header, then a row for each dataset, experiment and condition with the mean of every metric."""
+    """Yield a header, then a row for each dataset, experiment and condition with the mean of every metric.
+
+    Of experiments that together make a row of a published table (MCTN) only that row comes.
+    """
     metrics = list(dict.fromkeys(metric for one in comparisons for metric in one.metrics))
     yield ["dataset", "experiment", "condition", *metrics]
+    for comparison, one in _each_once(comparisons, parts=False):
+        for condition in comparison.conditions:
+            numbers = [one.scores.number(condition, metric) for metric in metrics]
+            means = [None if number is None else number.mean for number in numbers]
+            yield [comparison.dataset.name, one.name, condition, *means]
+
+
+def _each_once(
+    comparisons: Sequence[Comparison], parts: bool
+) -> Iterator[tuple[Comparison, ExperimentFacts]]:
+    """Yield each evaluated experiment with the first comparison that it stands in.
+
+    Args:
+        comparisons: all of the page's.
+        parts: whether to yield the parts of merged experiments, too.
+    """
+    seen: set[tuple[str, ...]] = set()
     for comparison in comparisons:
-        for one in comparison.evaluated:
-            for condition in comparison.conditions:
-                numbers = [one.scores.number(condition, metric) for metric in metrics]
-                means = [None if number is None else number.mean for number in numbers]
-                yield [comparison.dataset.name, one.name, condition, *means]
+        merged = comparison.merged
+        for one in (*comparison.evaluated, *(part for every in merged.values() for part in every if parts)):
+            key = (comparison.dataset.name, one.name, *(part.name for part in merged.get(one.name, ())))
+            if key not in seen:
+                seen.add(key)
+                yield comparison, one
 
 
 def curve_rows(experiments: Sequence[ExperimentFacts]) -> Iterator[list[object]]:
-    """Yield a header, then a row for each experiment and epoch: means over what still trains."""
+    """Yield a header, then a row for each experiment and epoch: means over the runs that still train then."""
     every = dict.fromkeys(column for one in experiments for column in one.curves)
     columns = [column for column in every if column not in ("epoch", "best")]
     yield ["dataset", "experiment", "epoch", *columns]
@@ -173,10 +214,10 @@ def render(
     params: Params,
     datasets: Sequence[DatasetFacts],
     experiments: Sequence[ExperimentFacts],
-    comparisons: Sequence[Comparison],
+    sections: Sequence[tuple[Section, Sequence[tuple[Comparison, Tables]]]],
     drawn: dict[str, str],
 ) -> str:
-    """Return the page; its figures for files of their own are put into ``drawn``, name -> SVG."""
+    """Return the page, and put its figures into ``drawn``, name -> SVG."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -195,9 +236,17 @@ def render(
     )
     return environment.get_template("report.html.j2").render(
         title=params.report.title,
-        sections=[_section(params, one, drawn) for one in comparisons],
+        sections=[
+            {
+                "name": section.name,
+                "title": section.title,
+                "constructed": section.parts[0].dataset.constructed,
+                "parts": [_part(comparison, tables, drawn) for comparison, tables in parts],
+            }
+            for section, parts in sections
+        ],
         datasets=[_dataset_part(dataset) for dataset in datasets],
-        experiments=[_experiment_part(params, one) for one in experiments],
+        experiments=[_experiment_part(one) for one in experiments],
         constructed=[dataset.name for dataset in datasets if dataset.constructed],
         seed=params.seed,
         versions=_versions(),
@@ -206,7 +255,7 @@ def render(
 
 @dataclass(frozen=True)
 class Headline:
-    """A big number on top of the page: what it is, and what stands below it."""
+    """A big number at the top of a section, with its spread, its label and a note below."""
 
     value: str
     spread: str
@@ -215,7 +264,7 @@ class Headline:
 
 
 def _headlines(comparison: Comparison) -> list[Headline]:
-    """Return the numbers on top: of the experiment that the first verdict is about."""
+    """Return the numbers at the top, of the experiment that the first verdict is about."""
     judged = verdicts(comparison)
     name = judged[0].name if judged else (comparison.evaluated[0].name if comparison.evaluated else "")
     hero = next((one for one in comparison.evaluated if one.name == name), None)
@@ -246,31 +295,26 @@ def _headlines(comparison: Comparison) -> list[Headline]:
     return found
 
 
-def _section(params: Params, comparison: Comparison, drawn: dict[str, str]) -> dict[str, Any]:
-    """Return what the template shows of one dataset's experiments."""
+def _part(comparison: Comparison, tables: Tables, drawn: dict[str, str]) -> dict[str, Any]:
+    """Return what the template shows of one comparison."""
+    count = len(comparison.evaluated)
+    cells = [row[2:] for row in tables.results.rows] if tables.results is not None else []
     return {
         "comparison": comparison,
         "name": comparison.name,
-        "title": f"{comparison.dataset.name}{': scores' if comparison.task == 'regression' else ''}",
+        "words": comparison.words,
         "headlines": _headlines(comparison),
         "verdicts": verdicts(comparison),
         "singles": single_modalities(comparison),
         "groups": [
-            (
-                metric,
-                [
-                    (one, [result_cell(comparison, one, c, metric) for c in comparison.conditions])
-                    for one in comparison.evaluated
-                ],
-            )
-            for metric in comparison.metrics
+            (metric, list(zip(comparison.evaluated, cells[place * count : (place + 1) * count], strict=True)))
+            for place, metric in enumerate(comparison.metrics)
         ],
-        "table": result_table(comparison),
+        "tables": tables,
         "metric_words": [(metric_name(m), METRIC_WORDS[m]) for m in comparison.metrics if m in METRIC_WORDS],
-        "tests": test_table(comparison),
-        "published": published_table(params, comparison),
-        "p_values": p_value_table(params, comparison),
-        "together": [part for group in curve_groups(comparison) if (part := _together_part(group, drawn))],
+        "together": [
+            part for group in curve_groups(comparison) if (part := _together_part(comparison, group, drawn))
+        ],
         "by_condition": _result_figure(comparison, drawn) if comparison.evaluated else None,
         "embeddings": [part for one in comparison.real if (part := _embeddings_part(comparison, one, drawn))],
         "curves": [part for one in comparison.experiments if (part := _curves_part(comparison, one, drawn))],
@@ -280,7 +324,7 @@ def _section(params: Params, comparison: Comparison, drawn: dict[str, str]) -> d
 
 
 def _result_figure(comparison: Comparison, drawn: dict[str, str]) -> dict[str, Any]:
-    """Draw results by condition, for a desk and for a phone."""
+    """Draw results by condition, once for a wide screen and once for a narrow one."""
     from markupsafe import Markup
 
     metric, name = comparison.metric, f"{comparison.name}-{comparison.metric}-by-condition"
@@ -343,7 +387,7 @@ def _embeddings_part(
     )
     if without := len(one.embeddings["left_out"]):
         said += f" {without} test samples that lack a modality in the recording are left out."
-    name = f"{one.name}-embeddings"
+    name = f"{comparison.name}-{one.name}-embeddings"
     title = f"t-SNE of true and imagined embeddings of {one.name}"
     shown = {}
     for kind, width in (("wide", 820), ("narrow", 330)):
@@ -357,7 +401,7 @@ def _embeddings_part(
 def _curves_part(
     comparison: Comparison, one: ExperimentFacts, drawn: dict[str, str]
 ) -> dict[str, Any] | None:
-    """Draw one experiment's learning curves; None when it is not trained yet."""
+    """Draw one experiment's learning curves; None when there are none."""
     from markupsafe import Markup
 
     metric = f"valid_{comparison.metric}"
@@ -369,31 +413,31 @@ def _curves_part(
     ]
     if not panels:
         return None
+    name = f"{comparison.name}-{one.name}-learning-curves"
     svg = figures.curves(panels, one.place)
-    drawn[f"{one.name}-learning-curves"] = svg
+    drawn[name] = svg
     kept = [int(run["best_epoch"]) for run in one.runs.values() if "best_epoch" in run]
     lengths = [len(line) for line in one.curves[wanted[0][0]].values()] if wanted[0][0] in one.curves else []
-    words = (
-        f"{len(one.runs)} networks, trained for {_span(lengths)} epochs; "
-        f"the kept ones are from epoch {_span(kept)}."
-    )
+    words = f"{len(one.runs)} networks, trained for {_span(lengths)} epochs; the epoch that was kept: {_span(kept)}."
     title = f"Learning curves of {one.name}"
     return {
         "experiment": one,
-        "svg": Markup(figures.inline(svg, f"curves-{one.name}", title, words)),  # noqa: S704
+        "svg": Markup(figures.inline(svg, name, title, words)),  # noqa: S704
         "words": words,
     }
 
 
 def curve_groups(comparison: Comparison) -> list[list[ExperimentFacts]]:
-    """Return experiments whose curves belong into one figure: one that others are tested against, and these."""
+    """Return the experiments whose curves stand in one figure: one, and those that are tested against it."""
     groups: dict[str, list[ExperimentFacts]] = {}
     for one in comparison.experiments:
         groups.setdefault(comparison.against.get(one.name, one.name), []).append(one)
     return [group for group in groups.values() if sum(bool(one.curves) for one in group) > 1]
 
 
-def _together_part(group: Sequence[ExperimentFacts], drawn: dict[str, str]) -> dict[str, Any] | None:
+def _together_part(
+    comparison: Comparison, group: Sequence[ExperimentFacts], drawn: dict[str, str]
+) -> dict[str, Any] | None:
     """Draw the learning curves of several experiments in one figure (M3S Figures 1, 3, 4)."""
     from markupsafe import Markup
 
@@ -411,16 +455,16 @@ def _together_part(group: Sequence[ExperimentFacts], drawn: dict[str, str]) -> d
                 panels.append((f"{words} {metric_name(metric)}", lines))
     if not panels:
         return None
-    name = f"{trained[0].name}-and-others-curves"
+    name = f"{comparison.name}-{trained[0].name}-and-others-curves"
     watched = any(label.startswith("test") for label, _ in panels)
-    words = "Means over folds and runs, as far as they still train. "
+    words = "Means over the folds and runs that still train. "
     if watched:
-        words += "The test part's curves are for this figure alone: which epoch is kept, validation decides. "
-    words += (
-        "Both parts lack blocks of the same range as in training."
-        if any(one.regime in ("orig", "sampled", "m3s") for one in trained)
-        else ""
-    )
+        words += "The test part's curves are for this figure alone: validation decides which epoch is kept. "
+    masks = dict.fromkeys(mask for one in trained for mask in one.masks(comparison.dataset))
+    if masks:
+        words += (
+            f"Validation{' and test' if watched else ''} under the masks of training: {', '.join(masks)}."
+        )
     names = ", ".join(one.name for one in trained)
     shown = {}
     for kind, width, columns in (("wide", 820, 2 if watched else len(panels)), ("narrow", 330, 1)):
@@ -478,7 +522,7 @@ def _finding(one: Mapping[str, Any]) -> str:
 
 
 def _corpus_facts(dataset: DatasetFacts) -> list[tuple[str, str]]:
-    """Return (what, how much) of the manifest."""
+    """Return (name, value) of what the manifest holds."""
     if dataset.samples is None:
         return [("state", "not prepared yet")]
     samples = dataset.samples
@@ -499,26 +543,28 @@ def _corpus_facts(dataset: DatasetFacts) -> list[tuple[str, str]]:
     return facts
 
 
-def _experiment_part(params: Params, one: ExperimentFacts) -> dict[str, Any]:
+def _experiment_part(one: ExperimentFacts) -> dict[str, Any]:
     """Return what the template shows of how an experiment was made."""
     runs = list(one.runs.values())
     first = runs[0] if runs else {}
-    chosen = params.experiments[one.name]
-    kept = [int(run["best_epoch"]) for run in runs if "best_epoch" in run]
+    networks, network = [], one.trained
+    while network is not None:
+        networks.append({key: value for key, value in network.items() if key != "pretraining"})
+        network = network["pretraining"]
     return {
         "facts": one,
         "parameters": f"{first['parameters']:,}".replace(",", "\u202f") if "parameters" in first else "–",
         "seeds": ", ".join(map(str, sorted({int(run["seed"]) for run in runs}))) or "–",
         "epochs": _span([int(run["epochs"]) for run in runs if "epochs" in run]),
-        "kept": _span(kept),
+        "kept": _span([int(run["best_epoch"]) for run in runs if "best_epoch" in run]),
         "folds": [(run["fold"], run["description"], run["samples"]) for run in runs if run.get("run") == 1],
         "left_out": dict(one.summary.get("left_out", {})),
-        "settings": json.dumps(chosen.model_dump(mode="json"), indent=2, ensure_ascii=False),
+        "settings": [json.dumps(network, indent=2, ensure_ascii=False) for network in networks],
     }
 
 
 def _versions() -> list[tuple[str, str]]:
-    """Return (library, version) of what wrote the page."""
+    """Return (library, version) of the libraries in use."""
     found = [("Lacuna", _version("lacuna")), ("Python", platform.python_version())]
     return found + [(name, _version(name)) for name in LIBRARIES]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy as np
 from pipeline.data.manifest import MODALITIES, Sample, manifest_checksum, write_manifest
 from pipeline.data.masks import CONDITIONS, write_masks
 from pipeline.data.store import FeatureInfo, FeatureSequence, FeatureWriter, Status
-from pipeline.params import Mask, Params
+from pipeline.params import Experiment, Mask, Params
 
 CLASSES = ("happy", "neutral", "sad", "angry")
 FOLDS = 5
@@ -139,12 +139,31 @@ def write_data(data: Path, name: str = "demo", samples: int = 40) -> None:
     )
 
 
-def write_run(data: Path, experiment: str, model: str, folds: int = FOLDS, epochs: int = 12) -> None:
-    """Write data/runs/<experiment>/ without weights."""
+TRAIN_ON = {"full-modality": "full", "augmented": "augmented", "mmin": "missing"}
+
+
+def trained(experiment: str, model: str, **changes: object) -> dict[str, object]:
+    """Return the record of how an experiment was trained, as training writes it."""
+    given = {"dataset": "demo", "model": model}
+    resolved = Experiment.model_validate(given).model_dump(mode="json")
+    shown = {"train_on": TRAIN_ON.get(experiment, "full"), "epochs": 60, "beta1": 0.5, "pretraining": None}
+    return resolved | shown | changes
+
+
+def write_run(
+    data: Path,
+    experiment: str,
+    model: str,
+    folds: int = FOLDS,
+    epochs: int = 12,
+    changes: Mapping[str, object] | None = None,
+) -> None:
+    """Write data/runs/<experiment>/ without weights; ``changes`` are fields of how it was trained."""
     folder = data / "runs" / experiment
+    record = {"trained": trained(experiment, model, **(changes or {}))}
     for fold in range(1, folds + 1):
         place = folder / f"{fold}-1"
-        place.mkdir(parents=True)
+        place.mkdir(parents=True, exist_ok=True)
         run = {
             "format": 1, "experiment": experiment, "dataset": "demo", "fold": fold, "run": 1, "seed": 0,
             "model": model,
@@ -154,6 +173,7 @@ def write_run(data: Path, experiment: str, model: str, folds: int = FOLDS, epoch
             "parameters": 123456, "description": f"session {fold} tests",
             "samples": {"train": 24, "valid": 8, "test": 8},
             "features": {},
+            **record,
         }  # fmt: skip
         (place / "run.json").write_text(json.dumps(run))
         with (place / "history.csv").open("w", newline="") as file:
@@ -170,6 +190,7 @@ def write_run(data: Path, experiment: str, model: str, folds: int = FOLDS, epoch
         "samples": 40,
         "left_out": {"no label": 2}, "modalities": {"text": 39, "audio": 40, "video": 37},
         "folds": [], "runs": [0],
+        **record,
     }  # fmt: skip
     (folder / "summary.json").write_text(json.dumps(summary))
 

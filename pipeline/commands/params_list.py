@@ -33,7 +33,8 @@ SECTIONS = (
     ("masks.NAME", params.Mask),
     ("experiments.NAME", params.Experiment),
     ("report", params.Report),
-    ("report.published.EXPERIMENT", params.PublishedRow),
+    ("report.tables.NAME", params.ReportTable),
+    ("report.tables.NAME.published.EXPERIMENT", params.PublishedRow),
 )
 BOUNDS = {
     "minimum": "at least",

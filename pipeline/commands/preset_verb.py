@@ -1,4 +1,4 @@
-"""``lacuna preset``: list the presets, print one, or write it into params.yaml.
+"""``lacuna preset``: list the presets, print some, add them to params.yaml or take them out.
 
 What a preset is and how it is written into params.yaml is in preset.py.
 """
@@ -7,20 +7,21 @@ from __future__ import annotations
 
 import argparse
 
-from pipeline.commands.output import say, say_rows
+from pipeline.commands.output import say
 from pipeline.commands.parsing import Commands
 
 EPILOG = """\
-Without a name: the presets there are. --write replaces the sections experiments and report of params.yaml, adds
-the dataset when it is not there yet, and leaves the rest as it is. It refuses where an experiment would take the
-name of one on another dataset, whose runs would be written over; --replace does it all the same. On several
-datasets at once, a name that two would have gets the dataset's behind it: mmin-iemocap, mmin-msp_improv.
+Without a name: the presets there are. --write adds a table or figure to params.yaml: its experiments, its masks, the
+dataset when it is not there yet, and a table of the report. An experiment that is there with the same fields is used,
+not added. Everything else stays as it is, comments and all. --remove takes a table out again, with the experiments and
+masks that nothing else uses; what you have changed stays. --paper does either with all tables and figures of a paper.
 
 examples:
   lacuna preset
   lacuna preset mmin-table5
-  lacuna preset mmin-table5 --dataset iemocap msp_improv --write --replace
-  lacuna preset m3s-table2 --dataset iemocap mosi sims --write
+  lacuna preset mmin-table5 --dataset iemocap msp_improv --write
+  lacuna preset --paper m3s --dataset iemocap mosi sims --write
+  lacuna preset mmin-table5 --remove
 """
 
 
@@ -28,42 +29,19 @@ def add(commands: Commands) -> None:
     """Add the command ``preset``."""
     preset = commands.add("preset", "The experiments of a paper's table or figure.", EPILOG, run)
     preset.add_argument("name", nargs="?", metavar="NAME", help="of the preset; none: list them")
+    preset.add_argument("--paper", metavar="PAPER", help="all presets of a paper: mmin, m3s, emmr, umdf")
     preset.add_argument(
-        "--dataset", default=["demo"], nargs="+", metavar="DATASET", help="one or more; default: demo"
+        "--dataset", nargs="+", metavar="DATASET", help="one or more; default: demo, to remove: every one"
     )
-    preset.add_argument("--write", action="store_true", help="put it into params.yaml")
-    preset.add_argument(
-        "--replace", action="store_true", help="even where other datasets' experiments have the names"
-    )
+    action = preset.add_mutually_exclusive_group()
+    action.add_argument("--write", action="store_true", help="add it to params.yaml")
+    action.add_argument("--remove", action="store_true", help="take it out of params.yaml")
 
 
 def run(options: argparse.Namespace) -> int:
-    """List the presets, print one, or put it into params.yaml."""
-    from pipeline.commands.preset import join, load_preset, make_blocks, preset_names, render, write_blocks
-    from pipeline.params import PARAMS_FILE, load_params
+    """List the presets, print some, or add them to params.yaml or take them out."""
+    from pipeline.commands import preset
 
-    if options.name is None:
-        say_rows([(name, load_preset(name).what) for name in preset_names()])
-        return 0
-    params = load_params()
-    preset = load_preset(options.name)
-    blocks = join([make_blocks(preset, dataset, params) for dataset in dict.fromkeys(options.dataset)])
-    if not options.write:
-        say(render(blocks).removesuffix("\n"))
-        return 0
-    write_blocks(blocks, replace_others=options.replace)
-    gone = [
-        name
-        for name, one in params.experiments.items()
-        if blocks.experiments.get(name, {}).get("dataset") != one.dataset
-    ]
-    say(f"{PARAMS_FILE}: now has the experiments {', '.join(blocks.experiments)}")
-    if gone:
-        say(f"{PARAMS_FILE}: replaced the experiments {', '.join(gone)}")
-    for name in blocks.dataset:
-        say(
-            f"{PARAMS_FILE}: now has the dataset {name}; give its root, then run: lacuna dataset check {name}"
-        )
-    for note in blocks.notes:
-        say(f"note: {note}")
+    for line in preset.run(options.name, options.paper, options.dataset, options.write, options.remove):
+        say(line)
     return 0

@@ -1,26 +1,29 @@
-"""The experiments of one dataset side by side: who beats the baseline, in words, and the tables of results.
+"""Experiments side by side: the sections of the page, who beats the baseline in words, and the tables of results.
 
-Nothing here is fixed text: a sentence says what the numbers say, whichever way they fall.
+A section is a table of ``report.tables`` of params.yaml, or the experiments of a dataset that stand in no table. Only
+experiments of one task, with the same labels and the same folds, are compared with each other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from pipeline.params import Params
+from pipeline.data.masks import MISSING_CONDITIONS
+from pipeline.params import Params, ReportTable
 from pipeline.reporting.facts import DatasetFacts, ExperimentFacts
 from pipeline.reporting.statistics import (
     AVERAGE,
     CONDITIONS,
     FULL,
-    LOWER_IS_BETTER,
     PairedTest,
     Scores,
     condition_words,
     paired_test,
 )
 from pipeline.reporting.tables import Cell, Table
+from pipeline.training.metrics import SMALLER_IS_BETTER
 
 METRIC_NAMES = {
     "wa": "WA", "ua": "UA", "macro_f1": "macro-F1", "weighted_f1": "weighted F1", "mae": "MAE", "r": "r",
@@ -51,17 +54,16 @@ METRIC_WORDS = {
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether one experiment beats the baseline on the average over the six missing conditions.
+    """Whether one experiment beats the one that it is tested against.
 
     Attributes:
-        name, baseline: the two experiments.
+        name: the experiment.
         sentence: the answer in words.
-        detail: the numbers behind it.
+        detail: the numbers that it follows from.
         outcome: "better", "ahead" (better, but not significantly) or "not better".
     """
 
     name: str
-    baseline: str
     sentence: str
     detail: str
     outcome: str
@@ -69,49 +71,49 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The experiments of one dataset side by side.
+    """Experiments side by side.
 
     Attributes:
-        dataset: its facts.
-        experiments: all of them, in the order of params.yaml.
-        evaluated: those with results.
-        baseline: the experiment that the others are tested against; None when it is not among those
-            evaluated.
-        augmented: the baseline's model trained on the augmented set (MMIN section 4.4), tested against as
-            well.
-        metric: the one in the headline.
+        name: for files and anchors; no two comparisons of a page share it.
+        words: what tells it from the others of its section; empty where there is one alone.
+        table: the section of params.yaml that names the experiments.
+        dataset: the facts of their dataset.
         loader: the dataset's.
-        task: classification or regression; the two are never compared.
-        against: experiment -> the one it is tested against instead of the baseline.
-        merged: experiment of ``evaluated`` that is not in params.yaml -> those that it is made of
+        experiments: all of them, in the table's order.
+        evaluated: those with results. Several that make one row of a published table count as one here
             (:func:`merge_rows`).
+        baseline: the experiment that the others are tested against; None when it has no results or there is none.
+        augmented: the baseline's model trained on the augmented set (MMIN section 4.4), the second one to be tested
+            against.
+        metric: the one in the headline.
+        task: classification or regression.
+        against: experiment -> the one that it is tested against instead of the baseline.
+        merged: an experiment of ``evaluated`` that is several -> these.
     """
 
+    name: str
+    words: str
+    table: ReportTable
     dataset: DatasetFacts
+    loader: str
     experiments: Sequence[ExperimentFacts]
     evaluated: Sequence[ExperimentFacts]
     baseline: ExperimentFacts | None
     augmented: ExperimentFacts | None
     metric: str
-    loader: str
-    task: str = "classification"
+    task: str
     against: Mapping[str, str] = field(default_factory=dict)
     merged: Mapping[str, Sequence[ExperimentFacts]] = field(default_factory=dict)
 
-    @property
-    def name(self) -> str:
-        """The dataset's name, for headings, files and anchors; of its scores another."""
-        return f"{self.dataset.name}-scores" if self.task == "regression" else self.dataset.name
-
     def opponent(self, one: ExperimentFacts) -> ExperimentFacts | None:
-        """Return the experiment that one is tested against; None when there is none, or it has no results."""
+        """Return the experiment that one is tested against; None without one, or when that has no results."""
         if one.name not in self.against:
             return None if one is self.baseline else self.baseline
         return next((other for other in self.evaluated if other.name == self.against[one.name]), None)
 
     def opponents(self, one: ExperimentFacts) -> list[ExperimentFacts]:
-        """Return all that one is tested against: the baseline (or its own), the augmented baseline, and what is
-        merged of several experiments; no pair comes twice."""
+        """Return all that one is tested against, no pair twice: its opponent, the augmented baseline, and rows that
+        are made of several experiments."""
         found = [self.opponent(one)]
         if one is not self.baseline and one is not self.augmented:
             found.append(self.augmented)
@@ -123,18 +125,17 @@ class Comparison:
 
     @property
     def real(self) -> list[ExperimentFacts]:
-        """The evaluated experiments of params.yaml, none of them merged."""
+        """The evaluated experiments one by one, as params.yaml names them."""
         return [part for one in self.evaluated for part in self.merged.get(one.name, [one])]
 
     def judged(self, one: ExperimentFacts) -> str:
-        """Return the condition that an experiment is judged by: the average of six, else its last one."""
+        """Return the condition that an experiment is judged by: the average of the six, else its last one."""
         own = one.scores.conditions
-        return AVERAGE if {c for c in CONDITIONS if c != FULL} <= set(own) else own[-1]
+        return AVERAGE if set(MISSING_CONDITIONS) <= set(own) else own[-1]
 
     @property
     def conditions(self) -> tuple[str, ...]:
-        """The columns of the result table: the missing conditions, their average, the full one, then
-        others."""
+        """The columns of the result table: the missing conditions, their average, the full one, then others."""
         found = list(dict.fromkeys(c for one in self.evaluated for c in one.scores.conditions))
         missing = [c for c in CONDITIONS if c in found and c != FULL]
         average = [AVERAGE] if len(missing) == len(CONDITIONS) - 1 else []
@@ -143,7 +144,7 @@ class Comparison:
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """The metrics, the headline's first."""
+        """The metrics, the one of the headline first."""
         found = dict.fromkeys(m for one in self.evaluated for m in one.scores.metrics)
         return (*([self.metric] if self.metric in found else []), *(m for m in found if m != self.metric))
 
@@ -167,87 +168,189 @@ class Comparison:
         return 1 / len(classes) if self.metric == "ua" and classes else None
 
 
+@dataclass(frozen=True)
+class Section:
+    """A section of the page.
+
+    Attributes:
+        name: for the anchor.
+        title: its heading.
+        parts: what is compared in it: one comparison for each task, labels and folds that its experiments have.
+    """
+
+    name: str
+    title: str
+    parts: Sequence[Comparison]
+
+
 def compare(
-    params: Params,
+    params: Params, datasets: Sequence[DatasetFacts], experiments: Sequence[ExperimentFacts]
+) -> list[Section]:
+    """Return the sections of the page: each dataset's experiments that stand in no table, then the tables.
+
+    Args:
+        params: params.yaml; its ``report`` says what stands where.
+        datasets, experiments: what :func:`~pipeline.reporting.facts.gather` read.
+    """
+    by_name = {one.name: one for one in experiments}
+    facts = {dataset.name: dataset for dataset in datasets}
+    taken: set[str] = set()
+    found = []
+    for name, table in _tables(params, experiments):
+        own = [replace(by_name[one], place=place) for place, one in enumerate(table.experiments)]
+        kinds: dict[tuple[str, ...], list[ExperimentFacts]] = {}
+        for one in own:
+            if one.dataset in facts:
+                kinds.setdefault(_kind(one), []).append(one)
+        parts = []
+        for alike in kinds.values():
+            wanted = f"{name}-scores" if alike[0].task == "regression" else name
+            numbers = (f"{wanted}-{number}" for number in range(2, len(taken) + 3))
+            part = next(one for one in (wanted, *numbers) if one not in taken)
+            taken.add(part)
+            dataset = facts[alike[0].dataset]
+            loader = params.datasets[dataset.name].loader
+            words = _kind_words(alike[0]) if len(kinds) > 1 else ""
+            parts.append(_compare(part, words, table, dataset, loader, alike))
+        if parts:
+            found.append(Section(parts[0].name, table.title, parts))
+    return found
+
+
+def _tables(params: Params, experiments: Sequence[ExperimentFacts]) -> Iterator[tuple[str, ReportTable]]:
+    """Yield (name, table): of each dataset the experiments that stand in no table, then the tables."""
+    placed = {name for table in params.report.tables.values() for name in table.experiments}
+    for dataset in params.datasets:
+        own = tuple(one.name for one in experiments if one.dataset == dataset and one.name not in placed)
+        if own:
+            baseline = params.report.baseline if params.report.baseline in own else None
+            yield dataset, ReportTable(title=f"Results on {dataset}", experiments=own, baseline=baseline)
+    yield from params.report.tables.items()
+
+
+def _kind(one: ExperimentFacts) -> tuple[str, ...]:
+    """Return what two experiments must share to be compared."""
+    shared = ("dataset", "task", "target", "labels", "folds")
+    return tuple(json.dumps(one.trained.get(key), sort_keys=True) for key in shared)
+
+
+def _kind_words(one: ExperimentFacts) -> str:
+    """Return what tells a comparison from others of the same section: ``Scores, folds: random``."""
+    target = one.trained.get("target", "score")
+    words = (
+        "Classes" if one.task == "classification" else "Scores" if target == "score" else f"Scores ({target})"
+    )
+    if one.task == "classification" and one.trained.get("labels"):
+        words += f": {', '.join(one.classes)}"
+    folds = one.trained.get("folds")
+    return f"{words}; folds: {folds['scheme']}" if folds else words
+
+
+def _compare(
+    name: str,
+    words: str,
+    table: ReportTable,
     dataset: DatasetFacts,
-    experiments: Sequence[ExperimentFacts],
-    task: str = "classification",
-) -> Comparison | None:
-    """Return the comparison of one dataset's experiments of one task, or None when it has none."""
-    own = [one for one in experiments if (one.dataset, one.task) == (dataset.name, task)]
-    if not own:
-        return None
-    evaluated, merged = merge_rows(params, [one for one in own if one.scores.values])
-    against = dict(params.report.against)
-    for name, parts in merged.items():
-        others = {params.report.against.get(part.name) for part in parts}
+    loader: str,
+    own: Sequence[ExperimentFacts],
+) -> Comparison:
+    evaluated, merged = merge_rows(table, [one for one in own if one.scores.values])
+    against: dict[str, str] = dict(table.against)
+    for row, parts in merged.items():
+        others = {table.against.get(part.name) for part in parts}
         if len(others) == 1 and (other := others.pop()) is not None:
-            against[name] = other
-    whole = {part.name: name for name, parts in merged.items() for part in parts}
-    against = {name: whole.get(other, other) for name, other in against.items() if whole.get(other) != name}
-    wanted = params.report.baseline
-    baseline = next((one for one in evaluated if one.name == whole.get(str(wanted), wanted)), None)
-    if (
-        baseline is None
-    ):  # of several datasets each has its own: the one that all the others are tested against
-        others = {against.get(one.name) for one in evaluated if one.name not in against.values()}
-        only = others.pop() if len(others) == 1 else None
-        baseline = next((one for one in evaluated if one.name == only and one.name not in against), None)
+            against[row] = other
+    whole = {part.name: row for row, parts in merged.items() for part in parts}
+    against = {one: whole.get(other, other) for one, other in against.items() if whole.get(other) != one}
+    wanted = whole.get(str(table.baseline), table.baseline)
+    baseline = next((one for one in evaluated if one.name == wanted), None)
     augmented = None
     if baseline is not None:
-        same = [one for one in evaluated if one.model == baseline.model and one.train_on == "augmented"]
-        augmented = next((one for one in same if one is not baseline), None)
+        same = [
+            one
+            for one in evaluated
+            if one.model == baseline.model and one.trained["train_on"] == "augmented" and one is not baseline
+        ]
+        augmented = next(iter(same), None)
     computed = [metric for one in evaluated for metric in one.scores.metrics]
-    asked = params.experiments[own[0].name].select_by
+    asked = str(own[0].trained["select_by"])
     metric = asked if asked in computed else next(iter(computed), asked)
-    loader = params.datasets[dataset.name].loader
-    return Comparison(dataset, own, evaluated, baseline, augmented, metric, loader, task, against, merged)
+    return Comparison(
+        name=name,
+        words=words,
+        table=table,
+        dataset=dataset,
+        loader=loader,
+        experiments=own,
+        evaluated=evaluated,
+        baseline=baseline,
+        augmented=augmented,
+        metric=metric,
+        task=own[0].task,
+        against=against,
+        merged=merged,
+    )
 
 
 def merge_rows(
-    params: Params, evaluated: Sequence[ExperimentFacts]
+    table: ReportTable, evaluated: Sequence[ExperimentFacts]
 ) -> tuple[list[ExperimentFacts], dict[str, list[ExperimentFacts]]]:
-    """Make one experiment of those that share a row of a published table, a condition each (MMIN's MCTN and the
-    Baseline of its Table 7): only together have they an average, a t-test and a rank.
+    """Make one experiment of those that together are one row of a published table, each under other conditions.
 
-    Experiments that share a row and were evaluated under the same condition stay apart: they are rivals.
+    MMIN's MCTN is such a row, and the Baseline of its Table 7: a network for each condition. Only together do they
+    have an average, a t-test and a rank. Experiments that name one row and the same condition stay apart: they are
+    rivals.
 
     Args:
-        params: params.yaml; ``report.published`` says who shares a row.
-        evaluated: a dataset's experiments with results.
+        table: its ``published`` says which row an experiment reproduces, and under which conditions.
+        evaluated: its experiments with results.
 
     Returns:
-        The experiments, a merged one in the place of its first, named as the row is; and merged name -> its parts.
+        The experiments, a merged one in the place of its first and named like the row; and merged name -> its parts.
     """
     rows: dict[tuple[str, str, str, str], list[ExperimentFacts]] = {}
     for one in evaluated:
-        row = params.report.published.get(one.name)
+        row = table.published.get(one.name)
         if row is not None:
             rows.setdefault((row.paper, row.table, row.dataset, row.model), []).append(one)
     names = {one.name for one in evaluated}
     merged: dict[str, list[ExperimentFacts]] = {}
+    instead: dict[str, ExperimentFacts] = {}
     for (*_, model), parts in rows.items():
-        conditions = [condition for part in parts for condition in part.scores.conditions]
+        own = {part.name: _conditions_of(table, part) for part in parts}
+        conditions = [condition for part in parts for condition in own[part.name]]
         if len(parts) > 1 and len(set(conditions)) == len(conditions):
-            merged[model if model not in names | merged.keys() else f"{model} (together)"] = parts
-    instead = {parts[0].name: name for name, parts in merged.items()}
+            name = model if model not in names | merged.keys() else f"{model} (together)"
+            merged[name] = parts
+            instead[parts[0].name] = _merge(name, parts, own)
     gone = {part.name for parts in merged.values() for part in parts}
-    found = []
-    for one in evaluated:
-        if one.name in instead:
-            found.append(_merge(instead[one.name], merged[instead[one.name]]))
-        elif one.name not in gone:
-            found.append(one)
+    found = [instead.get(one.name, one) for one in evaluated if one.name in instead or one.name not in gone]
     return found, merged
 
 
-def _merge(name: str, parts: Sequence[ExperimentFacts]) -> ExperimentFacts:
-    confusion = {condition: counts for part in parts for condition, counts in part.confusion.items()}
+def _conditions_of(table: ReportTable, one: ExperimentFacts) -> tuple[str, ...]:
+    """Return the conditions under which an experiment stands beside its published row."""
+    wanted = set(table.published[one.name].conditions)
+    if AVERAGE in wanted:
+        wanted.update(MISSING_CONDITIONS)
+    return tuple(c for c in one.scores.conditions if not wanted or c in wanted)
+
+
+def _merge(
+    name: str, parts: Sequence[ExperimentFacts], conditions: Mapping[str, Sequence[str]]
+) -> ExperimentFacts:
+    confusion = {
+        condition: counts
+        for part in parts
+        for condition, counts in part.confusion.items()
+        if condition in conditions[part.name]
+    }
+    train_on = ", ".join(part.train_on for part in parts)
     return replace(
         parts[0],
         name=name,
-        train_on=", ".join(part.train_on for part in parts),
-        scores=Scores.merged([part.scores for part in parts]),
+        trained={**parts[0].trained, "train_on": train_on, "train_mask": None},
+        scores=Scores.merged([part.scores.only(conditions[part.name]) for part in parts]),
         confusion={c: confusion[c] for c in (*CONDITIONS, *confusion) if c in confusion},
         curves={},
         summary={},
@@ -257,8 +360,7 @@ def _merge(name: str, parts: Sequence[ExperimentFacts]) -> ExperimentFacts:
 
 
 def verdicts(comparison: Comparison) -> list[Verdict]:
-    """Return, for every other experiment, whether it beats the baseline when modalities are missing; MMIN
-    first."""
+    """Return whether each experiment beats the one that it is tested against; MMIN first."""
     metric = comparison.metric
     found = []
     for one in sorted(comparison.evaluated, key=lambda other: other.model != "mmin"):
@@ -271,7 +373,7 @@ def verdicts(comparison: Comparison) -> list[Verdict]:
         if test is None or mine is None or theirs is None:
             continue
         pairs = one.scores.of(condition, metric), baseline.scores.of(condition, metric)
-        sign = -1 if metric in LOWER_IS_BETTER else 1
+        sign = -1 if metric in SMALLER_IS_BETTER else 1
         wins = sum(sign * pairs[0][key] > sign * pairs[1][key] for key in pairs[0].keys() & pairs[1].keys())
         if not test.better:
             outcome, sentence = "not better", f"{one.name} does not beat {baseline.name}"
@@ -294,13 +396,12 @@ def verdicts(comparison: Comparison) -> list[Verdict]:
             other = paired_test(one.scores, augmented.scores, condition, metric)
             if other is not None:
                 detail += f" Against {augmented.name}: {signed(other.difference)}; {p_words(other)}."
-        found.append(Verdict(one.name, baseline.name, f"{sentence} {where}.", detail, outcome))
+        found.append(Verdict(one.name, f"{sentence} {where}.", detail, outcome))
     return found
 
 
 def single_modalities(comparison: Comparison) -> str:
-    """Return a sentence on whether each single modality alone is above chance, by the best experiment under
-    each."""
+    """Return a sentence on whether each modality alone is above chance, by the experiment that is best under it."""
     level = comparison.chance
     singles = [c for c in CONDITIONS if len(CONDITIONS[c]) == 1 and c in comparison.conditions]
     if level is None or not singles:
@@ -321,14 +422,17 @@ def single_modalities(comparison: Comparison) -> str:
 
 
 def metric_name(name: str) -> str:
+    """Return a metric's name as the page writes it: ``UA`` for ``ua``."""
     return METRIC_NAMES.get(name, name)
 
 
 def signed(value: float) -> str:
+    """Return a difference with its sign: ``+0.012``."""
     return f"{'+' if value >= 0 else '−'}{abs(value):.3f}"
 
 
 def p_words(test: PairedTest) -> str:
+    """Return a test's p-value in words, or why there is none."""
     if test.p is None:
         return "no t-test: " + (
             "a single pair" if test.pairs < 2 else "the difference is the same in every pair"
@@ -337,6 +441,7 @@ def p_words(test: PairedTest) -> str:
 
 
 def p_value(value: float) -> str:
+    """Return ``p = 0.012``, with spaces at which no line breaks."""
     return "p\u00a0<\u00a00.001" if value < 0.001 else f"p\u00a0=\u00a0{value:.3f}"
 
 
@@ -344,8 +449,8 @@ def p_value(value: float) -> str:
 
 
 def result_table(comparison: Comparison) -> Table:
-    """Return conditions x experiments, as MMIN's Table 5: mean ± deviation, marks of the t-tests, the best
-    in bold."""
+    """Return conditions x experiments, as MMIN's Table 5: mean ± deviation, marks of the t-tests, the best in
+    bold."""
     rows = []
     for metric in comparison.metrics:
         for one in comparison.evaluated:
@@ -372,7 +477,7 @@ def result_cell(comparison: Comparison, one: ExperimentFacts, condition: str, me
         return Cell("–", number=True)
     every = [other.scores.number(condition, metric) for other in comparison.evaluated]
     means = [round(other.mean, 3) for other in every if other is not None]
-    top = min(means) if metric in LOWER_IS_BETTER else max(means)
+    top = min(means) if metric in SMALLER_IS_BETTER else max(means)
     mark = ""
     if condition in comparison.tested:
         for sign, other in (("*", comparison.opponent(one)), ("▲", comparison.augmented)):
@@ -416,8 +521,7 @@ def _mark_notes(comparison: Comparison) -> list[str]:
 
 
 def test_table(comparison: Comparison) -> Table | None:
-    """Return every experiment's t-tests, against the baseline (or its own), the augmented baseline, and what is
-    merged of several; None when there is nobody to test."""
+    """Return the t-tests of every experiment against all of :meth:`Comparison.opponents`; None without any."""
     rows = []
     for one in comparison.evaluated:
         for other in comparison.opponents(one):
@@ -439,13 +543,13 @@ def test_table(comparison: Comparison) -> Table | None:
         return None
     return Table(
         name=f"{comparison.name}-tests",
-        caption=f"Each experiment against the others that it is measured by on {comparison.dataset.words}: "
+        caption=f"Each experiment against those that it is tested against, on {comparison.dataset.words}: "
         "difference of the means and two-tailed paired t-test.",
         head=["experiment", "against", "condition", "metric", "difference", "t", "p", "pairs"],
         rows=rows,
         notes=[
-            "Bold: p < 0.05, in either direction. Folds share training data, so p is somewhat too small; "
-            "it is not corrected for the number of tests."
+            "Bold: p < 0.05, in either direction. Folds share training data, so p is somewhat too small. "
+            "It is not corrected for the number of tests."
         ],
     )
 
@@ -470,7 +574,7 @@ def confusion_table(comparison: Comparison) -> Table:
                 row = [_count(counts.get((label, predicted), 0)) for predicted in classes]
                 rows.append([Cell(one.name), Cell(condition), Cell(label), *row])
     return Table(
-        name=f"{comparison.dataset.name}-confusion",
+        name=f"{comparison.name}-confusion",
         caption=f"Confusion matrices on {comparison.dataset.words}, all folds and runs together: "
         "rows are labels, columns predictions.",
         head=["experiment", "condition", "label", *classes],

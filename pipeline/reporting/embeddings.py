@@ -1,9 +1,8 @@
 """Figure 3 of MMIN: true and imagined embeddings of a female and a male speaker in the plane, by t-SNE.
 
-For each modality there are the embedding that the frozen encoders give of it alone, and the one that the
-network imagines from the other two. Both of all three modalities of one speaker are embedded together
-(van der Maaten and Hinton 2008). What evaluate kept of the first run's test samples is what is shown, so every
-sample is seen by a network that neither trained nor was chosen on it.
+For each modality there is the embedding that the frozen encoders give of it alone, and the one that the network
+imagines from the other two. All of them of one speaker are put into the plane together (van der Maaten and Hinton
+2008). They are those of the first run's test samples, so the network was neither trained nor chosen on any of them.
 """
 
 from __future__ import annotations
@@ -20,6 +19,8 @@ from pipeline.data.manifest import Sample
 from pipeline.errors import DataError
 
 LETTERS = ("a", "v", "t")
+OTHERS = {"a": "vt", "v": "at", "t": "av"}  # the condition under which a modality is imagined
+STATES = {"true": "target", "imagined": "imagined"}  # MMIN's names of its hidden states
 LEAST = 4  # samples of a speaker that are worth a figure
 PERPLEXITY = 30.0
 GENDERS = ("female", "male")
@@ -28,7 +29,16 @@ Groups = dict[str, tuple[list[float], list[float], bool]]
 
 
 def read_embeddings(path: Path) -> dict[str, NDArray[Any]]:
-    """Read embeddings.npz; nothing when it is not there or none were kept.
+    """Read the true and imagined embeddings of hidden.npz.
+
+    Args:
+        path: what evaluate wrote (pipeline/evaluate.py says what it holds).
+
+    Returns:
+        ids (N,) of the samples that have all three modalities; for each modality m of a, v, t: true_m (N, E), the
+        embedding of m alone, and imagined_m (N, E), what the network imagines from the other two; left_out: the ids
+        of the samples that lack a modality, of which no embedding is true. Nothing when the file is absent or holds
+        no such states.
 
     Raises:
         DataError: it is damaged.
@@ -37,24 +47,36 @@ def read_embeddings(path: Path) -> dict[str, NDArray[Any]]:
         return {}
     try:
         with np.load(path, allow_pickle=False) as archive:
-            found = {name: archive[name] for name in archive.files}
+            held = {name: archive[name] for name in archive.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"{path}: cannot be read ({error}). Run: dvc repro -f -s evaluate") from error
-    names = {"ids", "folds", *(f"{kind}_{m}" for m in LETTERS for kind in ("true", "imagined"))}
-    sizes = {len(values) for name, values in found.items() if name != "left_out"}
-    if found and (found.keys() != names | {"left_out"} or len(sizes) != 1):
+    wanted = {
+        f"{other}/{state}": f"{kind}_{m}" for m, other in OTHERS.items() for kind, state in STATES.items()
+    }
+    if not wanted.keys() <= held.keys():
+        return {}
+    found = {
+        "ids": held.get("ids"),
+        "present": held.get("present"),
+        **{to: held[name] for name, to in wanted.items()},
+    }
+    sizes = {None if values is None else len(values) for values in found.values()}
+    if len(sizes) != 1 or None in sizes:
         raise DataError(
-            f"{path}: found the arrays {sorted(found)}, expected left_out and {sorted(names)}, these of one "
-            "length. Run: dvc repro -f -s evaluate"
+            f"{path}: found arrays of {len(sizes)} lengths, expected ids, present and {sorted(wanted)} of one length. "
+            "Run: dvc repro -f -s evaluate"
         )
-    return found
+    ids, whole = held["ids"], held["present"].all(axis=1)
+    kept = {name: values[whole] for name, values in found.items() if values is not None and name != "present"}
+    return {**kept, "left_out": ids[~whole]} if whole.any() else {}
 
 
 def choose_speakers(samples: Sequence[Sample], ids: Sequence[str]) -> list[tuple[str, list[int]]]:
     """Return the first female and the first male speaker with enough samples, and where these stand in ``ids``.
 
-    Only samples that have all three modalities are in ``ids`` (``embed_experiment`` of pipeline/evaluate.py); the
-    order is the manifest's.
+    Args:
+        samples: of the manifest, whose order decides who is first.
+        ids: of the samples that have embeddings.
     """
     place = {name: index for index, name in enumerate(ids)}
     members: dict[tuple[str, str], list[int]] = {}
@@ -98,8 +120,8 @@ def plane(kept: Mapping[str, NDArray[Any]], rows: Sequence[int], seed: int = 0) 
 def distances(kept: Mapping[str, NDArray[Any]], rows: Sequence[int]) -> dict[str, float]:
     """Return, for each modality, how far the imagined embeddings lie from the true ones.
 
-    The mean squared error over that of guessing each true embedding by their mean: 1 is no better than the mean,
-    0 is perfect. It is what the eye cannot see in a t-SNE.
+    It is the mean squared error, divided by that of guessing the mean of the true embeddings: 0 is perfect, 1 no
+    better than the mean. A t-SNE does not show this.
     """
     found = {}
     for m in LETTERS:

@@ -1,7 +1,8 @@
-"""What the stages left under data/, read for the report: manifests, features, masks, runs, results.
+"""What the stages wrote under data/, read for the report: manifests, features, masks, runs, results.
 
-Values of features are not read, only what a store says of them. Whatever is not there yet is left empty and
-stops nothing; a damaged file is an error.
+Of a feature store its description is read, not its values. What is not there yet stays empty; a damaged file is an
+error. How an experiment was trained is read from what training recorded (summary.json, key ``trained``), not from
+params.yaml: there the model's recipe is missing, and it may have changed since.
 """
 
 from __future__ import annotations
@@ -9,9 +10,9 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from pipeline.data.datasets import base as loaders
 from pipeline.data.manifest import MODALITIES, Sample, read_manifest
 from pipeline.data.store import FeatureInfo, FeatureStore, Status
 from pipeline.errors import DataError
-from pipeline.params import Mask, Params
+from pipeline.params import Experiment, Mask, Params
 from pipeline.reporting.embeddings import read_embeddings
 from pipeline.reporting.statistics import AVERAGE, Key, Scores
 from pipeline.reporting.tables import Cell, Table
@@ -34,10 +35,10 @@ class Features:
 
     Attributes:
         info: what the store says of itself.
-        counts: ok, missing and failed samples.
-        frames: rows in all.
-        observed: rows that carry something (a face was found, a word is known).
-        skipped: (status, reason) -> ids; every sample that is not ok.
+        counts: the number of ok, missing and failed samples.
+        frames: the number of rows.
+        observed: rows that show something (a face was found, a word is known).
+        skipped: (status, reason) -> ids of the samples that are not ok.
         checksum: sha256 of the values.
     """
 
@@ -58,8 +59,8 @@ class MaskFacts:
         settings: its protocol and settings.
         seed: the root seed.
         checksum: sha256 of the (first) draw.
-        modalities_gone: share of the modalities there are that the draw takes; None when it takes frames.
-        frames_gone: share of the frames (or columns) that the draw takes; None when it takes modalities.
+        modalities_gone: share of the samples' modalities that the draw removes; None for a mask over frames.
+        frames_gone: share of the frames (or columns) that the draw removes; None for a mask over modalities.
     """
 
     name: str
@@ -71,7 +72,7 @@ class MaskFacts:
 
     @property
     def said(self) -> dict[str, str]:
-        """The settings of the protocol that are not left at their defaults."""
+        """The protocol's settings other than the defaults."""
         kept = self.settings.model_dump(
             exclude={"protocol", "draw"}, exclude_none=True, exclude_defaults=True
         )
@@ -88,10 +89,10 @@ class DatasetFacts:
     Attributes:
         name: its name in params.yaml.
         samples: the manifest's rows, or None when it is not prepared yet.
-        said: what prepare says beside the manifest: counts, notes, attribution.
-        constructed: whether its samples are constructed and thus no benchmark.
-        features: modality -> its store; a modality that is not extracted yet is absent.
-        masks: what its mask file holds.
+        said: the json beside the manifest: counts, notes, attribution.
+        constructed: whether its samples are constructed, so that its numbers are no benchmark.
+        features: modality -> its store, for the modalities that are extracted.
+        masks: the masks of its file.
     """
 
     name: str
@@ -103,7 +104,7 @@ class DatasetFacts:
 
     @property
     def words(self) -> str:
-        """What captions call it: the word "constructed" belongs to a corpus that is."""
+        """Its name in captions, which say whether it is constructed."""
         return f"the constructed corpus {self.name}" if self.constructed else f"the dataset {self.name}"
 
 
@@ -112,24 +113,22 @@ class ExperimentFacts:
     """What the report says of an experiment.
 
     Attributes:
-        name, dataset, model, regime, task, train_on: as in params.yaml.
-        place: its place among the experiments of its dataset, which gives it its colour.
+        name: its name in params.yaml.
+        trained: the whole experiment as it was trained: with the model's recipe, and with all settings of the model
+            and the regime. Its key ``pretraining`` holds the same of the network that it started from, or None. Of an
+            experiment that is not trained yet: as it would be trained.
         classes: the labels.
         scores: by fold, run and condition; empty when it is not evaluated yet.
         curves: column of history.csv -> (fold, run) -> values, one an epoch.
         confusion: condition -> (label, predicted) -> count over all folds and runs.
-        summary: what training says of it; empty when it is not trained yet.
-        runs: (fold, run) -> what training says of that network.
-        embeddings: what evaluate kept of them; empty unless the experiment asked for it.
+        summary: summary.json; empty when it is not trained yet.
+        runs: (fold, run) -> run.json.
+        embeddings: true and imagined embeddings that evaluate kept; empty unless the experiment asked for them.
+        place: its place among the experiments that it is compared with, which gives it its colour.
     """
 
     name: str
-    dataset: str
-    model: str
-    regime: str
-    task: str
-    train_on: str
-    place: int
+    trained: Mapping[str, Any]
     classes: Sequence[str]
     scores: Scores
     curves: Mapping[str, Mapping[Key, Sequence[float]]]
@@ -137,31 +136,57 @@ class ExperimentFacts:
     summary: Mapping[str, Any]
     runs: Mapping[Key, Mapping[str, Any]]
     embeddings: Mapping[str, NDArray[Any]]
+    place: int = 0
+
+    @property
+    def dataset(self) -> str:
+        """The dataset that it was trained on."""
+        return str(self.trained["dataset"])
+
+    @property
+    def model(self) -> str:
+        """Its model."""
+        return str(self.trained["model"])
+
+    @property
+    def regime(self) -> str:
+        """Its regime."""
+        return str(self.trained["regime"])
+
+    @property
+    def task(self) -> str:
+        """classification or regression."""
+        return str(self.trained["task"])
+
+    @property
+    def train_on(self) -> str:
+        """What it was trained on; with the mask that was put over that, if there was one."""
+        mask = self.trained.get("train_mask")
+        return f"{self.trained['train_on']}{f' under {mask}' if mask else ''}"
+
+    def masks(self, dataset: DatasetFacts) -> tuple[str, ...]:
+        """Return the dataset's masks that it was trained under."""
+        wanted = (self.trained["train_on"], self.trained.get("train_mask"))
+        return tuple(mask.name for mask in dataset.masks if mask.name in wanted)
 
     @property
     def state(self) -> str:
-        """What has been done with it: evaluated, trained or nothing yet."""
-        return "evaluated" if self.scores.values else "trained" if self.runs else "not trained yet"
+        """How far it is: evaluated, trained or not trained yet."""
+        return "evaluated" if self.scores.values else "trained" if self.summary else "not trained yet"
 
 
 def gather(params: Params, data: Path) -> tuple[list[DatasetFacts], list[ExperimentFacts]]:
     """Read what the stages wrote for the datasets and experiments of params.yaml.
 
     Args:
-        params: what was asked for; anything else under ``data`` (of an experiment since removed) is left
-            alone.
-        data: the folder data/.
+        params: which datasets and experiments to read. How an experiment was trained is read from its runs.
+        data: the folder data/. What params.yaml does not name is not read.
 
     Raises:
         DataError, StoreError: a file is damaged.
     """
     datasets = [_read_dataset(params, name, data) for name in params.datasets]
-    seen: Counter[str] = Counter()
-    experiments = []
-    for name, chosen in params.experiments.items():
-        experiments.append(_read_experiment(params, name, seen[chosen.dataset], data))
-        seen[chosen.dataset] += 1
-    return datasets, experiments
+    return datasets, [_read_experiment(params, name, data) for name in params.experiments]
 
 
 def _read_dataset(params: Params, name: str, data: Path) -> DatasetFacts:
@@ -204,7 +229,7 @@ def _read_masks(path: Path, ids: Sequence[str] | None) -> list[MaskFacts]:
 
 
 def describe_mask(masks: mask.Masks, name: str) -> MaskFacts:
-    """Return what one mask of a file is, and what it really takes away."""
+    """Return the settings of one mask of a file, and the shares that its draw removes."""
     settings = masks.mask(name)
     had = masks.lengths > 0
     gone = frames_gone = None
@@ -219,10 +244,15 @@ def describe_mask(masks: mask.Masks, name: str) -> MaskFacts:
     return MaskFacts(name, settings, masks.seed, masks.checksums[name], gone, frames_gone)
 
 
-def _read_experiment(params: Params, name: str, place: int, data: Path) -> ExperimentFacts:
-    chosen = params.experiments[name]
+def _read_experiment(params: Params, name: str, data: Path) -> ExperimentFacts:
     runs_folder, results = data / "runs" / name, data / "results" / name
     summary = _read_json(runs_folder / "summary.json")
+    if summary and "trained" not in summary:
+        raise DataError(
+            f"{runs_folder}/summary.json: found no key trained, which says how {name} was trained; an earlier version "
+            f"wrote it. Run: dvc repro train@{name}"
+        )
+    trained: Mapping[str, Any] = summary["trained"] if summary else would_be(params.experiments[name])
     runs: dict[Key, dict[str, Any]] = {}
     curves: dict[str, dict[Key, list[float]]] = {}
     for path in sorted(runs_folder.glob("*-*/run.json")):
@@ -234,28 +264,43 @@ def _read_experiment(params: Params, name: str, place: int, data: Path) -> Exper
                 curves.setdefault(column, {}).setdefault(key, []).append(_to_number(value))
     values: dict[Key, dict[str, dict[str, float]]] = {}
     for row in _read_csv(results / "folds.csv"):
-        if row["condition"] != AVERAGE:  # it is computed here from the six, so that both cannot differ
+        if row["condition"] != AVERAGE:  # Scores computes it from the six conditions
             numbers = {m: _to_number(v) for m, v in row.items() if m not in _NO_METRIC}
             values.setdefault((int(row["fold"]), int(row["run"])), {})[row["condition"]] = numbers
     confusion: dict[str, dict[tuple[str, str], int]] = {}
     for row in _read_csv(results / "confusion.csv"):
         confusion.setdefault(row["condition"], {})[row["label"], row["predicted"]] = int(row["count"])
+    owner = params.datasets.get(str(trained["dataset"]))
     return ExperimentFacts(
         name=name,
-        dataset=chosen.dataset,
-        model=chosen.model,
-        regime=chosen.regime,
-        task=chosen.task,
-        train_on=chosen.train_on,
-        place=place,
-        classes=summary.get("classes", params.datasets[chosen.dataset].labels),
+        trained=trained,
+        classes=summary.get("classes", owner.labels if owner is not None else ()),
         scores=Scores(values),
         curves=curves,
         confusion=confusion,
         summary=summary,
         runs=dict(sorted(runs.items())),
-        embeddings=read_embeddings(results / "hidden.npz") if chosen.keep_hidden else {},
+        embeddings=read_embeddings(results / "hidden.npz"),
     )
+
+
+def would_be(experiment: Experiment) -> dict[str, Any]:
+    """Return how an experiment would be trained, in the form of what training records."""
+    from pipeline import train  # loads PyTorch, which the report of trained experiments does not need
+
+    def whole(resolved: Experiment) -> dict[str, Any]:
+        found = resolved.model_dump(mode="json")
+        for package, owner, key in (
+            ("models", "Model", "settings"),
+            ("pipeline.training.regimes", "Regime", "regime_settings"),
+        ):
+            chosen = import_module(f"{package}.{getattr(resolved, owner.lower())}")
+            settings = getattr(chosen, owner).Settings
+            found[key] = settings.model_validate(getattr(resolved, key)).model_dump(mode="json")
+        before = train.pretraining(resolved)
+        return {**found, "pretraining": None if before is None else whole(before)}
+
+    return whole(train.resolve(experiment))
 
 
 _NO_METRIC = {"experiment", "fold", "run", "condition", "samples"}
@@ -298,7 +343,7 @@ def _read_csv(path: Path) -> list[dict[str, str]]:
 
 
 def modality_table(dataset: DatasetFacts) -> Table:
-    """Return which extractor made each modality and what became of the samples."""
+    """Return each modality's extractor, columns, frames, and the status of its samples."""
     rows = []
     for modality in MODALITIES:
         if modality not in dataset.features:
@@ -320,7 +365,7 @@ def modality_table(dataset: DatasetFacts) -> Table:
     head = ["modality", "extractor", "columns", "frames", "frames/s", "observed", "ok", "missing", "failed"]
     return Table(
         name=f"{dataset.name}-modalities",
-        caption=f"Features of {dataset.words}: samples by what became of each modality. "
+        caption=f"Features of {dataset.words}, and the number of samples by status. "
         "Observed: the share of frames that show something (a face, a word).",
         head=head,
         rows=rows,
@@ -328,11 +373,11 @@ def modality_table(dataset: DatasetFacts) -> Table:
 
 
 def skipped_table(dataset: DatasetFacts, most: int | None = None) -> Table | None:
-    """Return why modalities are missing or failed, or None when none is.
+    """Return the reasons why modalities are missing or failed; None when none is.
 
     Args:
         dataset: its facts.
-        most: how many samples are named for each reason; None: all of them.
+        most: how many samples to name for each reason; None: all of them.
     """
     rows = [
         [
@@ -356,7 +401,7 @@ def skipped_table(dataset: DatasetFacts, most: int | None = None) -> Table | Non
 
 
 def mask_table(dataset: DatasetFacts) -> Table | None:
-    """Return what each mask is, or None when there are none."""
+    """Return the masks with their settings; None when there are none."""
     rows = []
     for one in dataset.masks:
         rows.append(
@@ -364,7 +409,7 @@ def mask_table(dataset: DatasetFacts) -> Table | None:
                 Cell(one.name),
                 Cell(one.settings.protocol),
                 Cell(", ".join(f"{key} {value}" for key, value in one.said.items()) or "–"),
-                Cell("drawn anew at each use" if one.settings.draw == "sampled" else "fixed"),
+                Cell("sampled: drawn anew in each epoch" if one.settings.draw == "sampled" else "fixed"),
                 Cell("–" if one.modalities_gone is None else f"{one.modalities_gone:.1%}", number=True),
                 Cell("–" if one.frames_gone is None else f"{one.frames_gone:.1%}", number=True),
                 _count(one.seed),
@@ -375,8 +420,8 @@ def mask_table(dataset: DatasetFacts) -> Table | None:
         return None
     return Table(
         name=f"{dataset.name}-masks",
-        caption=f"Missing-modality masks of {dataset.words}. Gone: what the draw really takes "
-        "from what the samples have (of a mask drawn anew, the first draw).",
+        caption=f"Missing-modality masks of {dataset.words}. Gone: the share that the draw removes "
+        "of what the samples have (of a sampled mask, in the first draw).",
         head=["mask", "protocol", "settings", "draw", "modalities gone", "frames gone", "seed", "checksum"],
         rows=rows,
     )

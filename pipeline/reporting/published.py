@@ -1,18 +1,17 @@
-"""The papers' numbers beside ours: pipeline/reporting/published.csv, by ``report.published`` of params.yaml.
+"""The papers' numbers beside ours, by the ``published`` rows of ``report.tables`` in params.yaml.
 
-published.csv has the columns paper, table, dataset, model, metric, condition, value: typed from the papers, a
-number a row; condition is a, v, t, av, at, vt, avt or average. papers.yml says on what they were computed.
+published.csv has the columns paper, table, dataset, model, metric, condition, value, with one number of a paper in each
+row; condition is a, v, t, av, at, vt, avt, average or a mask's name. papers.yml says on what data and features the
+papers computed them.
 """
 
 from __future__ import annotations
 
 import csv
 import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from pipeline.reporting.comparison import Comparison, metric_name, signed
 from pipeline.reporting.facts import ExperimentFacts
 from pipeline.reporting.statistics import AVERAGE, condition_words, paired_test
 from pipeline.reporting.tables import Cell, Table
+from pipeline.training.metrics import average
 
 FOLDER = Path(__file__).parent
 ORDER = (*MISSING_CONDITIONS, AVERAGE, FULL_CONDITION)
@@ -67,7 +67,7 @@ def read_papers() -> Mapping[str, Mapping[str, Any]]:
 
 
 def find_rows(wanted: PublishedRow) -> list[Row]:
-    """Return the rows, one a metric, that an experiment names.
+    """Return the rows of published.csv that an experiment names, one for each metric.
 
     Raises:
         ParamsError: there is no such row.
@@ -77,18 +77,17 @@ def find_rows(wanted: PublishedRow) -> list[Row]:
     if not rows:
         same = {row.model for row in read_published() if (row.paper, row.table) == key[:2]}
         raise ParamsError(
-            f'report.published: found no row "{wanted.model}" for {wanted.dataset} in table {wanted.table} of '
+            f'report.tables: found no published row "{wanted.model}" for {wanted.dataset} in table {wanted.table} of '
             f"{wanted.paper}; its rows: {', '.join(sorted(same)) or 'none'}.{nearest(wanted.model, same)}"
         )
     return rows
 
 
 def published_table(params: Params, comparison: Comparison) -> Table | None:
-    """Return ours beside the published numbers with the difference; None when no experiment names any.
+    """Return the published numbers, ours and the differences; None when no experiment names a published row.
 
-    A row that several experiments share (MCTN: one for each condition) gets its average over the six
-    conditions when they are all there. Rows that nothing here reproduces (``only_published`` of papers.yml)
-    stand below, with a dash for ours.
+    A row that several experiments make together (MCTN: one for each condition) gets its average from them. The
+    paper's rows that no preset reproduces (``only_published`` of papers.yml) stand below, with a dash for ours.
 
     Raises:
         ParamsError: an experiment names a row that is not in published.csv.
@@ -97,20 +96,18 @@ def published_table(params: Params, comparison: Comparison) -> Table | None:
     named: dict[Row, list[ExperimentFacts]] = {}
     for one in (*comparison.real, *(one for one in comparison.evaluated if one.name in comparison.merged)):
         part = comparison.merged.get(one.name, [one])[0]
-        wanted = params.report.published.get(part.name)
+        wanted = comparison.table.published.get(part.name)
         for row in find_rows(wanted) if wanted is not None else []:
             reached = ours.setdefault(row, {})
             if one is part:
                 named.setdefault(row, []).append(one)
-            for condition in (wanted.conditions if wanted is not None else ()) or _order(row):
+            named_here = wanted.conditions if wanted is not None and one is part else ()
+            for condition in named_here or _order(row):
                 number = one.scores.number(condition, row.metric)
                 if number is not None and (one is part or condition not in reached):
                     reached.setdefault(condition, []).append((number.mean, one.name))
     rows = []
     for row, reached in ours.items():
-        six = [reached.get(condition, []) for condition in MISSING_CONDITIONS]
-        if AVERAGE not in reached and all(len(one) == 1 for one in six):
-            reached[AVERAGE] = [(math.fsum(one[0][0] for one in six) / len(six), "all of them")]
         for condition in _order(row):
             if condition in read_published()[row]:
                 rows += [_number_cells(row, condition, one) for one in reached.get(condition, [])]
@@ -128,7 +125,7 @@ def published_table(params: Params, comparison: Comparison) -> Table | None:
 
 
 def _number_cells(row: Row, condition: str, reached: tuple[float, str] | None) -> list[Cell]:
-    """Return one published number, and ours (its experiment's name with it) or dashes."""
+    """Return the cells of one published number; ``reached`` is our number and its experiment, or None."""
     theirs = read_published()[row][condition]
     value, name = (None, "–") if reached is None else reached
     return [
@@ -143,7 +140,7 @@ def _number_cells(row: Row, condition: str, reached: tuple[float, str] | None) -
 
 
 def _only_published(ours: Iterable[Row]) -> list[Row]:
-    """Return the rows of the same tables that nothing here reproduces."""
+    """Return the rows of the same tables that no preset reproduces."""
     tables = {(row.paper, row.table, row.dataset) for row in ours}
     return [
         row
@@ -154,11 +151,11 @@ def _only_published(ours: Iterable[Row]) -> list[Row]:
 
 
 def _order(row: Row) -> tuple[str, ...]:
-    """Return the conditions of a row: the paper's six first, then those of masks by their names."""
+    """Return the conditions of a row: the six missing ones, their average, the full one, then masks."""
     return (*ORDER, *(c for c in read_published()[row] if c not in ORDER))
 
 
-def p_value_table(params: Params, comparison: Comparison) -> Table | None:
+def p_value_table(comparison: Comparison) -> Table | None:
     """Return published p-values beside ours (M3S Table 5); None when no experiment names any.
 
     Raises:
@@ -166,13 +163,13 @@ def p_value_table(params: Params, comparison: Comparison) -> Table | None:
     """
     rows = []
     for one in comparison.real:
-        wanted, other = params.report.p_values.get(one.name), comparison.opponent(one)
-        for row in find_rows(wanted) if wanted is not None and other is not None else []:
+        wanted, other = comparison.table.p_values.get(one.name), comparison.opponent(one)
+        if wanted is None or other is None:
+            continue
+        for row in find_rows(wanted):
             for condition, theirs in read_published()[row].items():
-                test = None
-                if other is not None:
-                    test = paired_test(one.scores, other.scores, condition, row.metric)
-                if test is None or other is None:
+                test = paired_test(one.scores, other.scores, condition, row.metric)
+                if test is None:
                     continue
                 rows.append(
                     [
@@ -205,7 +202,7 @@ def p_value_table(params: Params, comparison: Comparison) -> Table | None:
         ],
         rows=rows,
         notes=[
-            "Bold: p < 0.05, in either direction. The paper does not say over what its pairs were taken; ours are "
+            "Bold: p < 0.05, in either direction. The paper does not say what its pairs are; ours are "
             f"{comparison.unit}."
         ],
     )
@@ -214,12 +211,12 @@ def p_value_table(params: Params, comparison: Comparison) -> Table | None:
 def differences(
     params: Params, comparison: Comparison, named: Mapping[Row, Sequence[ExperimentFacts]]
 ) -> list[str]:
-    """Say in words on what else than the papers our numbers were computed, and what does not add up there.
+    """Return in words how our data, split and features differ from the papers', and which of their averages are wrong.
 
     Args:
-        params: params.yaml.
-        comparison: of the dataset.
-        named: row -> the experiments that stand beside it.
+        params: params.yaml; of a dataset's folds.
+        comparison: of our experiments.
+        named: published row -> the experiments that stand beside it.
     """
     found = []
     for paper, dataset in dict.fromkeys((row.paper, row.dataset) for row in named):
@@ -231,7 +228,8 @@ def differences(
     for row in named:
         printed = read_published()[row]
         if {AVERAGE, *MISSING_CONDITIONS} <= printed.keys():
-            mean = math.fsum(printed[c] for c in MISSING_CONDITIONS) / len(MISSING_CONDITIONS)
+            six = {condition: {row.metric: printed[condition]} for condition in MISSING_CONDITIONS}
+            mean = average(six, MISSING_CONDITIONS)[row.metric]
             if abs(mean - printed[AVERAGE]) > ROUNDING:
                 found.append(
                     f"The paper's own average of {row.model} ({metric_name(row.metric)}) is "
@@ -270,33 +268,32 @@ def _data_differences(
         found.append(
             f"{source} is on {about['samples']} samples; ours is on {' and '.join(map(str, sizes))}."
         )
-    scheme = params.datasets[facts.name].folds.scheme
+    own = comparison.experiments[0].trained.get("folds")
+    scheme = own["scheme"] if own else params.datasets[facts.name].folds.scheme
     if scheme != about["scheme"]:
         found.append(f"{source} splits by the scheme {about['scheme']}; ours by {scheme}.")
     folds = f"{about['folds']} fold{'s' * (about['folds'] != 1)}"
     theirs = folds if about["runs"] is None else f"{folds} × {about['runs']} runs"
     if comparison.unit != theirs:
         found.append(f"{source} is over {theirs}; ours is over {comparison.unit}.")
-    found += [words.format(inner_steps=_inner_steps(params, comparison)) for words in about.get("open", [])]
+    found += [words.format(inner_steps=_inner_steps(comparison)) for words in about.get("open", [])]
     for modality in MODALITIES:
         features, asked = facts.features.get(modality), about["features"].get(modality)
         if features is not None and asked is not None:
-            found += _feature_differences(params, experiments, features.info, asked)
+            found += _feature_differences(experiments, features.info, asked)
     return found
 
 
-def _inner_steps(params: Params, comparison: Comparison) -> str:
-    """Return the number K of M3S's inner steps in words, as the experiments have it."""
-    owner = import_module("pipeline.training.regimes.m3s").M3SSettings
-    asked = [params.experiments[one.name] for one in comparison.experiments if one.regime == "m3s"]
-    steps = sorted({owner.model_validate(one.regime_settings).inner_steps for one in asked})
-    return " and ".join(map(str, steps or [owner().inner_steps]))
+def _inner_steps(comparison: Comparison) -> str:
+    """Return the number K of M3S's inner steps in words, as the experiments were trained."""
+    trained = [one.trained["regime_settings"] for one in comparison.experiments if one.regime == "m3s"]
+    return " and ".join(map(str, sorted({settings["inner_steps"] for settings in trained}))) or "not set"
 
 
 def _feature_differences(
-    params: Params, experiments: Sequence[ExperimentFacts], info: FeatureInfo, asked: Mapping[str, Any]
+    experiments: Sequence[ExperimentFacts], info: FeatureInfo, asked: Mapping[str, Any]
 ) -> list[str]:
-    """Say where one modality's features are not the paper's: extractor, columns, settings, frames a second."""
+    """Return where one modality's features are not the paper's: extractor, columns, settings, frames a second."""
     modality, columns = info.modality, len(info.columns)
     if (info.extractor, columns) != (asked["extractor"], asked["columns"]):
         return [
@@ -312,7 +309,7 @@ def _feature_differences(
             )
     rates: set[float | None] = set()
     for one in experiments:
-        averaged: Mapping[Any, float] = params.experiments[one.name].frame_rate_hz
+        averaged: Mapping[str, float] = one.trained["frame_rate_hz"]
         rates.add(averaged.get(modality, None if info.frame_period_s is None else 1 / info.frame_period_s))
     if (rate := asked.get("frame_rate_hz")) is not None and rates != {rate}:
         words = " and ".join("uneven" if one is None else f"{one:g}" for one in sorted(rates, key=str))

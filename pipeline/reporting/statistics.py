@@ -1,18 +1,19 @@
-"""Numbers to compare experiments by: mean and deviation over folds and runs, the six-condition average,
-paired t-tests.
+"""Numbers that compare experiments: mean and deviation over folds and runs, the average of the six missing
+conditions, paired t-tests.
 
-An experiment is scored once for each (fold, run): a run is one seed. Everything here works on those scores,
-paired by (fold, run), as MMIN's Table 5 and M3S's Table 5 do.
+An experiment has one score for each (fold, run); a run is one seed. Everything here works on these scores. Two
+experiments are paired by (fold, run), as in MMIN's Table 5 and M3S's Table 5.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pipeline.data import masks as mask
 from pipeline.data.manifest import MODALITIES
+from pipeline.training.metrics import SMALLER_IS_BETTER, average, mean_and_deviation
 
 # MMIN Table 5, in its order: the modalities that are left.
 CONDITIONS: dict[str, tuple[str, ...]] = {
@@ -22,7 +23,6 @@ CONDITIONS: dict[str, tuple[str, ...]] = {
 FULL = mask.FULL_CONDITION
 AVERAGE = "average"
 ALPHA = 0.05
-LOWER_IS_BETTER = frozenset({"mae"})
 
 Key = tuple[int, int]  # fold, run
 
@@ -39,14 +39,14 @@ class Scores:
 
     @property
     def conditions(self) -> tuple[str, ...]:
-        """The conditions that were evaluated: the paper's first and in its order, then others as they
-        come."""
+        """The conditions that were evaluated: first those of MMIN's Table 5 in its order, then the others in the
+        order of the file."""
         found = list(dict.fromkeys(condition for scores in self.values.values() for condition in scores))
         return (*(c for c in CONDITIONS if c in found), *(c for c in found if c not in CONDITIONS))
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """The metrics that were computed, in their order."""
+        """The metrics that were computed, in the order of the file."""
         every = (metric for scores in self.values.values() for one in scores.values() for metric in one)
         return tuple(dict.fromkeys(every))
 
@@ -55,7 +55,7 @@ class Scores:
         """Return the conditions of several experiments as those of one, joined by (fold, run).
 
         Args:
-            parts: their scores; of a condition that two have, the later's are taken.
+            parts: their scores. Where two have the same condition, the later one counts.
         """
         values: dict[Key, dict[str, Mapping[str, float]]] = {}
         for part in parts:
@@ -63,30 +63,41 @@ class Scores:
                 values.setdefault(key, {}).update(scores)
         return cls(dict(sorted(values.items())))
 
-    def of(self, condition: str, metric: str) -> dict[Key, float]:
-        """Return (fold, run) -> value of one metric under one condition, or :data:`AVERAGE` over the six
-        missing ones.
+    def only(self, conditions: Collection[str]) -> Scores:
+        """Return the scores under some of the conditions."""
+        return Scores(
+            {
+                key: {condition: one for condition, one in scores.items() if condition in conditions}
+                for key, scores in self.values.items()
+            }
+        )
 
-        A (fold, run) that lacks the condition, or one of the six, is left out.
+    def of(self, condition: str, metric: str) -> dict[Key, float]:
+        """Return (fold, run) -> value of one metric under one condition.
+
+        Args:
+            condition: its name, or :data:`AVERAGE` for the mean over the six missing conditions.
+            metric: its name.
+
+        Returns:
+            A (fold, run) without the condition, or without one of the six, is left out.
         """
+        names = mask.MISSING_CONDITIONS if condition == AVERAGE else (condition,)
         found = {}
         for key, scores in self.values.items():
-            names = [c for c in CONDITIONS if c != FULL] if condition == AVERAGE else [condition]
-            values = [scores[name][metric] for name in names if name in scores and metric in scores[name]]
-            if len(values) == len(names) and all(math.isfinite(value) for value in values):
-                found[key] = math.fsum(values) / len(values)
+            values = {c: {metric: scores[c][metric]} for c in names if c in scores and metric in scores[c]}
+            if len(values) == len(names) and all(math.isfinite(one[metric]) for one in values.values()):
+                found[key] = average(values, names)[metric]
         return found
 
     def number(self, condition: str, metric: str) -> Number | None:
-        """Return the mean and deviation of one metric under one condition, or None where there is no
-        value."""
+        """Return the mean and deviation of one metric under one condition, or None without any value."""
         return Number.over(list(self.of(condition, metric).values()))
 
 
 @dataclass(frozen=True)
 class Number:
-    """A mean over ``count`` folds and runs, and their sample standard deviation (n - 1); None for a single
-    one."""
+    """A mean over ``count`` folds and runs, and their sample standard deviation (None if ``count`` is 1)."""
 
     mean: float
     deviation: float | None
@@ -95,14 +106,7 @@ class Number:
     @classmethod
     def over(cls, values: Sequence[float]) -> Number | None:
         """Return the number over some values, or None over nothing."""
-        if not values:
-            return None
-        mean = math.fsum(values) / len(values)
-        if len(values) == 1:
-            return cls(mean, None, 1)
-        return cls(
-            mean, math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (len(values) - 1)), len(values)
-        )
+        return cls(*mean_and_deviation(values), len(values)) if values else None
 
 
 @dataclass(frozen=True)
@@ -130,20 +134,22 @@ class PairedTest:
 
 
 def paired_test(scores: Scores, against: Scores, condition: str, metric: str) -> PairedTest | None:
-    """Test one experiment against another on one metric under one condition; None when they share no (fold,
-    run).
+    """Test one experiment against another on one metric under one condition.
 
     Two-tailed paired t-test, t = mean(d) / (sd(d) / sqrt(n)) with n - 1 degrees of freedom. The folds of a
-    cross-validation share training data, so that p is somewhat too small; it is what the papers report.
+    cross-validation share training data, so p is somewhat too small. The papers report this test all the same.
+
+    Returns:
+        The test; None when the two have no (fold, run) in common.
     """
     these, others = scores.of(condition, metric), against.of(condition, metric)
     keys = sorted(these.keys() & others.keys())
     number = Number.over([these[key] - others[key] for key in keys])
     if number is None:
         return None
-    better = number.mean < 0 if metric in LOWER_IS_BETTER else number.mean > 0
+    better = number.mean < 0 if metric in SMALLER_IS_BETTER else number.mean > 0
     spread = number.deviation
-    # Equal differences in every fold leave rounding noise, whose t would mean nothing.
+    # Where all differences are equal, the deviation is rounding noise and t would mean nothing.
     if spread is None or spread <= 1e-12:
         return PairedTest(number.mean, None, None, number.count, better)
     from scipy.special import stdtr

@@ -171,13 +171,21 @@ def of_scores(
     return {name: SCORE_METRICS[name](a, b) for name in names}
 
 
-def mean_and_deviation(values: ArrayLike) -> tuple[float, float]:
-    """Return mean and sample standard deviation (n - 1; 0 for a single value)."""
+def mean_and_deviation(values: ArrayLike) -> tuple[float, float | None]:
+    """Return mean and sample standard deviation (n - 1); a single value has no deviation: None.
+
+    The project has no other: metrics.json, the report and its t-tests take theirs from here.
+    """
     numbers = np.asarray(values, np.float64)
-    return float(numbers.mean()), float(numbers.std(ddof=1)) if numbers.size > 1 else 0.0
+    return float(numbers.mean()), float(numbers.std(ddof=1)) if numbers.size > 1 else None
 
 
 def average(rows: Mapping[str, Mapping[str, float]], conditions: tuple[str, ...]) -> dict[str, float]:
-    """Return the mean of each metric over the named conditions (MMIN Table 5, column "Average")."""
+    """Return the mean of each metric over the named conditions (MMIN Table 5, column "Average").
+
+    Args:
+        rows: condition -> metric -> value.
+        conditions: one or more of the conditions; each has the metrics of the first.
+    """
     names = rows[conditions[0]].keys()
     return {name: float(np.mean([rows[condition][name] for condition in conditions])) for name in names}

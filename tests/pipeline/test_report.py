@@ -184,9 +184,7 @@ class TestNumbers:
 class TestWords:
     def test_the_verdict_is_computed(self, data: Path) -> None:
         params = report_tree.params()
-        datasets, experiments = gather(params, data)
-        comparison = compare(params, datasets[0], experiments)
-        assert comparison is not None
+        comparison = compare(params, *gather(params, data))[0].parts[0]
         first, second = verdicts(comparison)
         assert (first.name, first.outcome) == ("mmin", "better")
         assert first.sentence == "mmin beats full-modality when modalities are missing."
@@ -219,9 +217,7 @@ class TestWords:
         report_tree.write_results(tmp_path, "full-modality")
         report_tree.write_results(tmp_path, "mmin", reached)
         params = report_tree.params()
-        datasets, experiments = gather(params, tmp_path)
-        comparison = compare(params, datasets[0], experiments)
-        assert comparison is not None
+        comparison = compare(params, *gather(params, tmp_path))[0].parts[0]
         verdict = verdicts(comparison)[0]
         assert verdict.outcome == outcome
         assert words in verdict.sentence
@@ -233,9 +229,7 @@ class TestWords:
             tmp_path, "mmin", lambda name, fold, c: 0.2 if c == "v" else score(name, fold, c)
         )
         params = report_tree.params()
-        datasets, experiments = gather(params, tmp_path)
-        comparison = compare(params, datasets[0], experiments)
-        assert comparison is not None
+        comparison = compare(params, *gather(params, tmp_path))[0].parts[0]
         assert single_modalities(comparison).startswith("Not above chance: video.")
 
     def test_the_demo_is_called_constructed_wherever_it_is_shown(self, data: Path, text: str) -> None:
@@ -351,7 +345,7 @@ class TestPartialInput:
     def test_nothing_at_all(self, tmp_path: Path) -> None:
         page = Page(make(tmp_path, report_tree.params())).plain
         assert "not prepared yet" in page
-        assert "mmin: not trained yet, so that it has no results yet" in page
+        assert "mmin: not trained yet, so it has no results yet" in page
 
     def test_a_dataset_without_experiments(self, tmp_path: Path) -> None:
         report_tree.write_data(tmp_path)
@@ -365,7 +359,7 @@ class TestPartialInput:
         for path in (tmp_path / "results/mmin").iterdir():
             path.unlink()
         page = Page(make(tmp_path, report_tree.params())).plain
-        assert "mmin: trained, so that it has no results yet" in page
+        assert "mmin: trained, so it has no results yet" in page
         assert "augmented beats full-modality" in page
 
     def test_without_its_baseline_nothing_is_tested(self, tmp_path: Path) -> None:
@@ -418,6 +412,107 @@ def test_many_samples_of_one_reason_are_counted_and_all_named_in_the_table(tmp_p
     assert "demo_019, ..." in text
     assert "demo_049" not in text
     assert "demo_049" in (tmp_path / "report/tables/demo-skipped.csv").read_text()
+
+
+class TestWhatWasTrained:
+    def test_the_page_shows_what_was_trained_not_what_params_say(self, tmp_path: Path) -> None:
+        report_tree.write_data(tmp_path)
+        settings = {"variant": "code", "blocks": 5}
+        before = report_tree.trained("start", "baseline", epochs=61)
+        changes = {"settings": settings, "train_mask": "block-sampled", "pretraining": before}
+        report_tree.write_run(tmp_path, "mmin", "mmin", changes=changes)
+        report_tree.write_results(tmp_path, "mmin")
+        params = report_tree.params()
+        assert (params.experiments["mmin"].epochs, params.experiments["mmin"].beta1) == (100, 0.9)
+        page = Page(make(tmp_path, params))
+        (about,) = [part for part in page.words.split("folds and settings") if '"variant": "code"' in part]
+        shown, before = about.split("Before that, the network that it starts from:")
+        for said in (
+            '"epochs": 60',
+            '"beta1": 0.5',
+            '"blocks": 5',
+            '"train_mask": "block-sampled"',
+            "Trained with:",
+        ):
+            assert said in shown
+        assert '"epochs": 61' in before and '"pretraining"' not in before
+        assert "missing under block-sampled" in page.plain  # in the table of experiments
+
+    def test_of_what_is_not_trained_it_shows_what_it_would_be(self, tmp_path: Path) -> None:
+        raw = report_tree.params().model_dump(exclude_unset=True)
+        raw["experiments"]["mmin"] |= {"settings": {"variant": "code"}}
+        page = Page(make(tmp_path, Params.model_validate(raw))).words
+        about = next(part for part in page.split("folds and settings") if '"variant": "code"' in part)
+        shown, before = about.split("Before that, the network that it starts from:")
+        assert "Not trained yet. It would be trained with:" in shown
+        for said in ('"epochs": 60', '"beta1": 0.5', '"cycle": true'):  # the recipe's and the model's own
+            assert said in shown
+        assert '"model": "baseline"' in before and '"train_on": "full"' in before
+
+    def test_what_an_earlier_version_trained_is_refused(self, tmp_path: Path) -> None:
+        report_tree.write_tree(tmp_path)
+        path = tmp_path / "runs/mmin/summary.json"
+        said = json.loads(path.read_text())
+        del said["trained"]
+        path.write_text(json.dumps(said))
+        with pytest.raises(DataError, match="dvc repro train@mmin"):
+            gather(report_tree.params(), tmp_path)
+
+    def test_curves_under_a_mask_say_so(self, tmp_path: Path) -> None:
+        report_tree.write_tree(tmp_path)
+        for name in ("augmented", "mmin"):
+            report_tree.write_run(tmp_path, name, "mmin", changes={"train_on": "block-sampled"})
+        table = {"title": "T", "experiments": ["mmin", "augmented"], "against": {"augmented": "mmin"}}
+        page = Page(make(tmp_path, report_tree.params(report={"tables": {"one": table}}))).plain
+        assert "Validation under the masks of training: block-sampled." in page
+        assert (tmp_path / "report/figures/one-mmin-and-others-curves.svg").is_file()
+
+
+class TestTables:
+    def test_a_section_for_each_table_in_its_own_order(self, data: Path, tmp_path: Path) -> None:
+        tables = {
+            "first": {
+                "title": "Table <5>",
+                "experiments": ["mmin", "full-modality"],
+                "baseline": "full-modality",
+            },
+            "second": {"title": "Table 6", "experiments": ["full-modality", "mmin"]},
+        }
+        params = report_tree.params(report={"title": "T", "tables": tables, "baseline": "augmented"})
+        report.write(params, *gather(params, data), tmp_path)
+        text = (tmp_path / "index.html").read_text(encoding="utf-8")
+        page = Page(text)
+        ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+        assert len(ids) == len(set(ids))
+        headings = re.findall(r"<h2[^>]*>(.*?)</h2>", text)
+        assert headings[:3] == [
+            "Results on demo (constructed)", "Table &lt;5&gt; (constructed)", "Table 6 (constructed)",
+        ]  # fmt: skip
+        order = [
+            row["experiment"]
+            for row in rows(tmp_path / "tables/first-conditions.csv")
+            if row["metric"] == "UA"
+        ]
+        assert order == ["mmin", "full-modality"]
+        assert "mmin beats full-modality when modalities are missing" in page.plain
+        assert not (tmp_path / "tables/second-tests.csv").exists()  # it has no baseline
+        assert [row["experiment"] for row in rows(tmp_path / "tables/demo-conditions.csv")] == [
+            "augmented"
+        ] * 4
+        every = [tuple(row.values())[:4] for row in rows(tmp_path / "tables/results.csv")]
+        assert len(every) == len(set(every)) == 3 * 8 * 4
+
+    def test_two_tasks_in_one_table_are_two_parts(self, tmp_path: Path) -> None:
+        report_tree.write_tree(tmp_path)
+        report_tree.write_run(tmp_path, "mmin", "mmin", changes={"task": "regression", "select_by": "mae"})
+        table = {"title": "T", "experiments": ["full-modality", "augmented", "mmin"]}
+        text = make(tmp_path, report_tree.params(report={"tables": {"one": table}}))
+        assert re.findall(r'<h3 id="part-([^"]*)">(.*?)</h3>', text) == [
+            ("one", "Classes"),
+            ("one-scores", "Scores"),
+        ]
+        assert text.count("<h2") == 3  # the table, the data, how it was made
+        assert (tmp_path / "report/tables/one-scores-conditions.csv").is_file()
 
 
 class TestDamage:

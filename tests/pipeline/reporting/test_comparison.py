@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.data.masks import MISSING_CONDITIONS
 from pipeline.params import Params
-from pipeline.reporting.comparison import Comparison, compare, result_table, verdicts
+from pipeline.reporting.comparison import Comparison, Section, compare, result_table, verdicts
 from pipeline.reporting.comparison import test_table as make_test_table  # pytest would take it for a test
 from pipeline.reporting.facts import DatasetFacts, ExperimentFacts
 from pipeline.reporting.published import published_table
@@ -28,7 +28,12 @@ OFFSETS = dict(zip(MISSING_CONDITIONS, (-0.2, -0.1, 0.0, 0.0, 0.1, 0.2), strict=
 
 
 def facts(
-    name: str, levels: Sequence[float], conditions: Sequence[str], place: int, **changes: object
+    name: str,
+    levels: Sequence[float],
+    conditions: Sequence[str],
+    model: str = "baseline",
+    train_on: str = "full",
+    **trained: object,
 ) -> ExperimentFacts:
     """Return an experiment with one run of each fold; WA is UA plus 0.01."""
     values = {
@@ -38,55 +43,69 @@ def facts(
         }
         for fold, level in enumerate(levels, start=1)
     }
-    given: dict[str, object] = {
-        "name": name, "dataset": "demo", "model": "baseline", "regime": "standard", "task": "classification",
-        "train_on": "full", "place": place, "classes": report_tree.CLASSES, "scores": Scores(values),
-        "curves": {}, "confusion": {c: {("happy", "sad"): 1} for c in conditions}, "summary": {}, "runs": {},
-        "embeddings": {},
-    }  # fmt: skip
-    return ExperimentFacts(**{**given, **changes})  # type: ignore[arg-type]
+    return ExperimentFacts(
+        name=name,
+        trained=report_tree.trained(name, model, train_on=train_on, **trained),
+        classes=report_tree.CLASSES,
+        scores=Scores(values),
+        curves={},
+        confusion={c: {("happy", "sad"): 1} for c in conditions},
+        summary={},
+        runs={},
+        embeddings={},
+    )
+
+
+EVERYWHERE = (*MISSING_CONDITIONS, "avt")
 
 
 def world(dataset: str = "demo", suffix: str = "") -> list[ExperimentFacts]:
     """Return what the preset of MMIN's Table 5 leaves: three experiments, and MCTN in six."""
-    everywhere = (*MISSING_CONDITIONS, "avt")
     how = {
-        "full-modality": {"train_on": "full"},
-        "augmented": {"train_on": "augmented"},
-        "mmin": {"model": "mmin", "train_on": "missing"},
+        "full-modality": ("baseline", "full"),
+        "augmented": ("baseline", "augmented"),
+        "mmin": ("mmin", "missing"),
     }
     found = [
-        facts(name + suffix, LEVELS[name], everywhere, place, dataset=dataset, **changes)
-        for place, (name, changes) in enumerate(how.items())
+        facts(name + suffix, LEVELS[name], EVERYWHERE, *chosen, dataset=dataset)
+        for name, chosen in how.items()
     ]
-    for place, c in enumerate(MISSING_CONDITIONS, start=3):
-        one = facts(f"mctn-{c}{suffix}", MCTN, [c], place, dataset=dataset, model="mctn", train_on=c)
-        found.append(one)
+    found += [facts(f"mctn-{c}{suffix}", MCTN, [c], "mctn", c, dataset=dataset) for c in MISSING_CONDITIONS]
     return found
 
 
-def params(experiments: Sequence[ExperimentFacts], **report: object) -> Params:
-    models = {"baseline": "baseline", "mmin": "mmin", "mctn": "mctn"}
-    sections = {
-        one.name: {"dataset": one.dataset, "model": models[one.model], "train_on": one.train_on}
-        for one in experiments
-    }
+def table(experiments: Sequence[ExperimentFacts], **changes: object) -> dict[str, object]:
+    """Return the section of params.yaml of a table of these experiments."""
+    names = [one.name for one in experiments]
     rows = {
-        one.name: {"table": "5", "dataset": "iemocap", "model": "MCTN"}
+        one.name: {"paper": "mmin", "table": "5", "dataset": "iemocap", "model": "MCTN"}
         for one in experiments
         if one.model == "mctn"
     }
-    given = {"baseline": "full-modality", "published": rows, **report}
+    baseline = next((name for name in names if name.startswith("full-modality")), None)
+    return {"title": "Table 5", "experiments": names, "baseline": baseline, "published": rows, **changes}
+
+
+def params(experiments: Sequence[ExperimentFacts], **tables: object) -> Params:
+    sections = {
+        one.name: {"dataset": one.dataset, "model": one.model, "train_on": one.trained["train_on"]}
+        for one in experiments
+    }
     base = report_tree.params().model_dump(exclude_unset=True)
     datasets = dict.fromkeys([one.dataset for one in experiments], base["datasets"]["demo"])
-    return report_tree.params(experiments=sections, report=given, datasets=datasets)
+    return report_tree.params(experiments=sections, report={"tables": tables}, datasets=datasets)
 
 
-def compared(experiments: Sequence[ExperimentFacts], dataset: str = "demo", **report: object) -> Comparison:
-    about = DatasetFacts(dataset, None, {}, False, {}, ())
-    found = compare(params(experiments, **report), about, experiments)
-    assert found is not None
-    return found
+def sections(experiments: Sequence[ExperimentFacts], **tables: object) -> list[Section]:
+    names = dict.fromkeys(one.dataset for one in experiments)
+    about = [DatasetFacts(name, None, {}, False, {}, ()) for name in names]
+    return compare(params(experiments, **tables), about, experiments)
+
+
+def compared(experiments: Sequence[ExperimentFacts], **changes: object) -> Comparison:
+    (section,) = sections(experiments, table5=table(experiments, **changes))
+    (part,) = section.parts
+    return part
 
 
 def paired(comparison: Comparison) -> Mapping[tuple[str, str, str, str], list[str]]:
@@ -107,8 +126,8 @@ def test_six_models_of_a_condition_each_make_one_experiment() -> None:
     number = merged.scores.number(AVERAGE, "ua")
     assert number is not None and number.mean == pytest.approx(0.5) and number.count == 3
     assert list(merged.confusion) == list(MISSING_CONDITIONS)
-    table = result_table(comparison)
-    (row,) = [row for row in table.rows if (row[0].text, row[1].text) == ("UA", "MCTN")]
+    made = result_table(comparison)
+    (row,) = [row for row in made.rows if (row[0].text, row[1].text) == ("UA", "MCTN")]
     assert [cell.text for cell in row[2:]] == [
         "0.300",
         "0.400",
@@ -119,7 +138,7 @@ def test_six_models_of_a_condition_each_make_one_experiment() -> None:
         "0.500",
         "–",
     ]
-    assert "MCTN: mctn-a, mctn-v, mctn-t, mctn-av, mctn-at, mctn-vt, a condition each." in table.notes
+    assert "MCTN: mctn-a, mctn-v, mctn-t, mctn-av, mctn-at, mctn-vt, a condition each." in made.notes
 
 
 def test_mmin_against_mctn_and_both_baselines_by_hand() -> None:
@@ -148,8 +167,11 @@ def test_mmin_against_mctn_and_both_baselines_by_hand() -> None:
 
 def test_stars_and_verdict_of_what_is_merged() -> None:
     experiments = world()
-    noisy = [facts(one.name, (0.5, 0.51, 0.49), one.scores.conditions, one.place, model="mctn", train_on=one.train_on)
-             for one in experiments if one.model == "mctn"]  # fmt: skip
+    noisy = [
+        facts(one.name, (0.5, 0.51, 0.49), one.scores.conditions, "mctn", one.train_on)
+        for one in experiments
+        if one.model == "mctn"
+    ]
     comparison = compared([*experiments[:3], *noisy])
     (row,) = [r for r in result_table(comparison).rows if (r[0].text, r[1].text) == ("UA", "MCTN")]
     assert row[-2].mark == "*"  # .2, .21, .19 against full-modality; not better than augmented
@@ -159,10 +181,9 @@ def test_stars_and_verdict_of_what_is_merged() -> None:
 
 def test_published_average_is_that_of_the_merged_experiment() -> None:
     experiments = world()
-    given, comparison = params(experiments), compared(experiments)
-    table = published_table(given, comparison)
-    assert table is not None
-    found = {(row[1].text, row[3].text): row[5].text for row in table.rows if row[2].text == "UA"}
+    made = published_table(params(experiments), compared(experiments))
+    assert made is not None
+    found = {(row[1].text, row[3].text): row[5].text for row in made.rows if row[2].text == "UA"}
     assert found["MCTN", "average of six"] == "0.5000"
     assert found["mctn-vt", "text and video only"] == "0.7000"
     assert len(found) == 7
@@ -170,43 +191,101 @@ def test_published_average_is_that_of_the_merged_experiment() -> None:
 
 def test_rivals_for_a_row_stay_apart() -> None:
     experiments = world()
-    rows = {name: {"table": "5", "dataset": "iemocap", "model": "MMIN"} for name in ("augmented", "mmin")}
+    row = {"paper": "mmin", "table": "5", "dataset": "iemocap", "model": "MMIN"}
+    rows = {"augmented": row, "mmin": {**row, "conditions": ["average"]}}
     comparison = compared(experiments, published=rows)
-    assert comparison.merged == {} and list(comparison.evaluated) == experiments
-    table = published_table(params(experiments, published=rows), comparison)
-    assert table is not None
-    found = [row[1].text for row in table.rows if (row[2].text, row[3].text) == ("UA", "average of six")]
+    assert comparison.merged == {}
+    assert [one.name for one in comparison.evaluated] == [one.name for one in experiments]
+    made = published_table(params(experiments), comparison)
+    assert made is not None
+    found = [row[1].text for row in made.rows if (row[2].text, row[3].text) == ("UA", "average of six")]
     assert found == ["augmented", "mmin"]  # both of them
 
 
 def test_a_merged_name_that_is_taken() -> None:
-    experiments = [*world(), facts("MCTN", (0.1, 0.1, 0.1), ["avt"], 9)]
-    comparison = compared(experiments)
+    comparison = compared([*world(), facts("MCTN", (0.1, 0.1, 0.1), ["avt"])])
     assert [one.name for one in comparison.evaluated][-2:] == ["MCTN (together)", "MCTN"]
 
 
-def test_table_7s_baseline_is_what_the_others_are_tested_against() -> None:
-    experiments = world()
-    comparison = compared([*experiments[1:]], baseline=None)
-    pairs = {(one, other) for one, other, *_ in paired(comparison)}
+def test_mctn_is_what_the_others_are_tested_against_without_a_baseline() -> None:
+    pairs = {(one, other) for one, other, *_ in paired(compared(world()[1:], baseline=None))}
     assert pairs == {("augmented", "MCTN"), ("mmin", "MCTN")}
 
 
-def test_every_dataset_has_its_own_baseline_and_augmented() -> None:
-    experiments = [*world("one", "-one"), *world("two", "-two")]
-    own = {e.name: f"full-modality-{e.dataset}" for e in experiments if not e.name.startswith("full-")}
-    for dataset in ("one", "two"):
-        comparison = compared(experiments, dataset, baseline=None, against=own)
-        assert comparison.baseline is not None and comparison.augmented is not None
-        assert comparison.baseline.name == f"full-modality-{dataset}"
-        assert comparison.augmented.name == f"augmented-{dataset}"
-        pairs = {(one, other) for one, other, *_ in paired(comparison)}
+def test_table_7s_baseline_takes_of_each_part_the_conditions_of_its_row() -> None:
+    single = [facts(f"baseline-{c}", MCTN, [c], train_on=c) for c in MISSING_CONDITIONS]
+    everywhere = facts("full-modality", LEVELS["full-modality"], EVERYWHERE)  # evaluated under all seven
+    experiments = [*single, everywhere, facts("mmin", LEVELS["mmin"], EVERYWHERE, "mmin", "missing")]
+    row = {"paper": "mmin", "table": "7", "dataset": "iemocap", "model": "Baseline"}
+    rows = {one.name: {**row, "conditions": one.scores.conditions} for one in single}
+    rows["full-modality"] = {**row, "conditions": ["avt"]}
+    comparison = compared(experiments, published=rows, baseline=None)
+    assert [one.name for one in comparison.evaluated] == ["Baseline", "mmin"]
+    baseline = comparison.evaluated[0].scores
+    assert baseline.of("avt", "ua") == {(1, 1): 0.3, (2, 1): 0.3, (3, 1): 0.3}
+    assert baseline.of("a", "ua") == {(fold, 1): pytest.approx(0.3) for fold in (1, 2, 3)}  # .5 - .2
+    assert list(comparison.evaluated[0].confusion) == list(EVERYWHERE)
+
+
+def test_every_table_has_its_own_baseline_rows_and_colours() -> None:
+    one, two = world("one", "-one"), world("two", "-two")
+    found = sections(
+        [*one, *two], five=table(one), again=table(one[2::-1], baseline="mmin-one"), other=table(two)
+    )
+    assert [(section.name, section.title) for section in found] == [
+        ("five", "Table 5"), ("again", "Table 5"), ("other", "Table 5"),
+    ]  # fmt: skip
+    five, again, other = (section.parts[0] for section in found)
+    for part, dataset in ((five, "one"), (other, "two")):
+        assert part.baseline is not None and part.augmented is not None
+        assert (part.baseline.name, part.augmented.name) == (
+            f"full-modality-{dataset}",
+            f"augmented-{dataset}",
+        )
+        pairs = {(one, other) for one, other, *_ in paired(part)}
         assert (f"mmin-{dataset}", f"augmented-{dataset}") in pairs
         assert (f"mmin-{dataset}", f"full-modality-{dataset}") in pairs
         assert ("MCTN", f"full-modality-{dataset}") in pairs and (f"mmin-{dataset}", "MCTN") in pairs
-        assert f"Against augmented-{dataset}" in verdicts(comparison)[0].detail
-        notes = result_table(comparison).notes
-        assert (
-            f"* better than full-modality-{dataset}, p < 0.05 (two-tailed paired t-test over folds and runs)."
-            in notes
-        )
+        assert f"Against augmented-{dataset}" in verdicts(part)[0].detail
+        words = "p < 0.05 (two-tailed paired t-test over folds and runs)."
+        assert f"* better than full-modality-{dataset}, {words}" in result_table(part).notes
+    assert [(part.name, part.place) for part in again.evaluated] == [
+        ("mmin-one", 0), ("augmented-one", 1), ("full-modality-one", 2),
+    ]  # fmt: skip
+    assert again.baseline is again.evaluated[0]
+
+
+def test_what_stands_in_no_table_is_a_section_of_its_dataset() -> None:
+    one = world("one")[:3]
+    made = params(one, alone={"title": "Alone", "experiments": ["mmin"]})
+    report = made.report.model_copy(update={"baseline": "full-modality"})
+    about = [DatasetFacts("one", None, {}, False, {}, ())]
+    found = compare(made.model_copy(update={"report": report}), about, one)
+    assert [(section.name, section.title) for section in found] == [
+        ("one", "Results on one"),
+        ("alone", "Alone"),
+    ]
+    first, alone = (section.parts[0] for section in found)
+    assert [part.name for part in first.experiments] == ["full-modality", "augmented"]
+    assert first.baseline is not None and first.baseline.name == "full-modality"
+    assert [part.name for part in alone.experiments] == ["mmin"] and alone.baseline is None
+
+
+def test_only_what_has_one_task_labels_and_folds_is_compared() -> None:
+    scored = {"task": "regression", "select_by": "mae"}
+    experiments = [
+        facts("plain", MCTN, ["avt"]),
+        facts("scored", MCTN, ["avt"], **scored),
+        facts("two", MCTN, ["avt"], labels={"sad": "negative"}),
+        facts("random", MCTN, ["avt"], folds={"scheme": "random"}),
+        facts("text", MCTN, ["avt"], **scored, target="score_text"),
+        facts("too", MCTN, ["avt"]),
+    ]
+    (section,) = sections(experiments, all=table(experiments))
+    assert [(part.name, [one.name for one in part.experiments]) for part in section.parts] == [
+        ("all", ["plain", "too"]), ("all-scores", ["scored"]), ("all-2", ["two"]), ("all-3", ["random"]),
+        ("all-scores-2", ["text"]),
+    ]  # fmt: skip
+    assert [part.words for part in section.parts] == [
+        "Classes", "Scores", "Classes: happy, neutral, sad, angry", "Classes; folds: random", "Scores (score_text)",
+    ]  # fmt: skip

@@ -6,6 +6,7 @@ import csv
 import hashlib
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,9 @@ from pipeline.commands.preset import load_preset, preset_names
 from pipeline.data.masks import CONDITIONS
 from pipeline.data.store import FeatureInfo
 from pipeline.errors import ParamsError
-from pipeline.params import Params, PublishedRow
+from pipeline.params import Params, PublishedRow, ReportTable
 from pipeline.reporting.comparison import Comparison, compare
-from pipeline.reporting.facts import gather
+from pipeline.reporting.facts import DatasetFacts, ExperimentFacts, gather
 from pipeline.reporting.published import (
     FOLDER,
     Row,
@@ -44,15 +45,27 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def with_rows(**rows: dict[str, object]) -> Params:
-    given = {name: {"dataset": "iemocap", **row} for name, row in rows.items()}
-    return report_tree.params(report={"title": "x", "baseline": None, "published": given})
+    given = {name: {"paper": "mmin", "dataset": "iemocap", **row} for name, row in rows.items()}
+    return in_table(published=given)
+
+
+def in_table(**table: object) -> Params:
+    """Return parameters whose three experiments stand in one table of the report."""
+    names = ["full-modality", "augmented", "mmin"]
+    return report_tree.params(report={"tables": {"one": {"title": "x", "experiments": names, **table}}})
 
 
 def table(params: Params, data: Path) -> Table | None:
-    datasets, experiments = gather(params, data)
-    comparison = compare(params, datasets[0], experiments)
-    assert isinstance(comparison, Comparison)
-    return published_table(params, comparison)
+    return published_table(params, compared(params, *gather(params, data)))
+
+
+def compared(
+    params: Params, datasets: Sequence[DatasetFacts], experiments: Sequence[ExperimentFacts]
+) -> Comparison:
+    (section,) = compare(params, datasets, experiments)
+    return next(
+        part for part in section.parts if any(e.name in part.table.published for e in part.experiments)
+    )
 
 
 def test_the_numbers_are_the_papers() -> None:
@@ -60,7 +73,9 @@ def test_the_numbers_are_the_papers() -> None:
     assert {row.table for row in rows} == {"4", "5", "6", "7"}
     assert all(0 < value < 1 for values in rows.values() for value in values.values())
     (ua,) = [
-        r for r in find_rows(PublishedRow(table="5", dataset="iemocap", model="MMIN")) if r.metric == "ua"
+        r
+        for r in find_rows(PublishedRow(paper="mmin", table="5", dataset="iemocap", model="MMIN"))
+        if r.metric == "ua"
     ]
     assert rows[ua] == {
         "a": 0.59, "v": 0.516, "t": 0.6802, "av": 0.6543, "at": 0.7514, "vt": 0.7361,
@@ -230,7 +245,7 @@ def test_a_row_shared_by_one_model_a_condition_gets_its_average(data: Path) -> N
         for name, row in given.items()
         for condition in row["conditions"]
     ]
-    assert average[1].text == "all of them"
+    assert average[1].text == "MCTN"
     assert average[5].text == f"{sum(ours) / 6:.4f}"
 
 
@@ -271,10 +286,8 @@ def noted(
         for name, one in datasets[0].features.items()
     }
     facts = replace(datasets[0], features=features, constructed=False)
-    comparison = compare(params, facts, experiments)
-    assert comparison is not None
-    comparison = replace(comparison, loader=row.dataset, **changes)
-    named = [one for one in comparison.evaluated if one.name in params.report.published]
+    comparison = replace(compared(params, [facts], experiments), loader=row.dataset, **changes)
+    named = [one for one in comparison.evaluated if one.name in comparison.table.published]
     return differences(params, comparison, {row: named})
 
 
@@ -302,17 +315,19 @@ def test_nothing_differs_where_all_is_as_in_the_paper(data: Path, tmp_path: Path
     mmin = replace(mmin, scores=scores, summary={**mmin.summary, "samples": 5531})
     features = {name: replace(one, info=PAPERS[name]) for name, one in datasets[0].features.items()}
     facts = replace(datasets[0], features=features, constructed=False)
-    comparison = compare(params, facts, [mmin])
-    assert comparison is not None
-    found = differences(params, replace(comparison, loader="iemocap"), {row: [mmin]})
+    comparison = compared(params, [facts], [*experiments[:2], mmin])
+    comparison = replace(comparison, evaluated=[comparison.evaluated[-1]])
+    found = differences(params, replace(comparison, loader="iemocap"), {row: comparison.evaluated})
     assert found == read_papers()["mmin"]["iemocap"]["open"]
 
 
-def test_each_thing_that_differs_is_said(data: Path) -> None:
+def test_each_thing_that_differs_is_said(tmp_path: Path) -> None:
     row = Row("mmin", "5", "iemocap", "MMIN", "wa")
-    raw = with_rows(mmin={"table": "5", "model": "MMIN"}).model_dump(exclude_unset=True)
-    raw["experiments"]["mmin"]["frame_rate_hz"] = {"audio": 10}
-    params = Params.model_validate(raw)
+    data = tmp_path / "data"
+    report_tree.write_data(data)
+    report_tree.write_run(data, "mmin", "mmin", changes={"frame_rate_hz": {"audio": 10}})
+    report_tree.write_results(data, "mmin")
+    params = with_rows(mmin={"table": "5", "model": "MMIN"})
     other = PAPERS["audio"].settings | {"feature_set": "ComParE_2016"}
     found = noted(params, data, row, {**PAPERS, "audio": replace(PAPERS["audio"], settings=other)})
     assert "MMIN's table is on 5531 samples; ours is on 40." in found
@@ -326,6 +341,8 @@ def test_each_thing_that_differs_is_said(data: Path) -> None:
     assert "video features: frame_rate_hz of denseface is 8.0, the paper's null." in found
     msp = replace(row, dataset="msp_improv", metric="macro_f1")
     assert "MMIN's table is on 3819 samples; ours is on 40." in noted(params, data, msp)
+    report_tree.write_run(data, "mmin", "mmin", changes={"folds": {"scheme": "random"}})
+    assert "MMIN's table splits by the scheme speaker-partner; ours by random." in noted(params, data, row)
 
 
 def test_other_classes_and_another_task_are_said(data: Path, tmp_path: Path) -> None:
@@ -343,36 +360,28 @@ def test_other_classes_and_another_task_are_said(data: Path, tmp_path: Path) -> 
     assert not any("classes" in words for words in found)
 
 
-@pytest.mark.parametrize(("steps", "words"), [(None, "(1 here)"), (3, "(3 here)")])
-def test_k_is_that_of_the_experiment(data: Path, steps: int | None, words: str) -> None:
-    raw = with_rows(mmin={"paper": "m3s", "table": "2", "model": "MMIN ORIG + M3S"}).model_dump(
-        exclude_unset=True
-    )
-    raw["experiments"]["mmin"]["regime"] = "m3s"
-    if steps is not None:
-        raw["experiments"]["mmin"]["regime_settings"] = {"inner_steps": steps}
-    params = Params.model_validate(raw)
-    found = noted(params, data, Row("m3s", "2", "iemocap", "MMIN ORIG + M3S", "ua"))
+@pytest.mark.parametrize(
+    ("trained", "words"),
+    [
+        ({"regime": "m3s", "regime_settings": {"inner_steps": 1}}, "(K is 1 here)"),
+        ({"regime": "m3s", "regime_settings": {"inner_steps": 3}}, "(K is 3 here)"),
+        ({}, "(K is not set here)"),
+    ],
+)
+def test_k_is_that_of_what_was_trained(tmp_path: Path, trained: dict[str, Any], words: str) -> None:
+    report_tree.write_data(tmp_path)
+    report_tree.write_run(tmp_path, "mmin", "mmin", changes=trained)
+    report_tree.write_results(tmp_path, "mmin")
+    params = with_rows(mmin={"paper": "m3s", "table": "2", "model": "MMIN ORIG + M3S"})
+    found = noted(params, tmp_path, Row("m3s", "2", "iemocap", "MMIN ORIG + M3S", "ua"))
     assert f"M3S gives neither the number K of inner steps {words} nor that of seeds." in found
     assert any("pretrained" in words and "complete samples" in words for words in found)
 
 
 def test_published_p_values_beside_ours_by_hand(data: Path) -> None:
     names = ("full-modality", "mmin")
-    given: dict[str, Any] = {
-        "title": "x",
-        "against": {"mmin": "full-modality"},
-        "p_values": {
-            "mmin": {
-                "paper": "m3s",
-                "table": "5",
-                "dataset": "iemocap",
-                "model": "MMIN",
-                "conditions": ["average"],
-            }
-        },
-    }
-    params = report_tree.params(report=given)
+    row = {"paper": "m3s", "table": "5", "dataset": "iemocap", "model": "MMIN", "conditions": ["average"]}
+    params = in_table(experiments=names, against={"mmin": "full-modality"}, p_values={"mmin": row})
     datasets, experiments = gather(params, data)
     # Over three folds .1, .2 and .3 better, under each of the six conditions: p = 1 - sqrt(12 / 14).
     made = {}
@@ -383,9 +392,8 @@ def test_published_p_values_beside_ours_by_hand(data: Path) -> None:
         }
         made[name] = Scores(values)
     experiments = [replace(one, scores=made[one.name]) for one in experiments if one.name in names]
-    comparison = compare(params, datasets[0], experiments)
-    assert comparison is not None
-    found = p_value_table(params, comparison)
+    ((comparison,),) = (section.parts for section in compare(params, datasets, experiments))
+    found = p_value_table(comparison)
     assert found is not None
     p = f"{1 - math.sqrt(12 / 14):.4g}"
     assert [[cell.text for cell in row] for row in found.rows] == [
@@ -394,7 +402,7 @@ def test_published_p_values_beside_ours_by_hand(data: Path) -> None:
         ["MMIN", "mmin", "full-modality", "weighted F1", "0.0005", p, "−0.200", "no", "3"],
     ]
     assert not any(cell.best for row in found.rows for cell in row)  # p is above 0.05
-    assert p_value_table(report_tree.params(), comparison) is None
+    assert p_value_table(replace(comparison, table=ReportTable(title="x", experiments=names))) is None
 
 
 def test_a_row_that_is_not_published(data: Path) -> None:
@@ -410,4 +418,4 @@ def test_the_page_shows_them_and_only_where_asked(data: Path, tmp_path: Path) ->
         report.write(params, *gather(params, data), tmp_path / name)
         page = (tmp_path / name / "index.html").read_text(encoding="utf-8")
         assert ("Beside the published numbers" in page) is there
-        assert (tmp_path / name / "tables" / "demo-published.csv").is_file() is there
+        assert (tmp_path / name / "tables" / "one-published.csv").is_file() is there

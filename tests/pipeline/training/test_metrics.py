@@ -106,7 +106,7 @@ def test_a_constant_prediction_correlates_with_nothing() -> None:
 
 def test_mean_and_deviation() -> None:
     assert metrics.mean_and_deviation([1.0, 2.0, 6.0]) == pytest.approx((3.0, 7.0**0.5))
-    assert metrics.mean_and_deviation([4.0]) == (4.0, 0.0)
+    assert metrics.mean_and_deviation([4.0]) == (4.0, None)
 
 
 def test_average_is_over_the_named_conditions() -> None:
