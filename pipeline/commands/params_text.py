@@ -130,7 +130,7 @@ def _parse(text: str) -> Node:
 
 
 def _node(text: str, events: Iterator[yaml.Event], event: yaml.Event) -> Node:
-    start, end = event.start_mark.index, event.end_mark.index
+    start, end = _place(event.start_mark), _place(event.end_mark)
     if not isinstance(event, yaml.CollectionStartEvent):
         return Node(start, max(start, len(text[:end].rstrip())))
     flow, mapping = bool(event.flow_style), isinstance(event, yaml.MappingStartEvent)
@@ -139,9 +139,16 @@ def _node(text: str, events: Iterator[yaml.Event], event: yaml.Event) -> Node:
         value = _node(text, events, event)
         if mapping:
             key, value = event, _node(text, events, next(events))
-            entries[str(getattr(key, "value", key))] = Entry(key.start_mark.index, value)
+            entries[str(getattr(key, "value", key))] = Entry(_place(key.start_mark), value)
         end = value.end
-    return Node(start, event.end_mark.index if flow else end, flow, entries if mapping else None)
+    return Node(start, _place(event.end_mark) if flow else end, flow, entries if mapping else None)
+
+
+def _place(mark: yaml.Mark | None) -> int:
+    """Return where a mark stands in the text; events that were parsed from text have marks."""
+    if mark is None:
+        raise ValueError("found an event without its place in the text, expected one that was parsed from it")
+    return mark.index
 
 
 def _find(node: Node | None, keys: Keys) -> Node | None:

@@ -12,7 +12,6 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -285,22 +284,10 @@ def _read_experiment(params: Params, name: str, data: Path) -> ExperimentFacts:
 
 
 def would_be(experiment: Experiment) -> dict[str, Any]:
-    """Return how an experiment would be trained, in the form of what training records."""
-    from pipeline import train  # loads PyTorch, which the report of trained experiments does not need
-
-    def whole(resolved: Experiment) -> dict[str, Any]:
-        found = resolved.model_dump(mode="json")
-        for package, owner, key in (
-            ("models", "Model", "settings"),
-            ("pipeline.training.regimes", "Regime", "regime_settings"),
-        ):
-            chosen = import_module(f"{package}.{getattr(resolved, owner.lower())}")
-            settings = getattr(chosen, owner).Settings
-            found[key] = settings.model_validate(getattr(resolved, key)).model_dump(mode="json")
-        before = train.pretraining(resolved)
-        return {**found, "pretraining": None if before is None else whole(before)}
-
-    return whole(train.resolve(experiment))
+    """Return what params.yaml asks for, in the form of what training records: for an experiment that was not trained
+    yet. What its model's recipe will fill in is not known here.
+    """
+    return {**experiment.model_dump(mode="json"), "pretraining": None}
 
 
 _NO_METRIC = {"experiment", "fold", "run", "condition", "samples"}

@@ -281,13 +281,15 @@ def summarise(results: Results) -> tuple[list[dict[str, float | int | str]], dic
             for name, value in values.items():
                 pooled.setdefault(condition, {}).setdefault(name, []).append(value)
 
-    def numbers(condition: str) -> dict[str, dict[str, float]]:
-        table = {}
+    def numbers(condition: str) -> dict[str, dict[str, float | None]]:
+        table: dict[str, dict[str, float | None]] = {}
         for name, values in each[condition].items():
             mean, deviation = metrics.mean_and_deviation(values)
             together = float(np.mean(pooled[condition][name]))
             table[name] = {
-                key: round(v, 6) for key, v in (("mean", mean), ("std", deviation), ("pooled", together))
+                "mean": round(mean, 6),
+                "std": None if deviation is None else round(deviation, 6),
+                "pooled": round(together, 6),
             }
         return table
 

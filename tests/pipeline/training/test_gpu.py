@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from pipeline.training.regimes.blocks import BlockSettings, hide_blocks
 
 from pipeline.data.masks import CONDITIONS, read_masks
 from pipeline.params import Experiment, module_names
