@@ -144,7 +144,7 @@ def _node(text: str, events: Iterator[yaml.Event], event: yaml.Event) -> Node:
     return Node(start, _place(event.end_mark) if flow else end, flow, entries if mapping else None)
 
 
-def _place(mark: yaml.Mark | None) -> int:
+def _place(mark: Any) -> int:
     """Return where a mark stands in the text; events that were parsed from text have marks."""
     if mark is None:
         raise ValueError("found an event without its place in the text, expected one that was parsed from it")
