@@ -69,7 +69,6 @@ SELECTED: dict[str, dict[str, str | None]] = {
     "evaluate": {
         MODEL: "models/${item.model}.py",
     },
-    "report": {LOADER: None},
 }
 # Stages whose code comes by such a place, and which select nothing there.
 SELECTS_NOTHING = {

@@ -98,6 +98,8 @@ def _cell(text: str) -> str:
 
 def _rows(model: type[BaseModel]) -> Iterator[tuple[str, str, str, str]]:
     schema = model.model_json_schema()
+    if "$ref" in schema:  # a section that holds sections of its own kind
+        schema = {"$defs": schema["$defs"], **schema["$defs"][schema["$ref"].rpartition("/")[2]]}
     notes: dict[str, str] = {}
     for owner in reversed(model.__mro__):
         if owner is not BaseModel and issubclass(owner, BaseModel):

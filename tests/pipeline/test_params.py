@@ -69,6 +69,33 @@ def put(content: dict[str, Any], key: str, value: Any) -> None:
         ("experiments.mmin.settings", {"cicle": False}, ["experiments.mmin.settings.cicle", '"cycle"']),
         ("experiments.mmin.regime", "standart", ["experiments.mmin.regime", '"standard"']),
         ("report.baseline", "full", ["report.baseline", '"full"', '"full-modality"']),
+        ("report.tables", {"t": {"title": "T"}}, ["report.tables.t.experiments", "missing"]),
+        (
+            "report.tables",
+            {"t": {"title": "T", "experiments": []}},
+            ["report.tables.t.experiments", "at least 1"],
+        ),
+        (
+            "report.tables",
+            {"t": {"title": "T", "experiments": ["mmim"]}},
+            ["report.tables.t.experiments", '"mmim"', 'Did you mean "mmin"?'],
+        ),
+        (
+            "report.tables",
+            {"t": {"title": "T", "experiments": ["mmin", "mmin"]}},
+            ["report.tables.t", "found twice: mmin"],
+        ),
+        (
+            "report.tables",
+            {"t": {"title": "T", "experiments": ["mmin"], "baseline": "augmented"}},
+            ["report.tables.t: baseline", '"augmented"', "experiments of this table: mmin"],
+        ),
+        (
+            "report.tables",
+            {"t": {"title": "T", "experiments": ["mmin"], "against": {"mmin": "augmented"}}},
+            ["report.tables.t: against", '"augmented"'],
+        ),
+        ("report.tables", {"a b": {"title": "T", "experiments": ["mmin"]}}, ["report.tables.a b"]),
         ("assets.bert.package", "no-version", ["assets.bert.package", "'no-version'"]),
         ("assets.bert.path", "/x", ["assets.bert", "exactly one of package, library, path"]),
         ("seed", -1, ["seed", "-1", "greater than or equal to 0"]),
@@ -84,6 +111,15 @@ def test_a_mistake_is_named(
     assert str(caught.value).count("mistake(s)") == 1
     for word in words:
         assert word in message, message
+
+
+def test_a_table_has_one_dataset(raw: dict[str, Any], write: Write) -> None:
+    raw["experiments"]["other"] = {**raw["experiments"]["mmin"], "dataset": "cremad"}
+    put(raw, "report.tables", {"t": {"title": "T", "experiments": ["mmin", "other"]}})
+    with pytest.raises(
+        ParamsError, match=r"report\.tables\.t\.experiments: found experiments on demo and cremad"
+    ):
+        load_params(write(raw))
 
 
 def test_all_mistakes_are_listed_at_once(raw: dict[str, Any], write: Write) -> None:

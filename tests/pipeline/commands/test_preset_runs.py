@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,25 @@ import pytest
 import yaml
 
 from pipeline import evaluate, mask, report, train
-from pipeline.commands.preset import load_preset, make_blocks, write_blocks
+from pipeline.commands.preset import Draft, load_preset, make_draft, make_plan, write_plan
 from pipeline.params import Params, load_params
 from tests import small_world
 
 PARAMS = Path(__file__).parents[3] / "params.yaml"
 
 
-def prepare(folder: Path, preset: str, wanted: tuple[str, ...] | None = None, **changes: Any) -> Params:
-    """Write the small dataset and params.yaml with a preset's experiments, short ones."""
+def short(made: Draft, models: tuple[str, ...]) -> Draft:
+    """Return a preset with one epoch and one run of each experiment, of some models alone."""
+    fields = {"epochs": 1, "runs": 1, "batch_size": 64}
+    own = {name: one | fields for name, one in made.experiments.items() if one["model"] in models}
+    table: dict[str, Any] = {**made.table, "experiments": list(own)}
+    for kind in ("published", "against", "p_values"):
+        table[kind] = {name: row for name, row in table.get(kind, {}).items() if name in own}
+    return replace(made, experiments=own, table=table)
+
+
+def prepare(folder: Path, *presets: str, models: tuple[str, ...]) -> Params:
+    """Write the small dataset, and params.yaml with the presets' experiments, short ones."""
     small_world.write(folder / "data", 40, missing=[("video", 3)])
     raw = yaml.safe_load(PARAMS.read_text(encoding="utf-8"))
     folds = {"scheme": "speaker-partner", "count": 3}
@@ -28,15 +39,9 @@ def prepare(folder: Path, preset: str, wanted: tuple[str, ...] | None = None, **
     raw.update(experiments={}, report={}, compute={"device": "cpu", "workers": 1})
     path = folder / "params.yaml"
     path.write_text(yaml.safe_dump(raw))
-    blocks = make_blocks(load_preset(preset), "small", load_params(path))
-    for name in list(blocks.experiments):
-        if wanted is not None and name.partition("-")[0] not in wanted:
-            for content in (blocks.experiments, *blocks.report.values()):
-                if isinstance(content, dict):
-                    content.pop(name, None)
-        else:
-            blocks.experiments[name].update(epochs=1, runs=1, batch_size=64, **changes)
-    write_blocks(blocks, path)
+    params = load_params(path)
+    drafts = [short(make_draft(name, load_preset(name), "small", params), models) for name in presets]
+    write_plan(make_plan(drafts, params, raw), path)
     return load_params(path)
 
 
@@ -53,12 +58,12 @@ def rows(name: str) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_table_5_of_mmin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tables_5_and_7_of_mmin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    run(prepare(tmp_path, "mmin-table5"))
-    table = rows("small-conditions")
+    run(prepare(tmp_path, "mmin-table5", "mmin-table7", models=("baseline", "mmin", "mctn", "linear")))
+    table = rows("mmin-table5-small-conditions")
     assert [row["experiment"] for row in table if row["metric"] == "UA"] == [
-        "full-modality", "augmented", "mmin", "MCTN",
+        "full-modality", "augmented", "mmin", "MCTN", "linear",
     ]  # fmt: skip
     (mctn,) = [row for row in table if (row["experiment"], row["metric"]) == ("MCTN", "WA")]
     numbers = [float(mctn[c].split()[0]) for c in ("{a}", "{v}", "{t}", "{a,v}", "{a,t}", "{v,t}")]
@@ -66,16 +71,21 @@ def test_table_5_of_mmin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert mctn["{a,v,t}"] == "–"
     tests = {
         (row["experiment"], row["against"], row["condition"], row["metric"]): row
-        for row in rows("small-tests")
+        for row in rows("mmin-table5-small-tests")
     }
     for other in ("full-modality", "augmented", "MCTN"):
         for metric in ("WA", "UA", "macro-F1"):
             assert tests["mmin", other, "average of six", metric]["pairs"] == "3"
     published = {
-        (row["published as"], row["metric"], row["condition"]): row for row in rows("small-published")
+        (row["published as"], row["metric"], row["condition"]): row
+        for row in rows("mmin-table5-small-published")
     }
     assert published["MCTN", "WA", "average of six"]["published"] == "0.5894"
     assert published["MCTN", "WA", "average of six"]["experiment"] == "MCTN"
+    seventh = [row for row in rows("mmin-table7-small-conditions") if row["metric"] == "UA"]
+    assert [row["experiment"] for row in seventh] == ["Baseline", "augmented", "mmin", "linear"]
+    (full,) = [r for r in table if (r["experiment"], r["metric"]) == ("full-modality", "UA")]
+    assert seventh[0]["{a,v,t}"] == full["{a,v,t}"]  # the one training that both tables have
     page = Path("data/report/index.html").read_text(encoding="utf-8")
     for words in ("on 5531 samples; ours is on 40", "is over 10 folds × 3 runs; ours is over 3 folds"):
         assert words in page
@@ -83,13 +93,14 @@ def test_table_5_of_mmin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_table_5_of_m3s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    run(prepare(tmp_path, "m3s-table5", ("mmin", "mmim")))
-    found = {(row["published as"], row["metric"]): row for row in rows("small-p-values")}
+    run(prepare(tmp_path, "m3s-table5", models=("mmin", "mmim")))
+    found = {(row["published as"], row["metric"]): row for row in rows("m3s-table5-small-p-values")}
     assert found.keys() == {("MMIN", "WA"), ("MMIN", "UA"), ("MMIN", "weighted F1")}
-    assert {row["against"] for row in found.values()} == {"mmin-orig"}
-    scores = {(row["published as"], row["metric"]): row for row in rows("small-scores-p-values")}
+    assert {row["against"] for row in found.values()} == {"mmin-orig-40-60"}
+    scores = {(row["published as"], row["metric"]): row for row in rows("m3s-table5-small-scores-p-values")}
     assert scores["MMIM", "Acc-7"]["published p"] == "0.0263"
     assert {row["pairs"] for row in (*found.values(), *scores.values())} == {"3"}
     page = Path("data/report/index.html").read_text(encoding="utf-8")
-    assert "number K of inner steps (1 here)" in page
+    assert "number K of inner steps (K is 1 here)" in page
     assert "under all three regimes alike" in page
+    assert "under the masks of training: block-40-60, block-40-60-sampled." in page
