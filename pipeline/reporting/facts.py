@@ -18,7 +18,6 @@ from typing import Any
 from numpy.typing import NDArray
 
 from pipeline.data import masks as mask
-from pipeline.data.datasets import base as loaders
 from pipeline.data.manifest import MODALITIES, Sample, read_manifest
 from pipeline.data.store import FeatureInfo, FeatureStore, Status
 from pipeline.errors import DataError
@@ -199,7 +198,7 @@ def _read_dataset(params: Params, name: str, data: Path) -> DatasetFacts:
         if path.is_file():
             with FeatureStore(path, ids) as store:
                 features[modality] = _describe(store)
-    constructed = loaders.find(params.datasets[name].loader).constructed
+    constructed = bool(said.get("constructed", False))
     return DatasetFacts(
         name, samples, said, constructed, features, _read_masks(data / "masks" / f"{name}.h5", ids)
     )
