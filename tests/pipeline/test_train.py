@@ -24,23 +24,24 @@ from pipeline import train
 from pipeline.data.store import FeatureStore, FeatureWriter
 from pipeline.errors import StoreError, TrainingError
 from pipeline.params import Compute, Experiment, Params
-from pipeline.train import (
-    Job,
+from pipeline.train import train_experiment
+from pipeline.training import experiment as experiments
+from pipeline.training import kept_runs, loop
+from pipeline.training.experiment import pretraining, resolve
+from pipeline.training.folds import make_folds
+from pipeline.training.kept_runs import (
+    PlannedRun,
     code_checksums,
     load_normalisers,
     load_weights,
-    pretraining,
-    resolve,
-    train_experiment,
-    train_job,
+    train_run,
 )
-from pipeline.training import loop
-from pipeline.training.folds import make_folds
 from pipeline.training.samples import SampleSet, read_samples
 from tests import small_world
 
 REPOSITORY = Path(__file__).parents[2]
-FOLDS = small_world.dataset(folds={"scheme": "session", "count": 2}).folds
+TWO = small_world.dataset(folds={"scheme": "session", "count": 2})
+FOLDS = TWO.folds
 ONE = Compute(workers=1, device="cpu")
 
 
@@ -67,8 +68,21 @@ def samples(world: Path) -> SampleSet:
     return read_samples("small", small_world.dataset(), {"audio": 10}, world)
 
 
-def run(name: str, samples: SampleSet, data: Path, compute: Compute = ONE, **settings: Any) -> Path:
-    return train_experiment(name, experiment(**settings), samples, FOLDS, 0, compute, data)
+@pytest.fixture
+def data(world: Path, tmp_path: Path) -> Path:
+    """Return a folder with the small dataset and no runs."""
+    return laid_out(world, tmp_path)
+
+
+def laid_out(world: Path, folder: Path) -> Path:
+    folder.mkdir(exist_ok=True)
+    for name in ("manifests", "features", "masks"):
+        (folder / name).symlink_to(world / name)
+    return folder
+
+
+def run(name: str, data: Path, compute: Compute = ONE, **settings: Any) -> Path:
+    return train_experiment(name, experiment(**settings), TWO, 0, compute, data)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -82,19 +96,19 @@ def contents(folder: Path) -> dict[str, bytes]:
 def count_fits(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Let fit() write down whom it trains."""
     trained: list[str] = []
-    original = train.fit
+    original = kept_runs.fit
 
     def counting(network: Any, *arguments: Any, **named: Any) -> Any:
         trained.append(type(network).__module__)
         return original(network, *arguments, **named)
 
-    monkeypatch.setattr(train, "fit", counting)
+    monkeypatch.setattr(kept_runs, "fit", counting)
     return trained
 
 
-def test_what_a_trained_experiment_leaves(samples: SampleSet, tmp_path: Path) -> None:
-    folder = run("aug", samples, tmp_path, train_on="augmented", runs=2)
-    assert folder == tmp_path / "runs" / "aug"
+def test_what_a_trained_experiment_leaves(data: Path) -> None:
+    folder = run("aug", data, train_on="augmented", runs=2)
+    assert folder == data / "runs" / "aug"
     assert sorted(path.name for path in folder.iterdir()) == ["1-1", "1-2", "2-1", "2-2", "summary.json"]
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["experiment"] == "aug" and summary["classes"] == list(small_world.CLASSES)
@@ -120,8 +134,8 @@ def test_what_a_trained_experiment_leaves(samples: SampleSet, tmp_path: Path) ->
     assert summary["parameters"] == facts["parameters"] == sum(value.numel() for value in weights.values())
 
 
-def test_the_normaliser_is_that_of_the_folds_training_part(samples: SampleSet, tmp_path: Path) -> None:
-    folder = run("full", samples, tmp_path)
+def test_the_normaliser_is_that_of_the_folds_training_part(samples: SampleSet, data: Path) -> None:
+    folder = run("full", data)
     for fold in make_folds(samples.samples, FOLDS):
         kept = load_normalisers(folder / f"{fold.number}-1" / "normaliser.safetensors")
         for modality, wanted in samples.fit_normalisers(fold.train).items():
@@ -129,54 +143,54 @@ def test_the_normaliser_is_that_of_the_folds_training_part(samples: SampleSet, t
             assert kept[modality].scale.tolist() == wanted.scale.tolist()
 
 
-def test_two_runs_give_equal_bytes(samples: SampleSet, tmp_path: Path) -> None:
-    first = run("mmin", samples, tmp_path / "a", model="mmin", train_on="missing")
-    second = run("mmin", samples, tmp_path / "b", model="mmin", train_on="missing")
+def test_two_runs_give_equal_bytes(world: Path, tmp_path: Path) -> None:
+    first = run("mmin", laid_out(world, tmp_path / "a"), model="mmin", train_on="missing")
+    second = run("mmin", laid_out(world, tmp_path / "b"), model="mmin", train_on="missing")
     assert contents(first) == contents(second)
 
 
 @pytest.mark.slow
-def test_workers_change_no_byte(samples: SampleSet, tmp_path: Path) -> None:
-    first = run("aug", samples, tmp_path / "a", train_on="augmented")
-    second = run("aug", samples, tmp_path / "b", Compute(workers=2, device="cpu"), train_on="augmented")
+def test_workers_change_no_byte(world: Path, tmp_path: Path) -> None:
+    first = run("aug", laid_out(world, tmp_path / "a"), train_on="augmented")
+    second = run(
+        "aug", laid_out(world, tmp_path / "b"), Compute(workers=2, device="cpu"), train_on="augmented"
+    )
     assert contents(first) == contents(second)
 
 
-def test_what_is_finished_is_not_trained_again(
-    samples: SampleSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_finished_is_not_trained_again(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trained = count_fits(monkeypatch)
-    before = contents(run("one", samples, tmp_path))
+    before = contents(run("one", data))
     assert len(trained) == 2
-    assert contents(run("one", samples, tmp_path)) == before
-    run("by-another-name", samples, tmp_path, evaluate_on="block")
+    assert contents(run("one", data)) == before
+    run("by-another-name", data, evaluate_on=("block",))
     assert len(trained) == 2
-    run("one", samples, tmp_path, runs=2)
+    run("one", data, runs=2)
     assert len(trained) == 4
-    run("one", samples, tmp_path, learning_rate=0.002)
+    run("one", data, learning_rate=0.002)
     assert len(trained) == 6
 
 
 def test_the_pretrained_baseline_is_the_full_modality_experiments(
-    samples: SampleSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained = count_fits(monkeypatch)
-    full = run("full", samples, tmp_path)
+    full = run("full", data)
     assert trained == ["models.baseline"] * 2
-    run("mmin", samples, tmp_path, model="mmin", train_on="missing")
+    run("mmin", data, model="mmin", train_on="missing")
     assert trained == ["models.baseline"] * 2 + ["models.mmin"] * 2
     for name in ("1-1", "2-1"):
-        teacher = safetensors.torch.load_file(tmp_path / "runs" / "mmin" / name / "weights.safetensors")
+        teacher = safetensors.torch.load_file(data / "runs" / "mmin" / name / "weights.safetensors")
         for key, value in safetensors.torch.load_file(full / name / "weights.safetensors").items():
             if key.startswith("encoders."):
                 assert torch.equal(teacher[key.replace("encoders.", "teacher.")], value)
 
 
 def test_without_that_experiment_the_baseline_is_trained_on_the_way(
-    samples: SampleSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained = count_fits(monkeypatch)
-    run("mmin", samples, tmp_path, model="mmin", train_on="missing")
+    run("mmin", data, model="mmin", train_on="missing")
     assert trained == ["models.baseline", "models.mmin"] * 2
 
 
@@ -218,7 +232,12 @@ def test_a_recipes_decay_is_its_share_of_the_epochs(epochs: int | None, decay: i
 
 def test_a_variants_recipe_gives_way_to_the_experiment() -> None:
     code = resolve(Experiment(dataset="small", model="mmin", settings={"variant": "code"}, epochs=5))
-    assert (code.epochs, code.train_on, code.learning_rate, code.clip_groups) == (5, "sampled", 2e-4, True)
+    assert (code.epochs, code.train_on, code.learning_rate, code.clip_groups) == (
+        5,
+        "random-condition",
+        2e-4,
+        True,
+    )
     paper = resolve(Experiment(dataset="small", model="mmin"))
     assert (paper.train_on, paper.learning_rate, paper.beta1) == ("missing", 1e-3, 0.9)
     assert resolve(Experiment(dataset="small", model="mmin", train_on="full")).train_on == "full"
@@ -228,7 +247,7 @@ def test_a_key_covers_all_that_changes_the_numbers(samples: SampleSet, tmp_path:
     folds = make_folds(samples.samples, FOLDS)
 
     def key(seed: int = 0, fold: int = 0, of: SampleSet = samples, **settings: object) -> str:
-        return Job(resolve(experiment(**settings)), folds[fold], seed, "cpu", tmp_path).key(of)  # type: ignore[arg-type]
+        return PlannedRun(resolve(experiment(**settings)), folds[fold], seed, "cpu", tmp_path).key(of)  # type: ignore[arg-type]
 
     small_world.write(tmp_path, 40, missing=[("video", 3)], noise=0.6)
     others = read_samples("small", small_world.dataset(), {"audio": 10}, tmp_path)
@@ -245,7 +264,8 @@ def test_a_key_covers_all_that_changes_the_numbers(samples: SampleSet, tmp_path:
         key(model="mmin"),
     ]
     assert len(set(keys)) == len(keys)
-    assert key(runs=3, evaluate_on="block") == keys[0]
+    assert key(runs=3, evaluate_on=("block",), keep_hidden=["embedding"]) == keys[0]
+    assert key(folds={"scheme": "random"}) == keys[0], "what follows from the split is in the key"
 
 
 def test_a_key_covers_how_the_network_it_starts_from_is_trained(
@@ -255,12 +275,14 @@ def test_a_key_covers_how_the_network_it_starts_from_is_trained(
 
     def keys() -> tuple[str, str]:
         found = [
-            Job(resolve(experiment(m)), fold, 0, "cpu", tmp_path).key(samples) for m in ("mmin", "baseline")
+            PlannedRun(resolve(experiment(m)), fold, 0, "cpu", tmp_path).key(samples)
+            for m in ("mmin", "baseline")
         ]
         return found[0], found[1]
 
     before = keys()
-    monkeypatch.setattr(train, "INHERITED", tuple(name for name in train.INHERITED if name != "epochs"))
+    fewer = tuple(name for name in experiments.INHERITED if name != "epochs")
+    monkeypatch.setattr(experiments, "INHERITED", fewer)
     after = keys()
     assert after[0] != before[0]  # its baseline is trained for 100 epochs now
     assert after[1] == before[1]
@@ -272,8 +294,8 @@ def test_two_processes_that_train_the_same_leave_one_result(
 ) -> None:
     """The second does all its work while the first trains its baseline, or writes its state or its result."""
     fold = make_folds(samples.samples, FOLDS)[0]
-    job = Job(resolve(experiment("mmin", train_on="missing")), fold, 0, "cpu", tmp_path / "cache")
-    alone = train_job(Job(job.experiment, fold, 0, "cpu", tmp_path / "alone"), samples)
+    job = PlannedRun(resolve(experiment("mmin", train_on="missing")), fold, 0, "cpu", tmp_path / "cache")
+    alone = train_run(PlannedRun(job.experiment, fold, 0, "cpu", tmp_path / "alone"), samples)
     started: list[Path] = []
 
     def second() -> None:
@@ -281,9 +303,9 @@ def test_two_processes_that_train_the_same_leave_one_result(
             started.append(tmp_path)
             with monkeypatch.context() as other:
                 other.setattr(os, "getpid", lambda: 1)
-                started[0] = train_job(job, samples)
+                started[0] = train_run(job, samples)
 
-    fitted, written, told = train.fit, safetensors.torch.save_file, train._history_csv
+    fitted, written, told = kept_runs.fit, safetensors.torch.save_file, kept_runs._history_csv
 
     def fit(*arguments: Any, **named: Any) -> Any:
         if when == "fit":
@@ -300,22 +322,22 @@ def test_two_processes_that_train_the_same_leave_one_result(
             second()
         return told(history)
 
-    monkeypatch.setattr(train, "fit", fit)
+    monkeypatch.setattr(kept_runs, "fit", fit)
     monkeypatch.setattr(safetensors.torch, "save_file", save)
-    monkeypatch.setattr(train, "_history_csv", tell)
-    first = train_job(job, samples)
+    monkeypatch.setattr(kept_runs, "_history_csv", tell)
+    first = train_run(job, samples)
     assert started == [first] and contents(first) == contents(alone)
     left = [path.name for path in (tmp_path / "cache").iterdir()]
     assert len(left) == 2 and all("." not in name for name in left)  # the baseline and MMIN
 
 
 def test_a_result_that_cannot_be_put_in_its_place_is_an_error(samples: SampleSet, tmp_path: Path) -> None:
-    job = Job(resolve(experiment(epochs=1)), make_folds(samples.samples, FOLDS)[0], 0, "cpu", tmp_path)
+    job = PlannedRun(resolve(experiment(epochs=1)), make_folds(samples.samples, FOLDS)[0], 0, "cpu", tmp_path)
     damaged = tmp_path / job.key(samples)
     damaged.mkdir()
     (damaged / "weights.safetensors").touch()  # but no fit.json
     with pytest.raises(StoreError, match="cannot be written"):
-        train_job(job, samples)
+        train_run(job, samples)
     assert [path.name for path in tmp_path.iterdir()] == [damaged.name]
 
 
@@ -332,9 +354,9 @@ def test_other_token_ids_are_another_key(world: Path, samples: SampleSet, tmp_pa
                 writer.append(name, replace(row, token_ids=row.token_ids + more))
         others = read_samples("small", small_world.dataset(), {"audio": 10}, tmp_path / "data")
         fold = make_folds(others.samples, FOLDS)[0]
-        keys.append(Job(resolve(experiment()), fold, 0, "cpu", tmp_path).key(others))
+        keys.append(PlannedRun(resolve(experiment()), fold, 0, "cpu", tmp_path).key(others))
     fold = make_folds(samples.samples, FOLDS)[0]
-    assert keys[0] == Job(resolve(experiment()), fold, 0, "cpu", tmp_path).key(samples) != keys[1]
+    assert keys[0] == PlannedRun(resolve(experiment()), fold, 0, "cpu", tmp_path).key(samples) != keys[1]
 
 
 def test_the_log_says_which_columns_a_model_gets(
@@ -377,8 +399,8 @@ def test_a_run_killed_between_epochs_goes_on_bit_for_bit(
 ) -> None:
     settings = resolve(experiment(model, epochs=3, train_on="augmented"))
     fold = make_folds(samples.samples, FOLDS)[0]
-    whole = train_job(Job(settings, fold, 0, "cpu", tmp_path / "whole"), samples)
-    original = train.fit
+    whole = train_run(PlannedRun(settings, fold, 0, "cpu", tmp_path / "whole"), samples)
+    original = kept_runs.fit
 
     def killed(network: Any, *arguments: Any, **named: Any) -> Any:
         def kill(epoch: int) -> None:
@@ -387,24 +409,24 @@ def test_a_run_killed_between_epochs_goes_on_bit_for_bit(
 
         return original(network, *arguments, **named, save_every_s=0.0, after_epoch=kill)
 
-    job = Job(settings, fold, 0, "cpu", tmp_path / "broken")
+    job = PlannedRun(settings, fold, 0, "cpu", tmp_path / "broken")
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(train, "fit", killed)
-        train_job(job, samples)
+        patched.setattr(kept_runs, "fit", killed)
+        train_run(job, samples)
     assert list((tmp_path / "broken").glob("*.state"))
-    assert contents(train_job(job, samples)) == contents(whole)
+    assert contents(train_run(job, samples)) == contents(whole)
     assert not list((tmp_path / "broken").glob("*.state"))
 
 
-def test_weights_of_another_network_or_cut_short_are_refused(samples: SampleSet, tmp_path: Path) -> None:
-    folder = run("full", samples, tmp_path)
+def test_weights_of_another_network_or_cut_short_are_refused(samples: SampleSet, data: Path) -> None:
+    folder = run("full", data)
     weights = folder / "1-1" / "weights.safetensors"
-    other = train.build(experiment("mmin"), samples.dims, 4)
+    other = kept_runs.build(experiment("mmin"), samples.dims, 4)
     with pytest.raises(StoreError, match="not the weights of this network"):
         load_weights(other, weights)
     weights.write_bytes(weights.read_bytes()[:-9])
     with pytest.raises(StoreError, match="not a whole safetensors file"):
-        load_weights(train.build(experiment(), samples.dims, 4), weights)
+        load_weights(kept_runs.build(experiment(), samples.dims, 4), weights)
     with pytest.raises(StoreError, match="not a whole safetensors file"):
         load_normalisers(folder / "no.safetensors")
 
@@ -471,9 +493,7 @@ def workers_of(folder: Path) -> list[str]:
     return found
 
 
-def test_features_that_are_no_use_end_with_a_message(
-    samples: SampleSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_features_that_are_no_use_end_with_a_message(data: Path) -> None:
     with pytest.raises(TrainingError, match="learning_rate"):
-        run("full", samples, tmp_path, learning_rate=1e30, epochs=4)
-    assert not list((tmp_path / "cache" / "runs").glob("*/fit.json"))
+        run("full", data, learning_rate=1e30, epochs=4)
+    assert not list((data / "cache" / "runs").glob("*/fit.json"))
