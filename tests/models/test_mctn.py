@@ -186,7 +186,7 @@ def test_the_directions_are_summed_in_the_code() -> None:
 
 
 def test_the_codes_decoder_by_hand() -> None:
-    """One column and one unit. The scores are state + 2 cell, the gates are open by half, the candidate is tanh(context)."""
+    """One column, one unit: scores of state + 2 cell, gates that are open by half, the candidate tanh(context)."""
     decoder = CodeDecoder(1, 1)
     with torch.no_grad():
         for parameter in decoder.parameters():
@@ -258,3 +258,16 @@ def test_the_code_goes_both_ways_with_the_same_weights_at_one_width() -> None:
     assert network.decoder.output.out_features == network.second_decoder.output.out_features == widest
     assert make(source="at", variant="code").width == DIMS["text"] + DIMS["audio"]
     assert make(source="v").width == 0
+
+
+def test_the_settings_are_the_papers() -> None:
+    assert MCTNSettings().model_dump() == {
+        "source": "t", "targets": (), "steps": 20, "hidden": 32, "forward_weight": 0.1, "backward_weight": 0.1,
+        "second_weight": 0.1, "variant": "paper", "penalty": None,
+    }  # fmt: skip
+    assert Model.recipe(MCTNSettings()) == {
+        "train_on": "t",
+        "learning_rate": 1e-4,
+        "batch_size": 32,
+        "patience": 20,
+    }

@@ -204,3 +204,16 @@ def test_recurrent_weights_are_orthogonal_at_the_start() -> None:
     assert len(found) == 8  # two modalities, two layers, two directions
     for weight in found:
         torch.testing.assert_close(weight.T @ weight, torch.eye(weight.shape[1]), rtol=0, atol=1e-5)
+
+
+def test_the_settings_are_the_authors() -> None:
+    assert Model.Settings().model_dump(exclude={"encoder"}) == {
+        "text": "features", "frozen_layers": 0, "train_embeddings": False, "audio_hidden": None, "video_hidden": None,
+        "hidden": 128, "dropout": 0.5, "variant": "paper", "difference": None, "difference_weight": 0.3,
+        "similarity_weight": 1.0, "reconstruction_weight": 1.0,
+    }  # fmt: skip
+    network = Model(Model.Settings(hidden=8), DIMS, 3)
+    assert (network.audio.first.forwards.hidden_size, network.video.second.forwards.hidden_size) == (5, 4)
+    assert network.attend.self_attn.num_heads == 2
+    head = [(x.in_features, x.out_features) for x in network.head if isinstance(x, nn.Linear)]
+    assert head == [(48, 24), (24, 3)]

@@ -246,3 +246,11 @@ def test_its_training_is_the_authors() -> None:
     common |= {"learning_rate": 1e-3, "halve_after": 20}
     assert Model.recipe(Model.Settings()) == common
     assert Model.recipe(Model.Settings(text="tokens")) == {**common, "learning_rates": {"text": 5e-5}}
+
+
+def test_the_settings_are_the_authors() -> None:
+    assert Model.Settings().model_dump(exclude={"encoder"}) == {
+        "text": "features", "frozen_layers": 0, "train_embeddings": False, "audio_hidden": 16, "video_hidden": 16,
+        "fusion": 128, "dropout": 0.1, "bound_activation": "relu", "cpc_weight": 0.1, "bound_weight": 0.1,
+        "memory": 32, "ridge": 1e-4,
+    }  # fmt: skip

@@ -277,3 +277,11 @@ def test_centres_under_autocast_are_those_of_float32() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         found, _ = centres(values, members)
     assert torch.equal(found, centres(values, members)[0])
+
+
+def test_what_the_settings_leave_to_the_variant() -> None:
+    assert Model.Settings().model_dump(exclude={"encoder"}) == {
+        "text": "features", "frozen_layers": 0, "train_embeddings": False, "variant": "authors", "audio_hidden": None,
+        "video_hidden": None, "text_width": None, "fusion": 128, "dropout": None, "label_limit": None,
+        "distance": "squared",
+    }  # fmt: skip
