@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 
 import numpy as np
 import torch
@@ -13,6 +14,8 @@ from torch.nn import functional
 from models.base import NO_LABEL, Batch
 
 KERNELS = (3, 4, 5)
+NO_LENGTH = 1e-5  # a row that is shorter has no direction: rounding errors would give it one
+NO_DISTANCE = 1e-12  # a distance below it is 0
 
 
 class LSTMEncoder(nn.Module):
@@ -40,11 +43,13 @@ class TextCNN(nn.Module):
     Args:
         columns: D of the words.
         hidden: H of the result, and the channels of each convolution.
+        dropout: between the maxima and the layer.
     """
 
-    def __init__(self, columns: int, hidden: int = 128) -> None:
+    def __init__(self, columns: int, hidden: int = 128, dropout: float = 0.0) -> None:
         super().__init__()
         self.convolutions = nn.ModuleList(nn.Conv1d(columns, hidden, size) for size in KERNELS)
+        self.dropout = nn.Dropout(dropout)
         self.output = nn.Sequential(nn.Linear(len(KERNELS) * hidden, hidden), nn.ReLU())
 
     def forward(self, values: Tensor, lengths: Tensor) -> Tensor:
@@ -60,7 +65,7 @@ class TextCNN(nn.Module):
         for size, convolution in zip(KERNELS, self.convolutions, strict=True):
             positions = (lengths - size + 1).clamp(min=1)
             pooled.append(masked_max(convolution(words).transpose(1, 2), positions))
-        return self.output(torch.relu(torch.cat(pooled, dim=1)))
+        return self.output(self.dropout(torch.relu(torch.cat(pooled, dim=1))))
 
 
 def masked_max(values: Tensor, lengths: Tensor) -> Tensor:
@@ -79,7 +84,8 @@ def encode_present(
     """Encode a modality, running the encoder once for all samples that lack it.
 
     A missing modality is one zero frame for every sample (:func:`models.base.drop_modalities`), so its
-    embedding is computed once and shared; the result is the same as that of encoding every row.
+    embedding is computed once and shared; the result is the same as that of encoding every row. With dropout
+    in the encoder it is not, since then the samples would share one draw: leave this out while it is on.
 
     Args:
         encoder: (B, T, D), (B,) -> (B, H).
@@ -124,12 +130,20 @@ def observed_deviation(batch: Batch, modality: str) -> Tensor:
     return (variance + 1e-12).sqrt() * (weights.sum(dim=1) > 0)
 
 
-def mlp(sizes: Sequence[int], dropout: float = 0.0) -> nn.Sequential:
+def mlp(
+    sizes: Sequence[int], dropout: float = 0.0, activation: Callable[[], nn.Module] = nn.ReLU
+) -> nn.Sequential:
     """Return fully connected layers of these sizes, with ReLU (and dropout) between them and none after the
-    last."""
+    last.
+
+    Args:
+        sizes: of the input, of each hidden layer, of the result.
+        dropout: behind each activation.
+        activation: makes another one than ReLU.
+    """
     layers: list[nn.Module] = []
     for before, after in itertools.pairwise(sizes):
-        layers += [nn.Linear(before, after), nn.ReLU()]
+        layers += [nn.Linear(before, after), activation()]
         if dropout:
             layers.append(nn.Dropout(dropout))
     return nn.Sequential(*layers[: -2 if dropout else -1])
@@ -156,3 +170,50 @@ def task_loss(prediction: Tensor, batch: Batch) -> dict[str, Tensor]:
             return {"regression": functional.l1_loss(scores, batch.scores)}
         return {"regression": ((scores - batch.scores).abs() * counted).sum() / counted.sum().clamp(min=1)}
     return {}
+
+
+def full_precision(values: Tensor) -> AbstractContextManager[None]:
+    """Return a context without autocast, for what needs all of float32: determinants, logarithms, divisions by
+    small numbers. Operands must be made float32 by hand (``.float()``)."""
+    return torch.autocast(values.device.type, enabled=False)
+
+
+def unit_rows(values: Tensor) -> Tensor:
+    """Return (B, D) rows brought to length 1, in float32; a row shorter than :data:`NO_LENGTH` becomes zeros.
+
+    The gradient of such a row is 0, and so is every further one: dividing by a length that is a rounding error
+    would make it 1e12.
+    """
+    rows = values.float()
+    squares = rows.square().sum(dim=1, keepdim=True)
+    there = squares > NO_LENGTH**2
+    return torch.where(there, rows, 0) / torch.where(there, squares, 1).sqrt()
+
+
+def distance(gap: Tensor) -> Tensor:
+    """Return the length of a vector (D,), in float32, as a scalar with gradients of any order.
+
+    Below :data:`NO_DISTANCE` it is 0 with a gradient of 0: that of a square root at 0 is infinite.
+    """
+    gap = gap.float()
+    largest = gap.detach().abs().amax()  # so that no square is too small for float32
+    there = largest > NO_DISTANCE
+    scale = torch.where(there, largest, 1)
+    squares = (gap / scale).square().sum()
+    return torch.where(there, torch.where(there, squares, 1).sqrt() * scale, 0)
+
+
+def initialise(network: nn.Module, draw: Callable[[Tensor], object]) -> None:
+    """Draw the weights of all convolutions and fully connected layers anew, and set their biases to 0.
+
+    Recurrent layers stay as they are.
+
+    Args:
+        network: whose layers.
+        draw: fills a weight in place.
+    """
+    for layer in network.modules():
+        if isinstance(layer, nn.Linear | nn.Conv1d):
+            draw(layer.weight)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)

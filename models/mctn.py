@@ -7,8 +7,23 @@ representation. It is translated on into the second target, without a cycle, and
 what the label is read from. Only the source is needed at test. The table of MMIN (Table 5) has one such network
 for each of its six conditions.
 
-Encoders: bidirectional LSTM of 32. Decoders: LSTM with additive attention, from their own last output on.
-20 steps. Loss: task + 0.1 * each translation's mean squared error. Adam 1e-4, batches of 32, patience 20.
+20 steps. Loss: task + 0.1 * each translation's mean squared error. Adam 1e-4, batches of 32, patience 20. What
+the paper leaves open is chosen here (``variant: paper``) as usual for such networks; with ``variant: code`` each
+of these is the choice of the authors' code (hainow/MCTN):
+
+=================== ================================== ==========================================
+..                  paper                              code
+=================== ================================== ==========================================
+encoders            biLSTM of 32, directions side by   biLSTM of 32, directions summed: 32
+                    side: 64
+decoders            LSTM of 32 that reads its own      LSTM of 32 that reads no output; starts from
+                    last output; starts from the       zeros; scores by one layer of state and cell;
+                    last state; additive attention     tanh closes the output
+way back            an encoder and decoder of its own  the same encoder and decoder; all modalities
+                                                       are filled with zeros to one width
+read from           the last state of an LSTM of 32    all states of an LSTM of 32, by attention
+penalty             none                               0.01 * the squared weights of the last layer
+=================== ================================== ==========================================
 
 The losses of the translations need the targets: they come from the batch's complement, or from the batch itself
 where it shows more than the source.
@@ -20,10 +35,12 @@ Deviations:
   (One public port feeds it the targets at test as well.)
 - Two source modalities, which the paper does not have but MMIN's table needs, stand side by side in each
   of the 20 steps. There is one target then, and no second translation.
-- The reference code (hainow/MCTN) splits by sorted ids, and the forget gate of its LSTM reuses another gate's
-  sum: neither is here.
-- Classification by cross-entropy beside the paper's regression (L1); both read the last state of an LSTM of
-  32 over the joint representation.
+- The reference code splits by sorted ids, and the forget gate of its decoder reuses another gate's sum: neither
+  is in any variant. Its gates are the hard sigmoids of the Keras of its time, here they are sigmoids; its weights
+  at the start are Keras's, here PyTorch's; and it divides the video by its largest value, where here every
+  modality is normalised, so that a tanh reaches less of a target than there.
+- The reference stops by the sum of all losses on its validation part, here by ``select_by``.
+- Classification by cross-entropy beside the paper's regression (L1).
 """
 
 from __future__ import annotations
@@ -34,6 +51,7 @@ from typing import Annotated, Any, Literal
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
+from torch.nn import functional
 
 from models.base import MODALITIES, Batch, ModelSettings, Network, Output, View
 from models.layers import task_loss
@@ -52,6 +70,8 @@ class MCTNSettings(ModelSettings):
         steps: into how many every sequence is averaged.
         hidden: of the LSTMs, a direction.
         forward_weight, backward_weight, second_weight: of the translations' losses.
+        variant: the network; see the module.
+        penalty: of the squared weights of the last layer; none: as the variant has it.
     """
 
     source: Literal["a", "v", "t", "av", "at", "vt"] = "t"
@@ -61,6 +81,8 @@ class MCTNSettings(ModelSettings):
     forward_weight: Weight = 0.1
     backward_weight: Weight = 0.1
     second_weight: Weight = 0.1
+    variant: Literal["paper", "code"] = "paper"
+    penalty: Weight | None = None
 
     @model_validator(mode="after")
     def _targets_are_others(self) -> MCTNSettings:
@@ -74,16 +96,24 @@ class MCTNSettings(ModelSettings):
 
 
 class Encoder(nn.Module):
-    """A sequence to its states."""
+    """A sequence to its states.
 
-    def __init__(self, columns: int, hidden: int) -> None:
+    Args:
+        columns: D of the sequence.
+        hidden: H of a direction.
+        summed: whether the states of both directions are added up.
+    """
+
+    def __init__(self, columns: int, hidden: int, summed: bool = False) -> None:
         super().__init__()
         self.lstm = nn.LSTM(columns, hidden, batch_first=True, bidirectional=True)
+        self.summed = summed
 
     def forward(self, values: Tensor) -> Tensor:
-        """Return (B, S, 2 H) of (B, S, D)."""
+        """Return the states of (B, S, D): (B, S, 2 H), or (B, S, H) when they are summed."""
+        states: Tensor
         states, _ = self.lstm(values)
-        return states
+        return states.unflatten(2, (2, -1)).sum(dim=2) if self.summed else states
 
 
 class Decoder(nn.Module):
@@ -114,6 +144,50 @@ class Decoder(nn.Module):
         return torch.stack(outputs, dim=1)
 
 
+class CodeDecoder(nn.Module):
+    """The decoder of the authors' code: it sees the states alone, through the weights that its cell gives them."""
+
+    def __init__(self, columns: int, hidden: int) -> None:
+        super().__init__()
+        self.score = nn.Linear(2 * hidden, 1)
+        self.cell = nn.LSTMCell(hidden, hidden)
+        self.output = nn.Linear(hidden, columns)
+
+    def forward(self, states: Tensor) -> Tensor:
+        """Return (B, S, D) in [-1, 1] of the states (B, S, H)."""
+        hidden = cell = torch.zeros_like(states[:, 0])
+        outputs = []
+        for _ in range(states.shape[1]):
+            seen = torch.cat([states, cell[:, None].expand_as(states)], dim=2)
+            context = (torch.softmax(self.score(seen), dim=1) * states).sum(dim=1)
+            hidden, cell = self.cell(context, (hidden, cell))
+            outputs.append(torch.tanh(self.output(hidden)))
+        return torch.stack(outputs, dim=1)
+
+
+class Reader(nn.Module):
+    """The joint representation to one vector: the last state of an LSTM, or all of them by attention.
+
+    Args:
+        columns: of the joint representation.
+        hidden: H.
+        attends: whether every state counts, weighted by the softmax over the steps of tanh(w h + b).
+    """
+
+    def __init__(self, columns: int, hidden: int, attends: bool = False) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(columns, hidden, batch_first=True)
+        self.score = nn.Linear(hidden, 1) if attends else None
+
+    def forward(self, joint: Tensor) -> Tensor:
+        """Return (B, H) of (B, S, D)."""
+        states: Tensor
+        states, _ = self.lstm(joint)
+        if self.score is None:
+            return states[:, -1]
+        return (torch.softmax(torch.tanh(self.score(states)), dim=1) * states).sum(dim=1)
+
+
 class Model(Network):
     """Source -> target 1 -> source, then the joint representation -> target 2; the label from the last states."""
 
@@ -128,16 +202,24 @@ class Model(Network):
             self.targets = tuple(m for m in MODALITIES if m not in given)
         self.steps = settings.steps
         self.weights = (settings.forward_weight, settings.backward_weight, settings.second_weight)
-        hidden, columns = settings.hidden, sum(dims[m] for m in self.source)
-        first = dims[self.targets[0]]
-        self.encoder, self.decoder = Encoder(columns, hidden), Decoder(first, hidden)
-        self.back_encoder, self.back_decoder = Encoder(first, hidden), Decoder(columns, hidden)
+        code, hidden = settings.variant == "code", settings.hidden
+        self.penalty = (0.01 if code else 0.0) if settings.penalty is None else settings.penalty
+        decoder = CodeDecoder if code else Decoder
+        columns, targets = sum(dims[m] for m in self.source), [dims[m] for m in self.targets]
+        self.width = max(columns, *targets) if code else 0  # what every sequence is filled to; 0: nothing
+        columns, targets = max(columns, self.width), [max(d, self.width) for d in targets]
+        joint = hidden if code else 2 * hidden
+        self.encoder, self.decoder = Encoder(columns, hidden, code), decoder(targets[0], hidden)
+        self.back_encoder: Encoder | None = None  # the way back by the same two
+        self.back_decoder: nn.Module | None = None
+        if not code:
+            self.back_encoder, self.back_decoder = Encoder(targets[0], hidden), Decoder(columns, hidden)
         self.second_encoder: Encoder | None = None
-        self.second_decoder: Decoder | None = None
+        self.second_decoder: nn.Module | None = None
         if len(self.targets) > 1:
-            self.second_encoder = Encoder(2 * hidden, hidden)
-            self.second_decoder = Decoder(dims[self.targets[1]], hidden)
-        self.reader = nn.LSTM(2 * hidden, hidden, batch_first=True)
+            self.second_encoder = Encoder(joint, hidden, code)
+            self.second_decoder = decoder(targets[1], hidden)
+        self.reader = Reader(joint, hidden, code)
         self.head = nn.Linear(hidden, outputs)
 
     @classmethod
@@ -152,23 +234,29 @@ class Model(Network):
 
     def forward(self, batch: Batch) -> Output:
         """Return the prediction, from the source alone, and the losses as far as the targets are there."""
-        source = torch.cat([resample(batch, m, self.steps) for m in self.source], dim=2)
+        source = self._filled(torch.cat([resample(batch, m, self.steps) for m in self.source], dim=2))
         joint = self.encoder(source)
         first = joint
         if self.second_encoder is not None:
             joint = self.second_encoder(joint)
-        states, _ = self.reader(joint)
-        prediction = self.head(states[:, -1])
+        read = self.reader(joint)
+        prediction = self.head(read)
         losses = task_loss(prediction, batch)
         if losses and (self.training or "complement" in batch.views):
             losses |= self._translations(batch, source, first, joint)
-        return Output(prediction, losses, {"joint": states[:, -1]})
+            if self.penalty:
+                losses["penalty"] = self.penalty * self.head.weight.square().sum()
+        return Output(prediction, losses, {"joint": read})
+
+    def _filled(self, values: Tensor) -> Tensor:
+        """Return (B, S, D) with columns of zeros up to the one width, where there is one."""
+        return functional.pad(values, (0, max(0, self.width - values.shape[2])))
 
     def _translations(self, batch: Batch, source: Tensor, first: Tensor, joint: Tensor) -> dict[str, Tensor]:
         there = self._shown(batch, *self.source)
         imagined = self.decoder(first)
         target, known = self._target(batch, self.targets[0])
-        again = self.back_decoder(self.back_encoder(imagined))
+        again = (self.back_decoder or self.decoder)((self.back_encoder or self.encoder)(imagined))
         losses = {
             "forward": self.weights[0] * _error(imagined, target, there & known),
             "backward": self.weights[1] * _error(again, source, there),
@@ -193,7 +281,7 @@ class Model(Network):
             hidden = resample(complement, modality, self.steps)
             target = torch.where((other & ~known)[:, None, None], hidden, target)
             known = known | other
-        return target, known
+        return self._filled(target), known
 
 
 def _error(found: Tensor, target: Tensor, counts: Tensor) -> Tensor:

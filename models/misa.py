@@ -4,9 +4,11 @@ Each modality is summarised to one vector, projected to 128, and seen through tw
 its own and a shared one of all. The six vectors attend to each other and are read out together.
 
 Taken from the authors' code (declare-lab/MISA), where the paper leaves it open: the masked mean over BERT's
-states, the two stacked bidirectional LSTMs whose hidden size is the features' own, sigmoid encoders (so that
-CMD's interval is [0, 1]), the 2-head transformer layer, 768 -> 384 -> C with dropout 0.5, the weights 0.3,
-1.0, 1.0.
+states, the two stacked bidirectional LSTMs whose hidden size is the features' own, with orthogonal recurrent
+weights at the start, sigmoid encoders (so that CMD's interval is [0, 1]), the 2-head transformer layer, 768 ->
+384 -> C with dropout 0.5, the weights 0.3, 1.0, 1.0. Its patience of 6 stops after the seventh epoch without a
+better validation loss: ``patience: 7`` here. For CMU-MOSEI it freezes BERT's first nine layers but not the
+embeddings under them: ``frozen_layers: 9``, ``train_embeddings: true``.
 
 Where paper and code differ, the paper is the default (``variant: paper``): its difference loss is a squared
 Frobenius norm, a sum over 128 x 128 entries. The authors' code takes their mean (``variant: code``), 16,384
@@ -16,8 +18,11 @@ training cross-entropy 1.20 against 0.95, validation 1.27 against 1.11. Who comp
 takes ``variant: code``, as the presets of M3S do.
 
 Deviations:
-- The code leaves the length out of the gradient of the row normalisation, and crashes or gives NaN for equal
-  samples, where a norm is 0. Here the gradient is whole, and that of a norm at 0 is 0.
+- The code leaves the length out of the gradient of the row normalisation, adds 1e-6 to the length, and crashes
+  or gives NaN for equal samples, where a norm is 0. Here the gradient is whole. A row shorter than 1e-5 counts
+  as zeros in the difference loss, a distance below 1e-12 as 0 in CMD; their gradients of any order are 0
+  (models/layers.py). Both losses are computed in float32, whatever the experiment's precision.
+- The code judges epochs by the loss on the task, and takes the later of two equal ones.
 - ``audio_hidden`` and ``video_hidden`` may be set; wide features would otherwise make wide LSTMs.
 - Classification is cross-entropy, regression the squared error, as in the paper.
 """
@@ -34,7 +39,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.base import MODALITIES, Batch, Network, Output
-from models.layers import task_loss
+from models.layers import distance, full_precision, task_loss, unit_rows
 from models.parts import StackedBiLstm, TextEncoder, TextSettings, encoder_files, split_parameters
 
 MOMENTS = 5
@@ -83,6 +88,9 @@ class Model(Network):
         self.project = nn.ModuleDict(
             {m: nn.Sequential(nn.Linear(sizes[m], width), nn.ReLU(), nn.LayerNorm(width)) for m in MODALITIES}
         )
+        for name, weight in (*self.audio.named_parameters(), *self.video.named_parameters()):
+            if "weight_hh" in name:
+                nn.init.orthogonal_(weight)
         self.private = nn.ModuleDict({m: _encoder(width) for m in MODALITIES})
         self.shared = _encoder(width)
         self.reconstruct = nn.ModuleDict({m: nn.Linear(width, width) for m in MODALITIES})
@@ -97,7 +105,7 @@ class Model(Network):
     @classmethod
     def recipe(cls, settings: MISASettings) -> dict[str, Any]:
         """Return the authors' training for CMU-MOSI."""
-        return {"learning_rate": 1e-4, "batch_size": 64, "patience": 6, "clip_value": 1.0}
+        return {"learning_rate": 1e-4, "batch_size": 64, "patience": 7, "clip_value": 1.0}
 
     @classmethod
     def files(cls, settings: MISASettings) -> Sequence[Path]:
@@ -128,10 +136,10 @@ class Model(Network):
         }
         losses = task_loss(prediction, batch)
         if batch.scores is not None and "regression" in losses:
-            losses["regression"] = functional.mse_loss(prediction.squeeze(1), batch.scores)
+            losses["regression"] = functional.mse_loss(prediction.float().squeeze(1), batch.scores)
         if losses:
             restored = [
-                functional.mse_loss(self.reconstruct[m](private[m] + shared[m]), projected[m])
+                functional.mse_loss(self.reconstruct[m](private[m] + shared[m]).float(), projected[m].float())
                 for m in MODALITIES
             ]
             losses["difference"] = self.settings.difference_weight * self._difference(private, shared)
@@ -157,9 +165,10 @@ def overlap(first: Tensor, second: Tensor, reduce: str = "mean") -> Tensor:
         first, second: (B, D). The batch's mean is taken off each, then each row is brought to length 1.
         reduce: ``sum`` for the squared Frobenius norm, ``mean`` for that over D * D.
     """
-    a = functional.normalize(first - first.mean(dim=0), dim=1)
-    b = functional.normalize(second - second.mean(dim=0), dim=1)
-    squares = (a.T @ b).square()
+    with full_precision(first):
+        first, second = first.float(), second.float()
+        a, b = unit_rows(first - first.mean(dim=0)), unit_rows(second - second.mean(dim=0))
+        squares = (a.T @ b).square()
     return squares.sum() if reduce == "sum" else squares.mean()
 
 
@@ -169,12 +178,13 @@ def cmd(first: Tensor, second: Tensor, moments: int = MOMENTS) -> Tensor:
     The distance of the means plus those of the central moments 2 to ``moments``; with the interval's length
     1, no term is scaled.
     """
-    mean_first, mean_second = first.mean(dim=0), second.mean(dim=0)
-    total = torch.linalg.vector_norm(mean_first - mean_second)
-    first, second = first - mean_first, second - mean_second
-    for order in range(2, moments + 1):
-        gap = first.pow(order).mean(dim=0) - second.pow(order).mean(dim=0)
-        total = total + torch.linalg.vector_norm(gap)
+    with full_precision(first):
+        first, second = first.float(), second.float()
+        mean_first, mean_second = first.mean(dim=0), second.mean(dim=0)
+        total = distance(mean_first - mean_second)
+        first, second = first - mean_first, second - mean_second
+        for order in range(2, moments + 1):
+            total = total + distance(first.pow(order).mean(dim=0) - second.pow(order).mean(dim=0))
     return total
 
 

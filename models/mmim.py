@@ -8,21 +8,29 @@ Each epoch has two stages (:attr:`Model.stages`). ``bound`` fits q alone, by its
 all the rest on task + alpha * CPC - beta * (E[log q] + H), with q as it is.
 
 Taken from the authors' code (declare-lab/Multimodal-Infomax) where the paper leaves it open: one-directional
-audio and video LSTMs of size 16, each with a Linear behind; tanh in q and in the fusion; the entropy's
-projection to a quarter; H as 1/4 (logdet of the covariance among positive + among negative samples), that is
-the mean of 1/2 logdet over the two.
+audio and video LSTMs of size 16, each with a Linear behind and no dropout (the code's is 0 with one layer);
+ReLU in q (``bound_activation``), tanh in the fusion; the entropy's projection to a quarter; H as 1/4 (logdet of
+the covariance among positive + among negative samples), that is the mean of 1/2 logdet over the two, where a
+score of 0 is neither; weights at the start xavier-normal, all matrices but BERT's.
 
 Deviations:
-- The code's likelihood in the main loss leaves out log sigma^2 and the constant; here it is the Gaussian's
-  whole density, as in the paper.
+- The code's likelihood leaves out log sigma^2 and the constant in both stages, so that nothing keeps the
+  variance from growing; here it is the Gaussian's whole density, as in the paper.
+- The code clips one norm over all weights, in ``main`` with q's gradients and in ``bound`` with the encoders',
+  which its optimiser does not move then. Here a stage's norm is that of the weights it moves.
+- The code never halves the rate of q; here ``halve_after`` halves every rate. Of CMU-MOSEI its ``bound`` sees half
+  of the batches; here all.
 - In the code the entropy's projection belongs to the optimiser of a stage in which it has no gradient: it
   never trains. Here it is trained in ``main``.
 - The history of the entropy term is a window of the last ``memory`` samples (the paper's one batch of 32),
   kept as buffers, so that it survives a resume and a short last batch; the code starts an empty one every
-  epoch.
+  epoch, and counts the entropy from the epoch's third batch on.
 - A covariance gets ``ridge`` on its diagonal, and a class of fewer than two samples is left out: the code's
-  logdet of a singular matrix is -inf or NaN. Scores of 0 count as negative, as in the code.
+  logdet of a singular matrix is -inf or NaN. Entropy, likelihood and CPC are computed in float32, whatever the
+  experiment's precision: in bfloat16 the ridge protects nothing.
 - For classification H is the mean of 1/2 logdet over the classes, which for two classes is the same formula.
+- The authors report the lowest test error among the epochs that improve validation; here validation alone
+  chooses.
 - With frozen text features there is no [CLS]: their mean over time stands for it.
 - In ``bound`` the encoders run without a gradient, since nothing there uses it.
 """
@@ -30,20 +38,20 @@ Deviations:
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional
 
 from models.base import MODALITIES, Batch, Network, Output
-from models.layers import task_loss
+from models.layers import full_precision, mlp, task_loss, unit_rows
 from models.parts import LastState, TextEncoder, TextSettings, encoder_files, split_parameters
 
 PARTNERS = ("audio", "video")  # the modalities whose information with text is bounded
+NO_CLASS = -1  # of an empty place in the entropy's memory, and of a score of 0
 
 
 class MMIMSettings(TextSettings):
@@ -52,7 +60,8 @@ class MMIMSettings(TextSettings):
     Attributes:
         audio_hidden, video_hidden: the size of the LSTMs and of what they give.
         fusion: the width of the fusion.
-        dropout: before the fusion and in audio and video.
+        dropout: before the fusion.
+        bound_activation: between the two layers of q's networks.
         cpc_weight: alpha.
         bound_weight: beta, of the likelihood and of the entropy.
         memory: the samples that the entropy looks back on.
@@ -63,6 +72,7 @@ class MMIMSettings(TextSettings):
     video_hidden: Annotated[int, Field(ge=4)] = 16
     fusion: Annotated[int, Field(ge=1)] = 128
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    bound_activation: Literal["relu", "tanh"] = "relu"
     cpc_weight: Annotated[float, Field(ge=0)] = 0.1
     bound_weight: Annotated[float, Field(ge=0)] = 0.1
     memory: Annotated[int, Field(ge=1)] = 32
@@ -85,8 +95,8 @@ class Model(Network):
         self.stage = "main"
         self.text = TextEncoder(settings, dims["text"])
         sizes = {"text": self.text.size, "audio": settings.audio_hidden, "video": settings.video_hidden}
-        self.audio = Summary(dims["audio"], settings.audio_hidden, settings.dropout)
-        self.video = Summary(dims["video"], settings.video_hidden, settings.dropout)
+        self.audio = Summary(dims["audio"], settings.audio_hidden)
+        self.video = Summary(dims["video"], settings.video_hidden)
         self.fuse = nn.Sequential(
             nn.Dropout(settings.dropout),
             nn.Linear(sum(sizes.values()), settings.fusion),
@@ -95,14 +105,18 @@ class Model(Network):
             nn.Tanh(),
         )
         self.head = nn.Linear(settings.fusion, outputs)
-        self.bound = nn.ModuleDict({m: Gaussian(sizes["text"], sizes[m]) for m in PARTNERS})
+        activation = nn.ReLU if settings.bound_activation == "relu" else nn.Tanh
+        self.bound = nn.ModuleDict({m: Gaussian(sizes["text"], sizes[m], activation) for m in PARTNERS})
         self.project = nn.ModuleDict(
             {m: nn.Sequential(nn.Linear(sizes[m], sizes[m] // 4), nn.Tanh()) for m in PARTNERS}
         )
         self.predict = nn.ModuleDict({m: nn.Linear(settings.fusion, sizes[m]) for m in MODALITIES})
         for m in PARTNERS:
             self.register_buffer(f"history_{m}", torch.zeros(settings.memory, sizes[m] // 4))
-        self.register_buffer("history_class", torch.full((settings.memory,), -1))
+        self.register_buffer("history_class", torch.full((settings.memory,), NO_CLASS))
+        for name, weight in self.named_parameters():
+            if weight.dim() > 1 and not name.startswith("text."):
+                nn.init.xavier_normal_(weight)
 
     @classmethod
     def recipe(cls, settings: MMIMSettings) -> dict[str, Any]:
@@ -174,13 +188,14 @@ class Model(Network):
         return torch.stack(total).sum()
 
     def _sides(self, batch: Batch) -> Tensor:
-        """Return (B,) the class of each sample: its label, or whether its score is positive."""
+        """Return (B,) the class of each sample: its label, or 1 for a positive score, 0 for a negative one and
+        :data:`NO_CLASS` for 0."""
         known = batch.scores if self.outputs == 1 else batch.labels
         if known is None:
             raise ValueError(
                 "found neither labels nor scores, expected them: the entropy is that of the classes"
             )
-        return (known > 0).long() if self.outputs == 1 else known
+        return torch.where(known == 0, NO_CLASS, (known > 0).long()) if self.outputs == 1 else known
 
     @property
     def _classes(self) -> int:
@@ -188,27 +203,26 @@ class Model(Network):
 
 
 class Summary(nn.Module):
-    """Audio or video to one vector: an LSTM's last state, dropout, Linear."""
+    """Audio or video to one vector: an LSTM's last state, Linear."""
 
-    def __init__(self, columns: int, hidden: int, dropout: float) -> None:
+    def __init__(self, columns: int, hidden: int) -> None:
         super().__init__()
         self.last = LastState(columns, hidden)
-        self.dropout = nn.Dropout(dropout)
         self.linear = nn.Linear(hidden, hidden)
 
     def forward(self, values: Tensor, lengths: Tensor) -> Tensor:
         """(B, T, D) values and (B,) lengths -> (B, H)."""
-        out: Tensor = self.linear(self.dropout(self.last(values, lengths)))
+        out: Tensor = self.linear(self.last(values, lengths))
         return out
 
 
 class Gaussian(nn.Module):
     """q(y|x), a Gaussian; one small network for its means, one for its variances (section 3.4)."""
 
-    def __init__(self, given: int, size: int) -> None:
+    def __init__(self, given: int, size: int, activation: Callable[[], nn.Module] = nn.ReLU) -> None:
         super().__init__()
-        self.mean = nn.Sequential(nn.Linear(given, size), nn.Tanh(), nn.Linear(size, size))
-        self.log_variance = nn.Sequential(nn.Linear(given, size), nn.Tanh(), nn.Linear(size, size))
+        self.mean = mlp((given, size, size), activation=activation)
+        self.log_variance = mlp((given, size, size), activation=activation)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Return the mean over the batch of log q(y|x), for (B, X) and (B, Y)."""
@@ -217,6 +231,7 @@ class Gaussian(nn.Module):
 
 def log_density(y: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
     """Return (B,) the log density of (B, Y) values under independent Gaussians."""
+    y, mean, log_variance = y.float(), mean.float(), log_variance.float()
     terms = log_variance + (y - mean).square() / log_variance.exp() + math.log(2 * math.pi)
     return -0.5 * terms.sum(dim=1)
 
@@ -225,9 +240,11 @@ def cpc(predicted: Tensor, actual: Tensor) -> Tensor:
     """Return the InfoNCE loss of (B, D) predictions against (B, D) representations of the same samples (Eq.
     10).
 
-    Both are brought to length 1; the other samples of the batch are the negatives.
+    Both are brought to length 1; the other samples of the batch are the negatives. What has no length (a text
+    that is missing) scores 0 with everything.
     """
-    scores = functional.normalize(actual, dim=1) @ functional.normalize(predicted, dim=1).T
+    with full_precision(actual):
+        scores = unit_rows(actual) @ unit_rows(predicted).T
     return (scores.logsumexp(dim=1) - scores.diagonal()).mean()
 
 
@@ -236,22 +253,22 @@ def entropy(values: Tensor, classes: Tensor, count: int, ridge: float) -> Tensor
 
     Args:
         values: (N, D).
-        classes: (N,) int64 in 0 ... count - 1; other numbers (-1) are left out.
+        classes: (N,) int64 in 0 ... count - 1; other numbers (:data:`NO_CLASS`) are left out.
         count: how many classes there may be.
         ridge: added to the diagonal.
 
     Returns:
         A scalar; 0 where no class has two samples.
     """
-    values = values.float()
-    members = (classes[None, :] == torch.arange(count, device=classes.device)[:, None]).to(
-        values.dtype
-    )  # (C, N)
-    sizes = members.sum(dim=1)
-    means = members @ values / sizes.clamp(min=1)[:, None]
-    centred = (values[None] - means[:, None]) * members[:, :, None]  # (C, N, D)
-    covariance = centred.transpose(1, 2) @ centred / sizes.clamp(min=1)[:, None, None]
-    covariance = covariance + ridge * torch.eye(values.shape[1], device=values.device)
-    enough = sizes >= 2
-    halves = torch.where(enough, 0.5 * torch.logdet(covariance), torch.zeros_like(sizes))
-    return halves.sum() / enough.sum().clamp(min=1)
+    with full_precision(values):
+        values = values.float()
+        members = classes[None, :] == torch.arange(count, device=classes.device)[:, None]
+        weights = members.to(values.dtype)  # (C, N)
+        sizes = weights.sum(dim=1)
+        means = weights @ values / sizes.clamp(min=1)[:, None]
+        centred = (values[None] - means[:, None]) * weights[:, :, None]  # (C, N, D)
+        covariance = centred.transpose(1, 2) @ centred / sizes.clamp(min=1)[:, None, None]
+        covariance = covariance + ridge * torch.eye(values.shape[1], device=values.device)
+        enough = sizes >= 2
+        halves = torch.where(enough, 0.5 * torch.logdet(covariance), torch.zeros_like(sizes))
+        return halves.sum() / enough.sum().clamp(min=1)

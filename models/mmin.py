@@ -16,6 +16,10 @@ learning rate       1e-3, Adam                         2e-4, Adam with beta1 0.5
 epochs              at most 100                        30, then 30 of linear decay
 clipping            none                               norm 1.0, each sub-network by itself
 classifier          128, 64, C                         128, 128, C with dropout 0.5
+text encoder        no dropout named: none             dropout 0.5 behind the maxima
+autoencoders        ReLU in encoder and decoder        LeakyReLU (0.01) in the encoder, ReLU in the decoder
+latent vectors      not said: ReLU                     no activation
+weights at start    not named: PyTorch's               kaiming-normal, zero biases; LSTMs PyTorch's
 training set        six conditions of every sample     one of the six, drawn anew every epoch
 cascade             5 residual autoencoders            Linear-ReLU-Linear after them as well
 audio               as extracted, 100 frames/s         resampled to 10 frames/s
@@ -36,13 +40,19 @@ the mean over the elements, like every framework's "MSE loss", and that is what 
 ``imagination_loss: norm`` is the equation's letter.
 
 From the reference: the target h of the backward loss is taken as it is, without a gradient (the paper calls
-it ground truth); ReLU behind every hidden layer of an autoencoder, the latent one among them.
+it ground truth). What closes a latent vector the paper does not say; a ReLU, as behind every other layer, is a
+choice of ours.
+
+The reference's own MMIN-AE has other sizes (512-450-384-256 and back), a ReLU on its output and a training of
+its own. ``imagination: ae`` is the paper's, a plain autoencoder with as many weights as the cascade, with the
+variant's activations.
 
 Deviations: padding never wins the maximum over time (the reference pools over zero padding); a missing
-modality is one zero frame; modalities stand in the order text, audio, video; the reference's normaliser on
-MSP-IMPROV saw its test speakers, ours sees the training part only. Its MSP-IMPROV script has other choices
-than the one for IEMOCAP: ``forward_weight: 2.0``, ``backward_weight: 0.5``, ``share_imagination: true`` and,
-of the experiment, ``learning_rate: 5.0e-4``.
+modality is one zero frame; modalities stand in the order text, audio, video. The reference normalises audio
+alone, and on MSP-IMPROV its normaliser saw the test speakers; here every modality is normalised by the
+training part. Its script names a weight decay of 1e-5 that its optimiser never gets: none here. Its MSP-IMPROV
+script has other choices than the one for IEMOCAP: ``forward_weight: 2.0``, ``backward_weight: 0.5``,
+``share_imagination: true`` and, of the experiment, ``learning_rate: 5.0e-4``.
 
 The encoders start from the full-modality baseline of the same fold and seed, and a frozen copy of it makes
 the targets (section 3.1.1). pipeline/train.py says with which settings that is trained.
@@ -59,7 +69,7 @@ from torch import Tensor, nn
 
 from models import baseline
 from models.base import MODALITIES, Batch, ModelSettings, Network, Output, Pretraining, View
-from models.layers import mlp, task_loss
+from models.layers import initialise, mlp, task_loss
 
 AUTOENCODER = (baseline.JOINT, 256, 128, 64)  # and back: 384-256-128-64-128-256-384 (Table 3)
 BLOCKS = 5
@@ -82,14 +92,23 @@ class MMINSettings(ModelSettings):
     backward_weight: Weight | None = None  # lambda 2
     imagination_loss: Literal["mean", "norm"] = "mean"  # over the embedding's elements; norm: Eq. 6's sum
     dropout: Annotated[float, Field(ge=0, lt=1)] | None = None  # between the classifier's layers
+    text_dropout: Annotated[float, Field(ge=0, lt=1)] | None = None  # in the text encoder
 
 
 class ResidualAutoencoder(nn.Module):
-    """One phi_k of Eq. 2: 384-256-128-64-128-256-384."""
+    """One phi_k of Eq. 2: 384-256-128-64-128-256-384.
 
-    def __init__(self, sizes: tuple[int, ...] = AUTOENCODER) -> None:
+    Args:
+        sizes: from the input to the latent vector.
+        code: the reference's activations; see the module.
+    """
+
+    def __init__(self, sizes: tuple[int, ...] = AUTOENCODER, code: bool = False) -> None:
         super().__init__()
-        self.encoder = nn.Sequential(mlp(sizes), nn.ReLU())
+        if code:
+            self.encoder = nn.Sequential(mlp(sizes, activation=nn.LeakyReLU))
+        else:
+            self.encoder = nn.Sequential(mlp(sizes), nn.ReLU())
         self.decoder = mlp(sizes[::-1])
 
     def forward(self, values: Tensor) -> tuple[Tensor, Tensor]:
@@ -103,14 +122,14 @@ class CascadeResidualAutoencoder(nn.Module):
 
     Args:
         blocks: B, how many residual autoencoders.
-        transition: the reference's Linear-ReLU-Linear after the cascade.
+        code: the reference's activations, and its Linear-ReLU-Linear after the cascade.
     """
 
-    def __init__(self, blocks: int = BLOCKS, transition: bool = False) -> None:
+    def __init__(self, blocks: int = BLOCKS, code: bool = False) -> None:
         super().__init__()
         size = AUTOENCODER[0]
-        self.blocks = nn.ModuleList(ResidualAutoencoder() for _ in range(blocks))
-        self.transition = mlp((size, size, size)) if transition else nn.Identity()
+        self.blocks = nn.ModuleList(ResidualAutoencoder(code=code) for _ in range(blocks))
+        self.transition = mlp((size, size, size)) if code else nn.Identity()
 
     def forward(self, embedding: Tensor) -> tuple[Tensor, Tensor]:
         """Return the imagined embedding h' (B, 384) and R = concat(c_1, ..., c_B), (B, B * 64)."""
@@ -137,20 +156,25 @@ class Model(Network):
         self.forward_weight = choose(settings.forward_weight, 0.1, 4.0)
         self.backward_weight = choose(settings.backward_weight, 0.1, 2.0)
         self.loss_kind = settings.imagination_loss
-        self.encoders = baseline.Encoders(dims)
+        self.encoders = baseline.Encoders(
+            dims, baseline.text_dropout(settings.variant, settings.text_dropout)
+        )
         self.teacher = baseline.Encoders(dims).requires_grad_(False).eval()
         self.imagine_forward = self._imagination(settings)
         self.cycle, own = settings.cycle, settings.cycle and not settings.share_imagination
         self.imagine_backward = self._imagination(settings) if own else None  # None: shared, or no cycle
         hidden = 128 if code else 64
         self.classifier = mlp((BLOCKS * LATENT, 128, hidden, outputs), choose(settings.dropout, 0.0, 0.5))
+        if code:
+            initialise(self, nn.init.kaiming_normal_)
         self.teacher.load_state_dict(self.encoders.state_dict())
 
     @staticmethod
     def _imagination(settings: MMINSettings) -> nn.Module:
+        code = settings.variant == "code"
         if settings.imagination == "ae":
-            return ResidualAutoencoder(WIDE_AUTOENCODER)  # its output is h' itself, not a residual
-        return CascadeResidualAutoencoder(transition=settings.variant == "code")
+            return ResidualAutoencoder(WIDE_AUTOENCODER, code)  # its output is h' itself, not a residual
+        return CascadeResidualAutoencoder(code=code)
 
     @classmethod
     def recipe(cls, settings: MMINSettings) -> dict[str, Any]:

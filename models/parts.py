@@ -32,12 +32,14 @@ class TextSettings(ModelSettings):
             it.
         encoder: the folder of that BERT (Hugging Face: config.json, model.safetensors).
         frozen_layers: how many of its first layers are not trained; where there are any, nor are its
-            embeddings.
+            embeddings,
+        train_embeddings: unless this says so (MISA's code).
     """
 
     text: Literal["tokens", "features"] = "features"
     encoder: Path = Path("data/assets/bert")
     frozen_layers: Annotated[int, Field(ge=0)] = 0
+    train_embeddings: bool = False
 
 
 class TextEncoder(nn.Module):
@@ -58,7 +60,7 @@ class TextEncoder(nn.Module):
         self.bert: nn.Module | None = None
         self.size = columns
         if settings.text == "tokens":
-            self.bert, self.size, self._longest = _load_bert(settings.encoder, settings.frozen_layers)
+            self.bert, self.size, self._longest = _load_bert(settings)
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Summarise the text of each sample.
@@ -83,10 +85,11 @@ class TextEncoder(nn.Module):
         return states[:, 0], masked_mean(states, mask)
 
 
-def _load_bert(folder: Path, frozen_layers: int) -> tuple[nn.Module, int, int]:
+def _load_bert(settings: TextSettings) -> tuple[nn.Module, int, int]:
     """Return the encoder, its hidden size and its longest input."""
     from transformers import AutoModel
 
+    folder = settings.encoder
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(
             f"{folder}: found no config.json, expected the folder of a Hugging Face encoder. "
@@ -95,9 +98,10 @@ def _load_bert(folder: Path, frozen_layers: int) -> tuple[nn.Module, int, int]:
     check_vocabulary(folder)
     bert = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True).float()
     bert.pooler = None  # feeds nothing here
-    if frozen_layers:
-        for part in (bert.embeddings, *bert.encoder.layer[:frozen_layers]):
-            part.requires_grad_(False)
+    for layer in bert.encoder.layer[: settings.frozen_layers]:
+        layer.requires_grad_(False)
+    if settings.frozen_layers and not settings.train_embeddings:
+        bert.embeddings.requires_grad_(False)
     return bert, int(bert.config.hidden_size), int(bert.config.max_position_embeddings)
 
 

@@ -5,14 +5,38 @@ unimodal labels: from the second epoch on they are made from the multimodal ones
 sample's unimodal representation is to the centre of the positive samples than to that of the negative ones,
 against the same of its fusion (section 3.3).
 
-Taken from the authors' code (thuiar/Self-MM) where the paper leaves it open: the sizes (text 32, audio 16,
-video 32, fusion 128), ReLU layers, a Linear behind the LSTMs, labels clamped to the label's range.
+Taken from the authors' code where the paper leaves it open: ReLU layers, a Linear behind the LSTMs, labels
+clamped to the label's range, and sizes, dropouts and training. These differ between the authors' two
+repositories; for CMU-MOSI:
 
-State over epochs, one row a sample (:attr:`Batch.rows`): the labels, and the latest representations, from
-which the centres are computed at each use. They are buffers, so they are saved with the weights and survive a
-resume.
+======================= ============================= ==============================
+..                      ``variant: authors``          ``variant: mmsa``
+                        (thuiar/Self-MM)              (thuiar/MMSA 2.2.1)
+======================= ============================= ==============================
+LSTMs, audio and video  32 and 64                     16 and 32
+what they give          16 and 32                     16 and 32
+text, audio, video      64, 16, 32                    32, 16, 32
+fusion                  128                           128
+dropout before these    fusion, audio, video 0.1      text, audio 0.1
+rates                   1e-3; BERT 5e-5, video 1e-4   1e-3; BERT 5e-5, audio and video 5e-3
+weight decay            0.001                         0.001
+batches                 32, steps on 4 of them        16, steps on 4 of them
+early stop              8                             8
+======================= ============================= ==============================
+
+State over epochs, one row a sample (:attr:`Batch.rows`): the labels, the epoch in which they were last moved,
+and the latest representations, from which the centres are computed at each use. They are buffers, so they are
+saved with the weights and survive a resume.
 
 Deviations:
+- A label moves once an epoch, when its sample is first met. Where a sample is met more often (under its six
+  missing conditions), its later representations count for the centres alone. In the code a sample is met once.
+- thuiar/Self-MM has a weight decay of 0.01 for audio, and both have none for BERT's biases and norms; here it is
+  0.001 for all. They step on the sum of four batches' gradients, which against a weight decay is worth four
+  times their mean, and drop what is left at an epoch's end; here a step is on the mean, and the left ones make
+  the last step.
+- thuiar/Self-MM counts a score of 0 to the positive centre; here, as in the paper and MMSA, to neither.
+- Distances, centres and the unimodal losses are computed in float32, whatever the experiment's precision.
 - Distances are squared, as in the paper (Eq. 9); ``distance: norm`` is the code's.
 - A label stays as it is while a centre has no sample. A ratio alpha_s / alpha_m at alpha_m = 0 is cut by the
   clamp instead of becoming NaN. A last batch of one sample works.
@@ -27,6 +51,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -36,29 +61,73 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.base import MODALITIES, Batch, Network, Output
-from models.layers import task_loss
+from models.layers import full_precision, task_loss
 from models.parts import LastState, TextEncoder, TextSettings, encoder_files, split_parameters
 
 VIEWS = ("fusion", *MODALITIES)
 EPSILON = 1e-8
 
 
-class SelfMMSettings(TextSettings):
-    """Self-MM's settings; the defaults are the authors' for CMU-MOSI.
+@dataclass(frozen=True)
+class Variant:
+    """What the authors' two repositories have for CMU-MOSI.
 
     Attributes:
+        audio_hidden, video_hidden: of the LSTMs.
+        text_width: of the text's representation.
+        dropouts: before each representation, by its name.
+        rates: of the encoders, by their group.
+        batch_size: of the four batches that make a step.
+    """
+
+    audio_hidden: int
+    video_hidden: int
+    text_width: int
+    dropouts: Mapping[str, float]
+    rates: Mapping[str, float]
+    batch_size: int
+
+
+VARIANTS = {
+    "authors": Variant(
+        audio_hidden=32,
+        video_hidden=64,
+        text_width=64,
+        dropouts={"fusion": 0.1, "text": 0.0, "audio": 0.1, "video": 0.1},
+        rates={"text": 5e-5, "audio": 1e-3, "video": 1e-4},
+        batch_size=32,
+    ),
+    "mmsa": Variant(
+        audio_hidden=16,
+        video_hidden=32,
+        text_width=32,
+        dropouts={"fusion": 0.0, "text": 0.1, "audio": 0.1, "video": 0.0},
+        rates={"text": 5e-5, "audio": 5e-3, "video": 5e-3},
+        batch_size=16,
+    ),
+}
+
+
+class SelfMMSettings(TextSettings):
+    """Self-MM's settings; none takes what the variant has.
+
+    Attributes:
+        variant: whose choices for CMU-MOSI; see the module.
         audio_hidden, video_hidden: the LSTMs' hidden size; what they give has the sizes 16 and 32.
+        text_width: the width of the text's representation.
         fusion: the width of the fusion.
-        dropout: before each of the four readouts.
+        dropout: before each of the four representations.
         label_limit: labels of a regression stay in [-limit, limit]; none: the dataset's own, which is 3 for MOSI
             and MOSEI, 1 for SIMS.
         distance: ``squared``, the paper's, or ``norm``, the code's.
     """
 
-    audio_hidden: Annotated[int, Field(ge=1)] = 16
-    video_hidden: Annotated[int, Field(ge=1)] = 32
+    variant: Literal["authors", "mmsa"] = "authors"
+    audio_hidden: Annotated[int, Field(ge=1)] | None = None
+    video_hidden: Annotated[int, Field(ge=1)] | None = None
+    text_width: Annotated[int, Field(ge=1)] | None = None
     fusion: Annotated[int, Field(ge=1)] = 128
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
     label_limit: Annotated[float, Field(gt=0)] | None = None
     distance: Literal["squared", "norm"] = "squared"
 
@@ -68,6 +137,7 @@ class Model(Network):
 
     Settings = SelfMMSettings
     seen: Tensor
+    moved: Tensor
 
     def __init__(self, settings: SelfMMSettings, dims: Mapping[str, int], outputs: int) -> None:
         super().__init__(settings, dims, outputs)
@@ -75,15 +145,18 @@ class Model(Network):
         self.epoch = 1
         self.room = 0
         self.limit = (settings.label_limit or 3.0) if outputs == 1 else 1.0
+        usual = VARIANTS[settings.variant]
         self.text = TextEncoder(settings, dims["text"])
-        self.audio = Summary(dims["audio"], settings.audio_hidden, 16)
-        self.video = Summary(dims["video"], settings.video_hidden, 32)
+        self.audio = Summary(dims["audio"], settings.audio_hidden or usual.audio_hidden, 16)
+        self.video = Summary(dims["video"], settings.video_hidden or usual.video_hidden, 32)
         sizes = {"text": self.text.size, "audio": 16, "video": 32}
         sizes["fusion"] = sum(sizes.values())
-        self.widths = {"fusion": settings.fusion, "text": 32, "audio": 16, "video": 32}
+        text_width = settings.text_width or usual.text_width
+        self.widths = {"fusion": settings.fusion, "text": text_width, "audio": 16, "video": 32}
+        drop = {v: usual.dropouts[v] if settings.dropout is None else settings.dropout for v in VIEWS}
         self.represent = nn.ModuleDict(
             {
-                v: nn.Sequential(nn.Dropout(settings.dropout), nn.Linear(sizes[v], self.widths[v]), nn.ReLU())
+                v: nn.Sequential(nn.Dropout(drop[v]), nn.Linear(sizes[v], self.widths[v]), nn.ReLU())
                 for v in VIEWS
             }
         )
@@ -96,15 +169,17 @@ class Model(Network):
             }
         )
         self.register_buffer("seen", torch.zeros(0, dtype=torch.bool))
+        self.register_buffer("moved", torch.zeros(0, dtype=torch.int64))  # in which epoch last; 0: in none
         for v in VIEWS:  # the labels of "fusion" are the multimodal ones
             self.register_buffer(f"labels_{v}", torch.zeros(0, outputs))
             self.register_buffer(f"latest_{v}", torch.zeros(0, self.widths[v]))
 
     @classmethod
     def recipe(cls, settings: SelfMMSettings) -> dict[str, Any]:
-        """Return the authors' training for CMU-MOSI; M3S takes its three rates for audio, video and text."""
-        rates = {"audio": 5e-3, "video": 5e-3, **({"text": 5e-5} if settings.text == "tokens" else {})}
-        steps = {"batch_size": 32, "accumulate": 4, "patience": 8}
+        """Return the variant's training for CMU-MOSI."""
+        usual = VARIANTS[settings.variant]
+        rates = {m: rate for m, rate in usual.rates.items() if m != "text" or settings.text == "tokens"}
+        steps = {"batch_size": usual.batch_size, "accumulate": 4, "patience": 8, "weight_decay": 1e-3}
         return {"learning_rate": 1e-3, "learning_rates": rates, **steps}
 
     @classmethod
@@ -174,9 +249,9 @@ class Model(Network):
 
     def _unimodal_error(self, prediction: Tensor, label: Tensor) -> Tensor:
         if self.outputs == 1:
-            return (prediction - label).abs()
+            return (prediction.float() - label).abs()
         truth = (label + 1) / 2
-        return functional.binary_cross_entropy_with_logits(prediction, truth, reduction="none")
+        return functional.binary_cross_entropy_with_logits(prediction.float(), truth, reduction="none")
 
     def _enter(self, rows: Tensor, target: Tensor) -> None:
         """Make room for the rows, and start the labels of new samples at the multimodal ones."""
@@ -191,8 +266,17 @@ class Model(Network):
         self.seen[rows] = True
 
     def _move_labels(self, rows: Tensor, target: Tensor, hidden: Mapping[str, Tensor]) -> None:
-        """Generate the batch's unimodal labels anew (from epoch 2 on), then take in its representations."""
+        """Generate the batch's unimodal labels anew (from epoch 2 on), then take in its representations.
+
+        A sample that stands in the batch more than once is moved by the first of its rows and remembered by the
+        last.
+        """
+        same = rows[:, None] == rows[None, :]
+        place = torch.arange(len(rows), device=rows.device)
+        first = torch.where(same, place, len(rows)).amin(dim=1)
+        last = torch.where(same, place, -1).amax(dim=1)
         if self.epoch >= 2:
+            due = (self.moved[rows] < self.epoch)[:, None]
             ratio = {}
             known = {}
             for v in VIEWS:
@@ -204,9 +288,10 @@ class Model(Network):
             for m in MODALITIES:
                 labels = getattr(self, f"labels_{m}")
                 moved = move(labels[rows], target, ratio[m], ratio["fusion"], self.limit, self.epoch)
-                labels[rows] = torch.where(known[m] & known["fusion"], moved, labels[rows])
+                labels[rows] = torch.where(due & known[m] & known["fusion"], moved[first], labels[rows])
+            self.moved[rows] = self.epoch
         for v in VIEWS:
-            getattr(self, f"latest_{v}")[rows] = hidden[v]
+            getattr(self, f"latest_{v}")[rows] = hidden[v][last]
 
     def _resize(self, count: int) -> None:
         for name in self._state_names():
@@ -218,7 +303,7 @@ class Model(Network):
 
     @staticmethod
     def _state_names() -> list[str]:
-        return ["seen", *(f"{kind}_{v}" for v in VIEWS for kind in ("labels", "latest"))]
+        return ["seen", "moved", *(f"{kind}_{v}" for v in VIEWS for kind in ("labels", "latest"))]
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         """Take the state's number of samples from what is loaded."""
@@ -251,9 +336,10 @@ def centres(values: Tensor, members: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         (C, D) means, zeros for an empty group, and (C,) bool, whether it has a member.
     """
-    weights = members.to(values.dtype)
-    sizes = weights.sum(dim=0)
-    return weights.T @ values / sizes.clamp(min=1)[:, None], sizes > 0
+    with full_precision(values):
+        weights = members.to(values.dtype)
+        sizes = weights.sum(dim=0)
+        return weights.T @ values / sizes.clamp(min=1)[:, None], sizes > 0
 
 
 def relative_distance(values: Tensor, positive: Tensor, negative: Tensor, distance: str) -> Tensor:

@@ -437,11 +437,12 @@ def decay(epoch: int, experiment: Experiment) -> float:
 
 
 def halvings(losses: Sequence[float], patience: int) -> int:
-    """Return how often the rates have been halved: each time ``patience`` epochs in a row brought no lower loss."""
+    """Return how often the rates have been halved: each time more than ``patience`` epochs in a row brought no
+    lower loss, as PyTorch's ReduceLROnPlateau counts, to which a loss is lower by a ten-thousandth at least."""
     best, waited, count = math.inf, 0, 0
     for loss in losses:
-        best, waited = (loss, 0) if loss < best else (best, waited + 1)
-        if waited == patience:
+        best, waited = (loss, 0) if loss < best * (1 - 1e-4) else (best, waited + 1)
+        if waited > patience:
             waited, count = 0, count + 1
     return count
 

@@ -8,7 +8,7 @@ truth (N,) and prediction (N,). Both give one number. params.yaml's ``select_by`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -71,6 +71,8 @@ def mae(truth: Floats, predicted: Floats) -> float:
 
 def pearson(truth: Floats, predicted: Floats) -> float:
     """Return Pearson's r; 0 where either side is constant."""
+    if np.ptp(truth) == 0 or np.ptp(predicted) == 0:  # a mean of equal numbers need not be that number
+        return 0.0
     a, b = truth - truth.mean(), predicted - predicted.mean()
     size = float(np.sqrt((a * a).sum() * (b * b).sum()))
     return float((a * b).sum()) / size if size > 0 else 0.0
@@ -88,9 +90,18 @@ def _rounded(limit: float) -> Callable[[Floats], NDArray[np.int64]]:
     return lambda scores: np.rint(np.clip(scores, -limit, limit)).astype(np.int64)
 
 
+def _clipped(metric: Callable[[Floats, Floats], float]) -> Callable[[Floats, Floats], float]:
+    """Return a metric of scores that clips both sides to [-1, 1] before anything else (CH-SIMS)."""
+    return lambda truth, predicted: metric(np.clip(truth, -1, 1), np.clip(predicted, -1, 1))
+
+
 def _cut(*edges: float) -> Callable[[Floats], NDArray[np.int64]]:
-    """Clip to [-1, 1] and number the intervals (., e1], (e1, e2], ... (CH-SIMS)."""
-    return lambda scores: np.digitize(np.clip(scores, -1, 1), edges, right=True)
+    """Clip to [-1, 1] and number the intervals (., e1], (e1, e2], ... (CH-SIMS).
+
+    In float32, which networks and stores speak: there 0.1 and -0.7 are no edges' neighbours but the edges.
+    """
+    limits = np.array(edges, np.float32)
+    return lambda scores: np.digitize(np.clip(scores, -1, 1).astype(np.float32), limits, right=True)
 
 
 def _buckets(scores: Floats) -> NDArray[np.int64]:
@@ -123,7 +134,8 @@ CLASS_METRICS: dict[str, Callable[[NDArray[np.int64]], float]] = {
 }
 
 # Of scores: truth (N,), prediction (N,) -> number. MOSI and MOSEI first, then CH-SIMS.
-SCORE_METRICS: dict[str, Callable[[Floats, Floats], float]] = {
+ScoreMetric = Callable[[Floats, Floats], float]
+SCORE_METRICS: dict[str, ScoreMetric] = {
     "mae": mae,
     "r": pearson,
     "acc2_has0": _two_way(keep_zero=True, f1=False),
@@ -143,9 +155,17 @@ SCORE_METRICS: dict[str, Callable[[Floats, Floats], float]] = {
 METRICS = (*CLASS_METRICS, *SCORE_METRICS)
 SMALLER_IS_BETTER = frozenset({"mae", "loss"})
 
-# What a regression is measured by, by the scale of its scores.
-MOSI_METRICS = ("mae", "r", "acc2_has0", "acc2_non0", "f1_has0", "f1_non0", "acc3", "acc5", "acc7")
-SIMS_METRICS = ("mae", "r", "sims_acc2", "sims_acc3", "sims_acc5", "sims_f1")
+# What a regression is measured by, by the scale of its scores. CH-SIMS's own evaluation (MMSA, Self-MM) clips to
+# [-1, 1] before everything, MAE and r among it.
+MOSI_METRICS: dict[str, ScoreMetric] = {
+    name: SCORE_METRICS[name]
+    for name in ("mae", "r", "acc2_has0", "acc2_non0", "f1_has0", "f1_non0", "acc3", "acc5", "acc7")
+}
+SIMS_METRICS: dict[str, ScoreMetric] = {
+    "mae": _clipped(mae),
+    "r": _clipped(pearson),
+    **{name: SCORE_METRICS[name] for name in ("sims_acc2", "sims_acc3", "sims_acc5", "sims_f1")},
+}
 # What select_by may name, by the task.
 SELECTORS = {
     "classification": (*CLASS_METRICS, "loss"),
@@ -153,8 +173,11 @@ SELECTORS = {
 }
 
 
-def score_metrics(limit: float) -> tuple[str, ...]:
-    """Return the metrics of a scale from -limit to limit: CH-SIMS's up to 1, else CMU-MOSI's (Acc-7 clips at 3)."""
+def score_metrics(limit: float) -> Mapping[str, ScoreMetric]:
+    """Return the metrics of a scale from -limit to limit: CH-SIMS's up to 1, else CMU-MOSI's (Acc-7 clips at 3).
+
+    The same name may be another function: ``mae`` and ``r`` of CH-SIMS are those of clipped scores.
+    """
     return SIMS_METRICS if limit <= 1 else MOSI_METRICS
 
 
@@ -164,11 +187,16 @@ def of_classes(confusion: NDArray[np.int64]) -> dict[str, float]:
 
 
 def of_scores(
-    truth: ArrayLike, predicted: ArrayLike, names: Sequence[str] = tuple(SCORE_METRICS)
+    truth: ArrayLike, predicted: ArrayLike, wanted: Mapping[str, ScoreMetric] = SCORE_METRICS
 ) -> dict[str, float]:
-    """Return metrics of scores by name; all, if none are named."""
+    """Return metrics of scores by name.
+
+    Args:
+        truth, predicted: (N,).
+        wanted: those of a scale (:func:`score_metrics`); all, if none are named.
+    """
     a, b = np.asarray(truth, np.float64), np.asarray(predicted, np.float64)
-    return {name: SCORE_METRICS[name](a, b) for name in names}
+    return {name: metric(a, b) for name, metric in wanted.items()}
 
 
 def mean_and_deviation(values: ArrayLike) -> tuple[float, float | None]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -63,9 +65,56 @@ def test_variants() -> None:
     assert [x.out_features for x in paper.classifier if isinstance(x, nn.Linear)] == [128, 64, 4]
     assert [x.out_features for x in code.classifier if isinstance(x, nn.Linear)] == [128, 128, 4]
     assert [x.p for x in code.classifier if isinstance(x, nn.Dropout)] == [0.3, 0.3]
-    assert not [x for x in paper.modules() if isinstance(x, nn.Dropout)]
-    assert Model.recipe(BaselineSettings(variant="code"))["learning_rate"] == 2e-4
+    assert (code.encoders.text.dropout.p, paper.encoders.text.dropout.p) == (0.5, 0.0)
+    assert [x.p for x in paper.modules() if isinstance(x, nn.Dropout)] == [0.0], (
+        "the text encoder's, which is off"
+    )
+    given = make(variant="code", dropout=0.1, text_dropout=0.2)
+    assert [x.p for x in given.modules() if isinstance(x, nn.Dropout)] == [0.2, 0.1, 0.1]
+
+
+def test_its_training_is_the_references() -> None:
+    code = {"learning_rate": 2e-4, "beta1": 0.9, "batch_size": 128, "clip_norm": 0.5, "clip_groups": True}
+    ten_and_ten = {"epochs": 20, "decay_epochs": 10, **code}
+    twenty_and_twenty = {"epochs": 40, "decay_epochs": 20, "train_on": "random-condition", **code}
     assert Model.recipe(BaselineSettings()) == {}
+    assert Model.recipe(BaselineSettings(augmented=True)) == {"train_on": "augmented"}
+    assert Model.recipe(BaselineSettings(variant="code")) == ten_and_ten
+    assert Model.recipe(BaselineSettings(variant="code", augmented=True)) == twenty_and_twenty
+
+
+def test_weights_of_the_references_start() -> None:
+    code, augmented, paper = make(variant="code"), make(variant="code", augmented=True), make()
+    for network, expected in ((code, (2 / 384) ** 0.5), (augmented, 0.012), (paper, (1 / 384 / 3) ** 0.5)):
+        assert network.classifier[0].weight.std().item() == pytest.approx(expected, rel=0.03)
+    convolution = code.encoders.text.convolutions[0]
+    assert (
+        convolution.weight.std().item() == pytest.approx((2 / 18) ** 0.5, rel=0.05)
+        and not convolution.bias.any()
+    )
+    assert paper.classifier[0].bias.any() and not code.classifier[0].bias.any()
+
+
+def test_each_sample_has_its_own_dropout_of_the_text_also_where_it_is_missing() -> None:
+    network, batch = make(text_dropout=0.5), hide(make_batch(6, 4), [False, True, True])
+    text = network.train().encoders(batch)[:, :128]
+    assert not any(torch.equal(text[0], other) for other in text[1:])
+    text = network.eval().encoders(batch)[:, :128]
+    torch.testing.assert_close(text, text[:1].expand(6, -1))
+
+
+@pytest.mark.parametrize("outputs", [1, 4])
+def test_its_loss_by_hand(outputs: int) -> None:
+    network, batch = make(outputs), make_batch(4, outputs)
+    with torch.no_grad():
+        for parameter in network.classifier.parameters():
+            parameter.zero_()
+    (loss,) = network(batch).losses.values()  # all logits are 0
+    if outputs == 1:
+        assert batch.scores is not None
+        assert loss.item() == pytest.approx(batch.scores.abs().mean().item())
+    else:
+        assert loss.item() == pytest.approx(math.log(4))
 
 
 def test_groups_hold_every_parameter_once() -> None:

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from models.base import Batch
-from models.layers import LSTMEncoder, TextCNN, encode_present, masked_max, mlp, task_loss
+from models.layers import (
+    LSTMEncoder,
+    TextCNN,
+    distance,
+    encode_present,
+    full_precision,
+    initialise,
+    masked_max,
+    mlp,
+    task_loss,
+    unit_rows,
+)
 
 
 def test_padding_never_wins_the_maximum() -> None:
@@ -107,6 +120,8 @@ def test_missing_rows_share_one_encoding_and_nothing_else_changes(present: list[
 
 def test_mlp_has_nothing_behind_its_last_layer() -> None:
     assert [type(layer).__name__ for layer in mlp((4, 3, 2))] == ["Linear", "ReLU", "Linear"]
+    leaky = [type(layer).__name__ for layer in mlp((4, 3, 2), activation=nn.LeakyReLU)]
+    assert leaky == ["Linear", "LeakyReLU", "Linear"]
     names = [type(layer).__name__ for layer in mlp((4, 3, 2, 1), dropout=0.5)]
     assert names == ["Linear", "ReLU", "Dropout", "Linear", "ReLU", "Dropout", "Linear"]
 
@@ -122,3 +137,80 @@ def test_task_losses_by_hand() -> None:
     losses = task_loss(torch.tensor([[1.0], [-1.0]]), batch_of(None, torch.tensor([3.0, 0.0])))
     assert losses["regression"].item() == 1.5
     assert task_loss(logits, batch_of(None, None)) == {}
+
+
+def test_dropout_stands_between_the_maxima_and_the_layer() -> None:
+    encoder = set_text_cnn((0.0, 10.0, 0.0))  # the maxima are 6, 12 and 4, as above
+    encoder.dropout.p = 0.5
+    words, lengths = torch.tensor([[[1.0], [2.0], [-4.0], [3.0], [1.0], [2.0]]]), torch.tensor([6])
+    assert encoder.eval()(words, lengths).item() == 22
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        found = {encoder.train()(words, lengths).item() for _ in range(200)}
+    assert found == {0.0, 8, 12, 20, 24, 32, 36, 44}, "each of 12, 24 and 8 is there or not"
+
+
+def test_rows_of_length_one_and_rows_of_no_length() -> None:
+    rows = torch.tensor([[3.0, 4.0], [0.0, 0.0], [1e-7, 1e-7]])
+    assert unit_rows(rows).tolist() == [pytest.approx([0.6, 0.8]), [0.0, 0.0], [0.0, 0.0]]
+
+
+def derivatives(function: object, values: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the gradient, and that of the gradient's sum."""
+    values = values.clone().requires_grad_()
+    (first,) = torch.autograd.grad(function(values), values, create_graph=True)  # type: ignore[operator]
+    (second,) = torch.autograd.grad(first.sum(), values)
+    return first.detach(), second
+
+
+def test_the_gradient_of_a_row_of_no_length_is_nothing_whatever_the_others_are() -> None:
+    others = torch.tensor([[5.0, 1.0], [2.0, -3.0], [1.0, 1.0]])
+
+    def overlap(rows: Tensor) -> Tensor:
+        return (unit_rows(rows).T @ others).square().sum()
+
+    first, second = derivatives(overlap, torch.tensor([[0.0, 0.0], [1e-7, 0.0], [3.0, 4.0]]))
+    assert first[:2].abs().sum() == 0 and second[:2].abs().sum() == 0
+    assert first[2].abs().sum() > 0 and torch.isfinite(second).all()
+
+
+def test_the_distance_has_gradients_of_any_order() -> None:
+    first, second = derivatives(distance, torch.tensor([3.0, 4.0]))
+    assert first.tolist() == pytest.approx([0.6, 0.8])
+    # (1 - 0.6 (0.6 + 0.8)) / 5 and (1 - 0.8 * 1.4) / 5
+    assert second.tolist() == pytest.approx([0.032, -0.024], rel=1e-5)
+    assert distance(torch.tensor([3.0, 4.0])).item() == 5
+    for nothing in (torch.zeros(2), torch.full((2,), 1e-13)):
+        assert distance(nothing).item() == 0
+        first, second = derivatives(distance, nothing)
+        assert first.abs().sum() == 0 and second.abs().sum() == 0
+    first, second = derivatives(distance, torch.tensor([3e-11, 4e-11]))  # its squares are no float32
+    assert first.tolist() == pytest.approx([0.6, 0.8]) and torch.isfinite(second).all()
+
+
+def test_full_precision_is_that_within_an_autocast() -> None:
+    one = torch.tensor([[1.0, 2**-10]])  # bfloat16 has eight digits
+    with torch.autocast("cpu", torch.bfloat16):
+        assert (one @ one.T).dtype == torch.bfloat16
+        with full_precision(one):
+            assert (one @ one.T).item() == 1 + 2**-20
+
+
+def test_weights_are_drawn_anew_but_for_recurrent_ones() -> None:
+    torch.manual_seed(0)
+    network = nn.ModuleDict(
+        {
+            "a": nn.Linear(400, 300),
+            "b": nn.Conv1d(40, 300, 5),
+            "c": nn.LSTM(8, 8),
+            "d": nn.Linear(3, 3, bias=False),
+        }
+    )
+    recurrent = {name: value.clone() for name, value in network["c"].state_dict().items()}
+    initialise(network, nn.init.kaiming_normal_)
+    assert network["a"].weight.std().item() == pytest.approx((2 / 400) ** 0.5, rel=0.02)
+    assert network["b"].weight.std().item() == pytest.approx((2 / 200) ** 0.5, rel=0.02)
+    assert not network["a"].bias.any() and not network["b"].bias.any()
+    assert all(torch.equal(value, recurrent[name]) for name, value in network["c"].state_dict().items())
+    initialise(network, partial(nn.init.normal_, std=0.012))
+    assert network["a"].weight.std().item() == pytest.approx(0.012, rel=0.02)

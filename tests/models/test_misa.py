@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from models.misa import Model, cmd, overlap
-from tests.batches import DIMS, make_batch
+from models.misa import Model, cmd, overlap, similarity
+from tests.batches import DIMS, hide, make_batch, reorder
 
 
 def test_cmd_by_hand() -> None:
@@ -75,3 +79,141 @@ def test_the_difference_is_the_variants_unless_it_is_given() -> None:
         {}, {"variant": "code"}, {"difference": "mean"}, {"variant": "code", "difference": "sum"},
     )]  # fmt: skip
     assert chosen == ["sum", "mean", "mean", "sum"]
+
+
+def test_every_loss_by_hand() -> None:
+    """Two samples; what each part gives is fixed, so that only the losses are computed."""
+    network = Model(Model.Settings(hidden=2), DIMS, 1).eval()
+    network.project = _fixed(
+        {
+            "text": [[1.0, 0.0], [0.0, 1.0]],
+            "audio": [[2.0, 0.0], [0.0, 2.0]],
+            "video": [[0.0, 0.0], [4.0, 0.0]],
+        }
+    )
+    network.private = _fixed(
+        {
+            "text": [[1.0, 0.0], [0.0, 0.0]],
+            "audio": [[1.0, 0.0], [0.0, 0.0]],
+            "video": [[0.0, 1.0], [0.0, 0.0]],
+        }
+    )
+    shared = iter([[[0.0, 0.0], [0.0, 0.0]], [[0.0, 0.0], [1.0, 0.0]], [[0.0, 0.0], [0.0, 0.0]]])
+    network.shared = _Fixed(lambda: next(shared))
+    network.reconstruct = _fixed(
+        {
+            "text": [[1.0, 1.0], [0.0, 1.0]],
+            "audio": [[2.0, 0.0], [0.0, 0.0]],
+            "video": [[0.0, 0.0], [4.0, 0.0]],
+        }
+    )
+    network.attend = nn.Identity()
+    network.head = _Fixed(lambda: [[1.0], [-1.0]])
+    batch = replace(make_batch(2, outputs=1), scores=torch.tensor([3.0, -2.0]))
+    losses = {name: loss.item() for name, loss in network(batch).losses.items()}
+    assert losses["regression"] == pytest.approx((2**2 + 1**2) / 2)
+    # Without its mean every private of text and audio is (+-1/2, 0), of video (0, +-1/2); of length 1: (+-1, 0) and (0,
+    # +-1). Shared: audio alone, (-+1, 0). A^T B has one entry of +-2 where both have a length. So 4 each for audio with
+    # its shared part, text with audio, text with video, audio with video.
+    assert losses["difference"] == pytest.approx(0.3 * 16)
+    # CMD of {0, 1} against {0, 0}: 1/2 + 1/4 + 1/16; two pairs have it, text with video has 0
+    assert losses["similarity"] == pytest.approx(1.0 * 2 * 0.8125 / 3)
+    # squared errors of 1 in text, 4 in audio, 0 in video, each over four numbers
+    assert losses["reconstruction"] == pytest.approx(1.0 * (1 / 4 + 4 / 4 + 0) / 3)
+
+
+class _Fixed(nn.Module):
+    """Gives what it is told to, whatever it is given."""
+
+    def __init__(self, values: Callable[[], object]) -> None:
+        super().__init__()
+        self.values = values
+
+    def forward(self, _: torch.Tensor) -> torch.Tensor:
+        return torch.tensor(self.values())
+
+
+def _fixed(values: dict[str, list[list[float]]]) -> nn.ModuleDict:
+    return nn.ModuleDict({name: _Fixed(lambda rows=rows: rows) for name, rows in values.items()})
+
+
+def test_what_is_rebuilt_is_the_sum_of_private_and_shared() -> None:
+    network = Model(Model.Settings(hidden=4), DIMS, 1).eval()
+    for layer in network.reconstruct.values():
+        nn.init.eye_(layer.weight)
+        nn.init.zeros_(layer.bias)
+    output = network(make_batch(3, outputs=1))
+    kept: list[torch.Tensor] = []
+    network.project["text"].register_forward_hook(lambda _, __, value: kept.append(value))
+    network.project["audio"].register_forward_hook(lambda _, __, value: kept.append(value))
+    network.project["video"].register_forward_hook(lambda _, __, value: kept.append(value))
+    network(make_batch(3, outputs=1))
+    hidden = output.hidden
+    errors = [
+        (hidden[f"{m}_private"] + hidden[f"{m}_shared"] - projected).square().mean()
+        for m, projected in zip(("text", "audio", "video"), kept, strict=True)
+    ]
+    assert output.losses["reconstruction"].item() == pytest.approx(sum(errors).item() / 3, rel=1e-5)
+
+
+def test_similarity_is_the_mean_over_the_three_pairs() -> None:
+    zero, half = torch.zeros(2, 1), torch.tensor([[0.0], [1.0]])
+    assert similarity({"text": half, "audio": zero, "video": zero}).item() == pytest.approx(2 * 0.8125 / 3)
+
+
+@pytest.mark.parametrize("outputs", [1, 4])
+@pytest.mark.parametrize("case", ["one sample", "no audio", "equal samples"])
+def test_the_second_gradient_is_a_number_where_a_norm_is_zero(outputs: int, case: str) -> None:
+    torch.manual_seed(0)
+    network = Model(Model.Settings(hidden=8, dropout=0.0), DIMS, outputs).train()
+    batch = make_batch(1 if case == "one sample" else 4, outputs)
+    if case == "no audio":
+        batch = hide(batch, [True, False, True])
+    if case == "equal samples":
+        batch = reorder(batch, torch.tensor([0, 0, 0, 0]))
+    weights = [p for p in network.parameters() if p.requires_grad]
+    with sdpa_kernel(SDPBackend.MATH):
+        loss = torch.stack(list(network(batch).losses.values())).sum()
+        first = torch.autograd.grad(loss, weights, create_graph=True)
+        second = torch.autograd.grad(sum(g.square().sum() for g in first), weights, allow_unused=True)
+    assert all(torch.isfinite(g).all() for g in first)
+    assert all(g is None or torch.isfinite(g).all() for g in second)
+    assert max(float(g.detach().abs().max()) for g in first) < 1e3
+
+
+def test_its_losses_are_those_of_float32_under_autocast() -> None:
+    torch.manual_seed(0)
+    first, second = torch.rand(6, 8), torch.rand(6, 8)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = overlap(first, second, "sum"), cmd(first, second)
+    assert [x.item() for x in found] == [overlap(first, second, "sum").item(), cmd(first, second).item()]
+
+
+def test_its_training_is_the_authors() -> None:
+    assert Model.recipe(Model.Settings()) == {
+        "learning_rate": 1e-4,
+        "batch_size": 64,
+        "patience": 7,  # their patience of 6 stops after the seventh epoch that is not better
+        "clip_value": 1.0,
+    }
+
+
+def test_recurrent_weights_are_orthogonal_at_the_start() -> None:
+    network = Model(Model.Settings(hidden=8, audio_hidden=3), DIMS, 1)
+    found = [w for n, w in network.named_parameters() if "weight_hh" in n]
+    assert len(found) == 8  # two modalities, two layers, two directions
+    for weight in found:
+        torch.testing.assert_close(weight.T @ weight, torch.eye(weight.shape[1]), rtol=0, atol=1e-5)
+
+
+def test_the_settings_are_the_authors() -> None:
+    assert Model.Settings().model_dump(exclude={"encoder"}) == {
+        "text": "features", "frozen_layers": 0, "train_embeddings": False, "audio_hidden": None, "video_hidden": None,
+        "hidden": 128, "dropout": 0.5, "variant": "paper", "difference": None, "difference_weight": 0.3,
+        "similarity_weight": 1.0, "reconstruction_weight": 1.0,
+    }  # fmt: skip
+    network = Model(Model.Settings(hidden=8), DIMS, 3)
+    assert (network.audio.first.forwards.hidden_size, network.video.second.forwards.hidden_size) == (5, 4)
+    assert network.attend.self_attn.num_heads == 2
+    head = [(x.in_features, x.out_features) for x in network.head if isinstance(x, nn.Linear)]
+    assert head == [(48, 24), (24, 3)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from torch import nn
 
 from models import baseline, mmin
+from models.base import Pretraining
 from models.baseline import BaselineSettings
 from models.mmin import CascadeResidualAutoencoder, MMINSettings, Model, ResidualAutoencoder
 from tests.batches import DIMS, PATTERNS, hide, make_batch, train
@@ -61,6 +63,35 @@ def test_the_cascade_is_equations_2_and_3() -> None:
     torch.testing.assert_close(joint, torch.tensor([6.0, 7.0, 11.5]).repeat_interleave(64)[None])
 
 
+def test_the_activations_of_the_paper_and_of_the_code() -> None:
+    """Every layer takes the mean of its input; the input is -1."""
+    paper, code = ResidualAutoencoder(), ResidualAutoencoder(code=True)
+    for block in (paper, code):
+        with torch.no_grad():
+            for layer in block.modules():
+                if isinstance(layer, nn.Linear):
+                    layer.weight.fill_(1 / layer.in_features)
+                    layer.bias.zero_()
+    x = torch.full((1, 384), -1.0)
+    # ReLU: 0 everywhere. LeakyReLU twice in the encoder, nothing on the latent vector, ReLU in the decoder.
+    for block, latent, output in ((paper, 0.0, 0.0), (code, -(0.01**2), 0.0)):
+        found = block(x)
+        torch.testing.assert_close(found[1], torch.full((1, 64), latent))
+        torch.testing.assert_close(found[0], torch.full((1, 384), output))
+    assert [type(x).__name__ for x in code.encoder[0]] == [
+        "Linear",
+        "LeakyReLU",
+        "Linear",
+        "LeakyReLU",
+        "Linear",
+    ]
+    for variant, kinds in (("paper", {"ReLU"}), ("code", {"ReLU", "LeakyReLU"})):
+        for imagination in ("cra", "ae"):
+            network = make(variant=variant, imagination=imagination).imagine_forward
+            found = {type(x).__name__ for x in network.modules() if "ReLU" in type(x).__name__}
+            assert found == kinds
+
+
 class Fixed(nn.Module):
     """Stands for encoders (of a batch) or an imagination (of an embedding) with a known result."""
 
@@ -87,7 +118,11 @@ def test_both_imagination_losses_by_hand(kind: str, forward: float, backward: fl
     network.imagine_forward = Fixed(imagined, torch.zeros(2, 320))
     network.imagine_backward = Fixed(again, torch.zeros(2, 320))
     # forward: 4+16+36+4 = 60 and 4+16 = 20; backward: 1+9 = 10 and 16: means of 40 and 13 a sample
+    with torch.no_grad():
+        for parameter in network.classifier.parameters():
+            parameter.zero_()
     losses = network(batch).losses
+    assert losses["classification"].item() == pytest.approx(math.log(4))
     assert losses["forward"].item() == pytest.approx(forward)
     assert losses["backward"].item() == pytest.approx(backward)
 
@@ -166,7 +201,19 @@ def test_the_variant_of_the_code_switches_each_line_of_the_table() -> None:
     assert (code.forward_weight, code.backward_weight) == (4.0, 2.0)
     assert paper.loss_kind == code.loss_kind == "mean"
     assert [x.p for x in code.classifier if isinstance(x, nn.Dropout)] == [0.5, 0.5]
+    assert (code.encoders.text.dropout.p, code.teacher.text.dropout.p, paper.encoders.text.dropout.p) == (
+        0.5,
+        0,
+        0,
+    )
+    linear = code.imagine_forward.blocks[0].decoder[-1]
+    assert linear.weight.std().item() == pytest.approx((2 / 256) ** 0.5, rel=0.03) and not linear.bias.any()
+    assert paper.imagine_forward.blocks[0].decoder[-1].bias.any()
+    for name, value in code.teacher.state_dict().items():
+        assert torch.equal(value, code.encoders.state_dict()[name]), name
     assert [x.out_features for x in code.classifier if isinstance(x, nn.Linear)] == [128, 128, 4]
+    assert Model.pretraining(MMINSettings()) == Pretraining("baseline")
+    assert Model.pretraining(MMINSettings(variant="code")) == Pretraining("baseline", {"variant": "code"})
     assert not [x for x in paper.classifier if isinstance(x, nn.Dropout)]
     assert isinstance(paper.imagine_forward.transition, nn.Identity)
     kinds = [type(x).__name__ for x in code.imagine_forward.transition]

@@ -100,6 +100,12 @@ def test_frozen_layers_have_no_gradient(bert: Path) -> None:
     trained = [n for n, p in half.named_parameters() if p.requires_grad]
     assert all_free == [n for n, _ in free.named_parameters()]
     assert trained and all("encoder.layer.1" in name for name in trained)
+    above = TextEncoder(TextSettings(text="tokens", encoder=bert, frozen_layers=1, train_embeddings=True), 6)
+    trained = [n for n, p in above.named_parameters() if p.requires_grad]
+    assert {"embeddings" if "embeddings" in n else n.partition("encoder.")[2][:7] for n in trained} == {
+        "embeddings",
+        "layer.1",
+    }
 
 
 def test_tokens_are_asked_for_in_words(bert: Path, tmp_path: Path) -> None:

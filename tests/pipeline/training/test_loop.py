@@ -242,12 +242,26 @@ def test_epochs_are_selected_by_a_metric_of_the_task(world: World) -> None:
 
 
 def test_halvings_by_hand() -> None:
-    assert [halvings(losses, 2) for losses in ([], [3, 2, 1], [3, 3, 3], [3, 4, 2, 2, 2, 2, 2])] == [
-        0,
-        0,
-        1,
-        2,
-    ]
+    for losses, expected in (
+        ([], 0),
+        ([3, 2, 1], 0),
+        ([3, 3, 3], 0),  # two epochs without a lower loss are waited for
+        ([3, 3, 3, 3], 1),
+        ([3, 4, 2, 2, 2, 2, 2, 2, 2], 2),
+        ([3, 2.9999, 2.9998, 2.9997], 1),  # lower, but not by a ten-thousandth
+    ):
+        assert halvings(losses, 2) == expected
+    assert [halvings([1.0] * epochs, 20) for epochs in (21, 22, 42, 43)] == [0, 1, 1, 2]
+
+
+def test_halvings_are_those_of_reduce_on_plateau() -> None:
+    generator = np.random.default_rng(0)
+    losses = (1 + generator.random(200) / (1 + np.arange(200) / 50)).tolist()
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(()))], 1.0)
+    peer = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=3, eps=0.0)
+    for epoch, loss in enumerate(losses, start=1):
+        peer.step(loss)
+        assert optimizer.param_groups[0]["lr"] == 0.5 ** halvings(losses[:epoch], 3)
 
 
 def test_rates_are_halved_on_a_plateau_and_a_resume_knows(world: World, tmp_path: Path) -> None:

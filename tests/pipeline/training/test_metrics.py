@@ -112,3 +112,32 @@ def test_mean_and_deviation() -> None:
 def test_average_is_over_the_named_conditions() -> None:
     rows = {"a": {"wa": 0.2, "ua": 0.4}, "v": {"wa": 0.4, "ua": 0.8}, "avt": {"wa": 1.0, "ua": 1.0}}
     assert metrics.average(rows, ("a", "v")) == pytest.approx({"wa": 0.3, "ua": 0.6})
+
+
+def test_what_cannot_be_told_from_a_mean_of_equal_numbers_is_constant() -> None:
+    tenths = np.full(3, 0.1)
+    assert tenths.mean() != 0.1, "else nothing is tested here"
+    assert metrics.pearson(np.array([1.0, 2.0, 4.0]), tenths) == 0.0
+
+
+def test_mae_and_r_of_sims_are_those_of_clipped_scores() -> None:
+    truth, predicted = np.array([-1.0, 0.0, 0.8, 1.0]), np.array([-3.0, 0.2, 0.4, 2.0])
+    sims = metrics.of_scores(truth, predicted, metrics.score_metrics(1))
+    assert sims["mae"] == pytest.approx((0 + 0.2 + 0.4 + 0) / 4)
+    assert sims["r"] == pytest.approx(np.corrcoef(truth, [-1, 0.2, 0.4, 1])[0, 1])
+    mosi = metrics.of_scores(truth, predicted, metrics.score_metrics(3))
+    assert mosi["mae"] == pytest.approx((2 + 0.2 + 0.4 + 1) / 4)
+    assert list(sims) == ["mae", "r", "sims_acc2", "sims_acc3", "sims_acc5", "sims_f1"]
+    assert list(mosi)[:2] == ["mae", "r"] and "acc7" in mosi
+
+
+def test_a_float32_score_on_an_edge_of_sims_is_on_it() -> None:
+    """float32 0.1 is above the float64 0.1, and float32 -0.7 above -0.7; the upper end belongs to an interval."""
+    edges = np.array([-0.7, -0.1, 0.1, 0.7], np.float32)
+    below = np.array([-0.9, -0.3, 0.0, 0.4], np.float32)  # in the intervals that these edges close
+    found = metrics.of_scores(edges, below, metrics.score_metrics(1))
+    assert found["sims_acc5"] == 1.0
+    assert found["sims_acc3"] == 1.0
+    beyond = metrics.of_scores(edges, np.nextafter(edges, np.float32(1)), metrics.score_metrics(1))
+    assert beyond["sims_acc5"] == 0.0
+    assert beyond["sims_acc3"] == 2 / 4  # -0.1 and 0.1 are edges of three classes, too
