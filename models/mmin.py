@@ -59,7 +59,7 @@ from torch import Tensor, nn
 
 from models import baseline
 from models.base import MODALITIES, Batch, ModelSettings, Network, Output, Pretraining, View
-from models.layers import mlp, task_loss
+from models.layers import CascadeResidualAutoencoder, ResidualAutoencoder, mlp, task_loss
 
 AUTOENCODER = (baseline.JOINT, 256, 128, 64)  # and back: 384-256-128-64-128-256-384 (Table 3)
 BLOCKS = 5
@@ -82,44 +82,6 @@ class MMINSettings(ModelSettings):
     backward_weight: Weight | None = None  # lambda 2
     imagination_loss: Literal["mean", "norm"] = "mean"  # over the embedding's elements; norm: Eq. 6's sum
     dropout: Annotated[float, Field(ge=0, lt=1)] | None = None  # between the classifier's layers
-
-
-class ResidualAutoencoder(nn.Module):
-    """One phi_k of Eq. 2: 384-256-128-64-128-256-384."""
-
-    def __init__(self, sizes: tuple[int, ...] = AUTOENCODER) -> None:
-        super().__init__()
-        self.encoder = nn.Sequential(mlp(sizes), nn.ReLU())
-        self.decoder = mlp(sizes[::-1])
-
-    def forward(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the output (B, 384) and the latent vector c_k (B, 64)."""
-        latent = self.encoder(values)
-        return self.decoder(latent), latent
-
-
-class CascadeResidualAutoencoder(nn.Module):
-    """Eqs. 2 and 3: every block sees the input plus the outputs of all blocks before it.
-
-    Args:
-        blocks: B, how many residual autoencoders.
-        transition: the reference's Linear-ReLU-Linear after the cascade.
-    """
-
-    def __init__(self, blocks: int = BLOCKS, transition: bool = False) -> None:
-        super().__init__()
-        size = AUTOENCODER[0]
-        self.blocks = nn.ModuleList(ResidualAutoencoder() for _ in range(blocks))
-        self.transition = mlp((size, size, size)) if transition else nn.Identity()
-
-    def forward(self, embedding: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the imagined embedding h' (B, 384) and R = concat(c_1, ..., c_B), (B, B * 64)."""
-        total, latents = embedding, []  # h + sum of the outputs so far
-        for block in self.blocks:
-            output, latent = block(total)
-            total = total + output
-            latents.append(latent)
-        return self.transition(total), torch.cat(latents, dim=1)
 
 
 class Model(Network):
@@ -150,7 +112,7 @@ class Model(Network):
     def _imagination(settings: MMINSettings) -> nn.Module:
         if settings.imagination == "ae":
             return ResidualAutoencoder(WIDE_AUTOENCODER)  # its output is h' itself, not a residual
-        return CascadeResidualAutoencoder(transition=settings.variant == "code")
+        return CascadeResidualAutoencoder(BLOCKS, AUTOENCODER, transition=settings.variant == "code")
 
     @classmethod
     def recipe(cls, settings: MMINSettings) -> dict[str, Any]:
