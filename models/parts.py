@@ -4,18 +4,19 @@ Self-MM); modalities as sequences of vectors of one size (EMMR, TATE, AE, CRA, T
 from __future__ import annotations
 
 import json
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.base import MODALITIES, UNKNOWN_TOKEN, Batch, ModelSettings
-from models.layers import AttentionLayer, sinusoids
+from models.base import MODALITIES, UNKNOWN_TOKEN, Batch, ModelSettings, Network, Output, View
+from models.layers import AttentionLayer, sinusoids, task_loss
 
 CLS, SEP = 101, 102
 VOCABULARY = "vocab.txt"
@@ -381,3 +382,72 @@ def aligned(whole: Tokens, values: Mapping[str, Tensor], shown: Tokens) -> tuple
         targets.append(torch.where(seen, frames[:, :length], mean[:, None]))
         counts.append(shown.keep[modality] & whole.there[:, index, None])
     return torch.cat(targets, dim=1), torch.cat(counts, dim=1)
+
+
+class ImputerSettings(ModelSettings):
+    """Choices of AE and CRA.
+
+    Attributes:
+        size: of each modality's embedding; three of them side by side are what is reconstructed.
+        heads: of the attention within a modality.
+        dropout: of the attention weights, and before the label's layer.
+        reconstruction_weight: of the mean squared error.
+    """
+
+    size: Annotated[int, Field(ge=1)] = 100
+    heads: Annotated[int, Field(ge=1)] = 4
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3
+    reconstruction_weight: Annotated[float, Field(gt=0)] = 0.1
+
+    @model_validator(mode="after")
+    def _heads_divide_the_size(self) -> ImputerSettings:
+        if self.size % self.heads:
+            raise ValueError(
+                f"found size {self.size} and {self.heads} heads, expected a multiple of the heads"
+            )
+        return self
+
+
+class Imputer(Network):
+    """Embeddings of the modalities, an autoencoder that makes them whole, the label from its latent vector."""
+
+    Settings: ClassVar[type[ModelSettings]] = ImputerSettings
+
+    def __init__(self, settings: ImputerSettings, dims: Mapping[str, int], outputs: int) -> None:
+        super().__init__(settings, dims, outputs)
+        self.settings = settings
+        self.encoder = ModalityAttention(dims, MODALITIES, settings.size, settings.heads, settings.dropout)
+        self.autoencoder, latent = self._build(settings.size * len(MODALITIES))
+        self.head = nn.Sequential(nn.Dropout(settings.dropout), nn.Linear(latent, outputs))
+
+    @abstractmethod
+    def _build(self, size: int) -> tuple[nn.Module, int]:
+        """Return what gives (whole embedding, latent vector) of an embedding (B, size), and the latent size."""
+
+    @classmethod
+    def recipe(cls, settings: ImputerSettings) -> dict[str, Any]:
+        """Return EMMR's Table 7; the missing rate is a mask of params.yaml, which ``train_on`` names."""
+        return {"train_on": "random-condition", "learning_rate": 1e-3, "epochs": 20, "batch_size": 32}
+
+    @classmethod
+    def views(cls, settings: ImputerSettings) -> Mapping[str, View]:
+        """Return the whole samples, which the reconstruction is compared with."""
+        return {"whole": View("whole")}
+
+    def embed(self, batch: Batch) -> Tensor:
+        """Return (B, 3 D): the mean of each modality's frames after attention."""
+        tokens: Tokens = self.encoder(batch)
+        return torch.cat(tokens.means(tokens.values), dim=1)
+
+    def forward(self, batch: Batch) -> Output:
+        """Return the prediction, the losses, and the embedding, its reconstruction and the latent vector."""
+        embedding = self.embed(batch)
+        imagined, joint = self.autoencoder(embedding)
+        prediction = self.head(joint)
+        losses = task_loss(prediction, batch)
+        if losses and "whole" in batch.views:
+            with torch.no_grad():
+                target = self.embed(batch.views["whole"])
+            error = (imagined.float() - target.float()).square().mean()
+            losses["reconstruction"] = self.settings.reconstruction_weight * error
+        return Output(prediction, losses, {"joint": joint, "embedding": embedding, "imagined": imagined})
