@@ -104,6 +104,7 @@ from models.parts import CommonSpace, ModalityAttention, Tokens, aligned, masked
 
 ENCODER = (256, 128, 64)  # behind the first layer, as wide as the input
 BLOCKS = 5
+SCORE_LIMIT = 25.0  # of the opinions' attention: exp(25) cubed is still a float32, for second derivatives
 
 Weight = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
@@ -273,8 +274,9 @@ def transformer(settings: EMMRSettings) -> TransformerLayer:
 class Opinions(nn.Module):
     """Eqs. 8 and 9: what all modalities, and what all but one of them say.
 
-    The vector of a subset of modalities is LayerNorm(mean x + mean MHA(x, x, x)), means over its positions. The
-    mean commutes with the last two products of MHA, so that only its weights are computed for all positions.
+    The vector of a subset of positions is LayerNorm(mean x + mean MHA(x, x, x)), means over the subset. As the
+    subsets share most of their positions, the exponents of all scores are computed once, and each subset sums up
+    those of its own; the mean commutes with the last two products of MHA.
 
     Args:
         settings: of the network.
@@ -283,34 +285,34 @@ class Opinions(nn.Module):
 
     def __init__(self, settings: EMMRSettings, outputs: int) -> None:
         super().__init__()
-        used = settings.used
-        self.subsets: tuple[tuple[str, ...], ...] = tuple(tuple(m for m in used if m != k) for k in used)
         self.attention = Attention(settings.size, settings.heads, settings.drops)
         self.norm = nn.LayerNorm(settings.size) if settings.residual else None
         self.all = nn.Linear(settings.size, outputs)
-        self.without = nn.ModuleDict({m: nn.Linear(settings.size, outputs) for m in used})
+        self.without = nn.ModuleDict({m: nn.Linear(settings.size, outputs) for m in settings.used})
 
-    def vectors(
-        self, values: Mapping[str, Tensor], keep: Mapping[str, Tensor], subsets: tuple[tuple[str, ...], ...]
-    ) -> list[Tensor]:
-        """Return (N, D) of each subset of modality -> (N, T_m, D), of which the (N, T_m) that are True count."""
+    def vectors(self, values: Tensor, members: Tensor) -> Tensor:
+        """Return (B, S, D): a vector of each subset of the positions.
+
+        Args:
+            values: (B, T, D).
+            members: (B, S, T) bool, one True in each subset at least.
+        """
         mha = self.attention
-        queries = {m: mha.split(mha.query(v)) for m, v in values.items()}
-        keys = {m: mha.split(mha.key(v)) for m, v in values.items()}
-        found = []
-        for subset in subsets:
-            x, there = (torch.cat([part[m] for m in subset], dim=1) for part in (values, keep))
-            query, key = (torch.cat([part[m] for m in subset], dim=2) for part in (queries, keys))
-            scores = query @ key.transpose(2, 3) / query.shape[3] ** 0.5
-            weights = scores.masked_fill(~there[:, None, None], float("-inf")).softmax(dim=3)
-            asking = there / there.sum(dim=1, keepdim=True)
-            mean = (asking[:, None, None].to(weights.dtype) @ weights).squeeze(2)  # (N, H, T)
-            read = mha.dropout(mean) @ x.to(mean.dtype)  # (N, H, D), before the projection to values
-            parts = mha.value.weight.unflatten(0, (mha.heads, -1))
-            values_read = torch.einsum("nhd,hed->nhe", read, parts).flatten(1) + mha.value.bias
-            vector = mha.output(values_read)
-            found.append(vector if self.norm is None else self.norm(masked_mean(x, there) + vector))
-        return found
+        queries = mha.split(mha.query(values)) / (values.shape[2] / mha.heads) ** 0.5
+        scores = queries @ mha.split(mha.key(values)).transpose(2, 3)  # (B, H, T, T)
+        weights = scores.clamp(-SCORE_LIMIT, SCORE_LIMIT).exp()
+        of = members.to(weights.dtype)
+        asking = of / of.sum(dim=2, keepdim=True)  # each query's part in the mean
+        totals = weights @ of.transpose(1, 2)[:, None]  # (B, H, T, S): what each query's weights sum up to
+        share = (asking.transpose(1, 2)[:, None] / totals).transpose(2, 3)
+        mean = (share @ weights) * of[:, None]  # (B, H, S, T)
+        read = mha.dropout(mean) @ values[:, None].to(
+            mean.dtype
+        )  # (B, H, S, D), before the projection to values
+        parts = mha.value.weight.unflatten(0, (mha.heads, -1))
+        heads = torch.einsum("bhsd,hed->bshe", read, parts).flatten(2) + mha.value.bias
+        vectors: Tensor = mha.output(heads)
+        return vectors if self.norm is None else self.norm(asking @ values.to(asking.dtype) + vectors)
 
 
 class Model(Network):
@@ -493,25 +495,32 @@ class Model(Network):
         Returns:
             L_all of TF, (1, B, C); L without each modality, (N, B, M, C); the vectors behind these, (N, B, M, D).
         """
-        count = len(decoded)
-        recovered = {m: [] for m in tokens.values}  # type: dict[str, list[Tensor]]
-        for output in decoded:
-            parts = tokens.split(output)
-            for index, (modality, values) in enumerate(tokens.values.items()):
-                there = tokens.there[:, index, None, None]
-                recovered[modality].append(torch.where(there, values, parts[modality]))
-        own = {m: every[0] for m, every in recovered.items()}
-        stacked = {m: torch.cat(every) for m, every in recovered.items()}
-        keep = {m: k.repeat(count, 1) for m, k in tokens.keep.items()}
-        whole = self.opinions.vectors(own, tokens.keep, (tuple(tokens.values),))[0]
-        each = self.opinions.vectors(stacked, keep, self.opinions.subsets)
-        pairs = [head(vector) for head, vector in zip(self.opinions.without.values(), each, strict=True)]
-        batch = len(tokens.there)
-        return (
-            self.opinions.all(whole)[None],
-            torch.stack(pairs, dim=1).unflatten(0, (count, batch)),
-            torch.stack(each, dim=1).unflatten(0, (count, batch)),
-        )
+        frames = self.settings.missing_frames
+        names, lengths = list(tokens.values), [v.shape[1] for v in tokens.values.values()]
+        joined, keep = tokens.joined()
+        there = torch.cat([tokens.there[:, i, None].expand(-1, n) for i, n in enumerate(lengths)], dim=1)
+        recovered = [
+            tokens.split(one)[m][:, :frames] for one in decoded for m in names
+        ]  # by branch, modality
+        values = torch.cat([joined, *recovered], dim=1)
+        # Which positions are whose: those of what is there are every branch's, the recovered ones its own.
+        shown = dict(zip(names, (keep & there).split(lengths, dim=1), strict=True))
+        gone = {m: ~tokens.there[:, i, None].expand(-1, frames) for i, m in enumerate(names)}
+        nothing = {m: torch.zeros_like(part) for m, part in gone.items()}
+        empty = {m: torch.zeros_like(part) for m, part in shown.items()}
+
+        def members(branch: int, left_out: str | None) -> Tensor:
+            own = [empty[m] if m == left_out else shown[m] for m in names]
+            for other in range(len(decoded)):
+                own += [nothing[m] if other != branch or m == left_out else gone[m] for m in names]
+            return torch.cat(own, dim=1)
+
+        subsets = [members(0, None), *(members(b, m) for b in range(len(decoded)) for m in names)]
+        vectors = self.opinions.vectors(values, torch.stack(subsets, dim=1))
+        each = vectors[:, 1:].unflatten(1, (len(decoded), len(names))).transpose(0, 1)  # (N, B, M, D)
+        heads = self.opinions.without.values()
+        pairs = torch.stack([head(each[:, :, i]) for i, head in enumerate(heads)], dim=2)
+        return self.opinions.all(vectors[:, 0])[None], pairs, each
 
     def key_vectors(self, pairs: Tensor, vectors: Tensor) -> Tensor:
         """Return E_key of each branch (Eqs. 10 and 11): (N, B, M * C), or (N, B, D) with ``key_vector: vectors``.

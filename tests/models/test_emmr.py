@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from models.base import MODALITIES, Batch, View, drop_frames
 from models.emmr import EMMRSettings, Model, inconsistent
 from models.layers import Attention, sequence_distance
-from models.parts import masked_mean
 from tests.batches import DIMS, PATTERNS, hide, hide_each, lengthen, make_batch, one_of, reorder, train
 
 SMALL = {"size": 12, "heads": 2, "inner": 16}
@@ -105,23 +104,50 @@ def test_equation_13_the_ensemble_decides_on_key_samples_and_tf_on_the_others() 
     torch.testing.assert_close(network.head(output.hidden["joint"]), output.prediction)
 
 
-def test_an_opinion_is_the_mean_of_multi_head_attention_over_what_is_there() -> None:
-    network = make(residual=False).eval()
+@pytest.mark.parametrize("residual", [True, False])
+def test_an_opinion_is_the_mean_of_multi_head_attention_over_a_subset_of_positions(residual: bool) -> None:
+    network = make(residual=residual).eval()
     opinions = network.opinions
-    values = {m: torch.randn(4, 3 + i, 12) for i, m in enumerate(MODALITIES)}
-    keep = {m: torch.rand(4, v.shape[1]) < 0.7 for m, v in values.items()}
-    for k in keep.values():
-        k[:, 0] = True
-    (found,) = opinions.vectors(values, keep, (("text", "video"),))
-    x, there = (torch.cat([part["text"], part["video"]], dim=1) for part in (values, keep))
+    values, members = torch.randn(4, 9, 12), torch.rand(4, 3, 9) < 0.6
+    members[:, :, 2] = True
+    found = opinions.vectors(values, members)
     mha = Attention(12, 2)
     mha.load_state_dict(opinions.attention.state_dict())
-    torch.testing.assert_close(found, masked_mean(mha(x, x, there), there))
-    whole = make().eval()
-    assert whole.opinions.norm is not None
-    (normed,) = whole.opinions.vectors(values, keep, (("text", "video"),))
-    mha.load_state_dict(whole.opinions.attention.state_dict())
-    torch.testing.assert_close(normed, whole.opinions.norm(masked_mean(x + mha(x, x, there), there)))
+    for row in range(4):
+        for subset in range(3):
+            x = values[row : row + 1, members[row, subset]]
+            expected = mha(x, x, torch.ones(x.shape[:2], dtype=torch.bool)).mean(dim=1)
+            if opinions.norm is not None:
+                expected = opinions.norm(x.mean(dim=1) + expected)
+            torch.testing.assert_close(found[row, subset], expected[0])
+
+
+def test_what_is_said_of_each_branch_is_said_of_its_own_recovered_input() -> None:
+    """Written once more, sample by sample: the branch's recovered modality in the place of the missing one."""
+    network = make(missing_frames=2).eval()
+    batch = mixed()
+    tokens = network.encoder(batch)
+    joined, keep = tokens.joined()
+    decoded = network._decode(tokens, joined, keep, network.tf_encoder(joined, keep))
+    every, pairs, vectors = network._opinions(tokens, decoded)
+    for row in range(len(batch)):
+        for number, branch in enumerate(decoded):
+            parts = tokens.split(branch)
+            input_of = {
+                m: (tokens.values if tokens.there[row, i] else parts)[m][row][tokens.keep[m][row]]
+                for i, m in enumerate(MODALITIES)
+            }
+            for left_out in (None, *MODALITIES):
+                x = torch.cat([v for m, v in input_of.items() if m != left_out])[None]
+                (vector,) = network.opinions.vectors(x, torch.ones(1, 1, x.shape[1], dtype=torch.bool))[0]
+                if left_out is None:
+                    if number == 0:
+                        torch.testing.assert_close(every[0, row], network.opinions.all(vector))
+                    continue
+                place = MODALITIES.index(left_out)
+                torch.testing.assert_close(vectors[number, row, place], vector)
+                said = network.opinions.without[left_out](vector)
+                torch.testing.assert_close(pairs[number, row, place], said)
 
 
 def test_the_missing_modality_alone_is_recovered_by_each_branch_from_its_own_decoder() -> None:
