@@ -1,7 +1,7 @@
 """EMMR's cost beside that of its three branches alone, and beside TF and TF+AE (Table 8, Figure 9).
 
-Two peers, on the paper's sizes (batches of 32; 25, 150 and 100 frames of 768, 33 and 709 columns; a share of the samples
-lacks one modality). ``branches``: the same network with all three branches, their reconstruction losses, the
+Two peers, on the paper's sizes (batches of 32; 25, 150 and 100 frames of 768, 33 and 709 columns; a share of the
+samples lacks one modality). ``branches``: the same network with all three branches, their reconstruction losses, the
 pretrained network and the label from TF, but without recovery, opinions and combination: what the ensemble is
 built on. ``sum of three``: TF alone, AE alone and MMIN alone as networks of their own, each with its modalities'
 attention and its label. The limit for EMMR is 1.3 times the branches.
