@@ -111,6 +111,8 @@ class Batch:
         views: the same samples in the versions that the model asked for by :meth:`Network.views`, by name; empty
             outside training.
         dialogues: which dialogue each row belongs to, when the model asked for whole dialogues; else None.
+        facts: what the dataset says of each sample beside its label, by the names that the model asked for by
+            :meth:`Network.facts`: name -> (B, ...).
     """
 
     features: Mapping[str, Tensor]
@@ -126,6 +128,7 @@ class Batch:
     present_cpu: Tensor | None = None
     views: Mapping[str, Batch] = field(default_factory=dict)
     dialogues: Dialogues | None = None
+    facts: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return int(self.present.shape[0])
@@ -233,6 +236,15 @@ class Network(nn.Module, ABC):
     def views(cls, settings: Any) -> Mapping[str, View]:
         """Return the versions of each sample that training batches carry in :attr:`Batch.views`, by name."""
         return {}
+
+    @classmethod
+    def facts(cls, settings: Any) -> tuple[str, ...]:
+        """Return what the model must be told of each sample beside its modalities, in training and at test.
+
+        ``key``: (B, 3) bool in the order text, audio, video, whether the sample means something else without that
+        modality. Only datasets that know (the constructed demo) have it.
+        """
+        return ()
 
     @classmethod
     def pretraining(cls, settings: Any) -> Pretraining | None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from typing import Literal
 
 import numpy as np
 import torch
@@ -147,6 +149,233 @@ def mlp(
         if dropout:
             layers.append(nn.Dropout(dropout))
     return nn.Sequential(*layers[: -2 if dropout else -1])
+
+
+class ResidualAutoencoder(nn.Module):
+    """An autoencoder whose output is added to its input by whoever calls it (Tran et al. 2017; MMIN Eq. 2).
+
+    Args:
+        sizes: from the input to the latent vector; ReLU stands behind every one but the first.
+        back: from the latent vector to the output; none: the same sizes turned around.
+        positive: whether ReLU stands behind the output, too.
+        leaky: as MMIN's reference code has it: LeakyReLU in the encoder, and nothing behind the latent vector.
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        back: Sequence[int] | None = None,
+        positive: bool = False,
+        leaky: bool = False,
+    ) -> None:
+        super().__init__()
+        encoder = (mlp(sizes, activation=nn.LeakyReLU),) if leaky else (mlp(sizes), nn.ReLU())
+        self.encoder = nn.Sequential(*encoder)
+        decoder = mlp(tuple(back or tuple(sizes)[::-1]))
+        self.decoder = nn.Sequential(decoder, nn.ReLU()) if positive else decoder
+
+    def forward(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the output (..., D) and the latent vector (..., L) of (..., D)."""
+        latent = self.encoder(values)
+        return self.decoder(latent), latent
+
+
+class CascadeResidualAutoencoder(nn.Module):
+    """Every block sees the input plus the outputs of all blocks before it (Tran et al. 2017; MMIN Eqs. 2, 3).
+
+    Args:
+        blocks: B, how many residual autoencoders.
+        sizes, back, positive, leaky: of each, as in :class:`ResidualAutoencoder`.
+        transition: MMIN's reference code has Linear-ReLU-Linear after the cascade.
+    """
+
+    def __init__(
+        self,
+        blocks: int,
+        sizes: Sequence[int],
+        back: Sequence[int] | None = None,
+        positive: bool = False,
+        leaky: bool = False,
+        transition: bool = False,
+    ) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(ResidualAutoencoder(sizes, back, positive, leaky) for _ in range(blocks))
+        self.transition = mlp((sizes[0],) * 3) if transition else nn.Identity()
+
+    def forward(self, embedding: Tensor) -> tuple[Tensor, Tensor]:
+        """Return input + all outputs, (..., D), and the latent vectors side by side, (..., B * L)."""
+        total, latents = embedding, []
+        for block in self.blocks:
+            output, latent = block(total)
+            total = total + output
+            latents.append(latent)
+        return self.transition(total), torch.cat(latents, dim=-1)
+
+
+class Attention(nn.Module):
+    """Multi-head attention (Vaswani et al. 2017, section 3.2.2), with dropout on its weights.
+
+    Written out, for PyTorch's fused kernels have no second derivative (M3S with ``order: second``).
+
+    Args:
+        size: D of queries, keys and the result.
+        heads: H; D is a multiple of it.
+        dropout: of the attention weights.
+    """
+
+    def __init__(self, size: int, heads: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query = nn.Linear(size, size)
+        self.key = nn.Linear(size, size, bias=False)  # which would add the same to all scores of a query
+        self.value, self.output = nn.Linear(size, size), nn.Linear(size, size)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, queries: Tensor, memory: Tensor, keep: Tensor) -> Tensor:
+        """Return (B, Q, D): what each query reads from the memory.
+
+        Args:
+            queries: (B, Q, D).
+            memory: (B, T, D).
+            keep: (B, T) bool, which of the memory may be read; one of each sample at least.
+        """
+        weights = self.dropout(self.weights(queries, memory, keep))
+        read = weights @ self.split(self.value(memory))
+        return self.output(read.transpose(1, 2).flatten(2))
+
+    def weights(self, queries: Tensor, memory: Tensor, keep: Tensor) -> Tensor:
+        """Return (B, H, Q, T): how much of each query's attention goes where; 0 where nothing may be read."""
+        scores = self.split(self.query(queries)) @ self.split(self.key(memory)).transpose(2, 3)
+        scores = scores / math.sqrt(queries.shape[2] / self.heads)
+        return scores.masked_fill(~keep[:, None, None], float("-inf")).softmax(dim=3)
+
+    def split(self, values: Tensor) -> Tensor:
+        """Return (B, H, T, D / H) of (B, T, D)."""
+        return values.unflatten(2, (self.heads, -1)).transpose(1, 2)
+
+
+class AttentionLayer(nn.Module):
+    """Multi-head attention as a layer of the Transformer: LayerNorm(x + MHA(x, memory)), or MHA alone.
+
+    Args:
+        size, heads, dropout: of :class:`Attention`.
+        residual: whether the input is added and the sum normalised.
+    """
+
+    def __init__(self, size: int, heads: int, dropout: float = 0.0, residual: bool = True) -> None:
+        super().__init__()
+        self.attention = Attention(size, heads, dropout)
+        self.norm = nn.LayerNorm(size) if residual else None
+
+    def forward(self, values: Tensor, keep: Tensor, memory: Tensor | None = None) -> Tensor:
+        """Return (B, Q, D); the memory, (B, T, D) with keep (B, T), is the input itself unless given."""
+        read = self.attention(values, values if memory is None else memory, keep)
+        return read if self.norm is None else self.norm(values + read)
+
+
+class FeedForwardLayer(nn.Module):
+    """A Transformer's two layers at each position: LayerNorm(x + FFN(x)), or FFN alone.
+
+    Args:
+        size: D.
+        inner: of the hidden layer.
+        dropout: behind the hidden layer.
+        residual: whether the input is added and the sum normalised.
+    """
+
+    def __init__(self, size: int, inner: int, dropout: float = 0.0, residual: bool = True) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(size, inner), nn.ReLU(), nn.Dropout(dropout), nn.Linear(inner, size)
+        )
+        self.norm = nn.LayerNorm(size) if residual else None
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Return (..., D) of (..., D)."""
+        read: Tensor = self.layers(values)
+        return read if self.norm is None else self.norm(values + read)
+
+
+class TransformerLayer(nn.Module):
+    """FFN(MHA(x, x, x)), with what stands around them in the Transformer, or without (EMMR Eq. 7).
+
+    Args:
+        size, heads, dropout, residual: of :class:`AttentionLayer`.
+        inner: of the FFN's hidden layer.
+    """
+
+    def __init__(
+        self, size: int, heads: int, inner: int, dropout: float = 0.0, residual: bool = True
+    ) -> None:
+        super().__init__()
+        self.attention = AttentionLayer(size, heads, dropout, residual)
+        self.feed_forward = FeedForwardLayer(size, inner, dropout, residual)
+
+    def forward(self, values: Tensor, keep: Tensor) -> Tensor:
+        """Return (B, T, D) of (B, T, D), of which the (B, T) that are True may be read."""
+        return self.feed_forward(self.attention(values, keep))
+
+
+def sinusoids(length: int, size: int, device: torch.device | None = None) -> Tensor:
+    """Return (T, D): the Transformer's positions, sin and cos in turn (Vaswani et al. 2017, section 3.5)."""
+    columns = torch.arange(size, device=device)
+    rates = torch.exp((columns - columns % 2) * (-math.log(10_000.0) / size))
+    angles = torch.arange(length, device=device)[:, None] * rates
+    return torch.where(columns % 2 == 0, angles.sin(), angles.cos())
+
+
+class GatedPooling(nn.Module):
+    """One vector of many: their mean, weighted by softmax(w (U x * sigmoid(V x))) (EMMR's and TATE's code)."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.content = nn.Linear(size, size, bias=False)
+        self.gate = nn.Linear(size, size, bias=False)
+        self.score = nn.Linear(size, 1, bias=False)
+
+    def forward(self, values: Tensor, keep: Tensor) -> Tensor:
+        """Return (B, D) of (B, T, D); keep (B, T) bool has one True in each row at least."""
+        scores = self.score(self.content(values) * torch.sigmoid(self.gate(values))).squeeze(2)
+        weights = scores.masked_fill(~keep, float("-inf")).softmax(dim=1)
+        return (weights[:, None] @ values).squeeze(1)
+
+
+def sequence_distance(
+    first: Tensor,
+    second: Tensor,
+    keep: Tensor,
+    kind: Literal["kl", "mae", "cosine"] = "kl",
+    over: Literal["features", "time"] = "features",
+) -> Tensor:
+    """Return how far two sequences of vectors are apart: the mean over positions, then over samples.
+
+    ``kl``: both become distributions by a softmax; half the divergence each way, (KL(p|q) + KL(q|p)) / 2 =
+    sum (p - q)(log p - log q) / 2 (EMMR Eqs. 15 and 16). ``mae``: the mean absolute difference. ``cosine``: 1 - the
+    cosine.
+
+    Args:
+        first, second: (B, T, D).
+        keep: (B, T) bool: the positions that count. A sample without any has the distance 0.
+        kind: which distance.
+        over: what the softmax of ``kl`` runs over: the D features of each position, or the T positions of each
+            feature.
+    """
+    first, second = first.float(), second.float()
+    if kind == "kl" and over == "time":
+        hidden = ~keep[:, :, None]
+        p = first.masked_fill(hidden, -1e9).log_softmax(dim=1)
+        q = second.masked_fill(hidden, -1e9).log_softmax(dim=1)
+        apart = ((p.exp() - q.exp()) * (p - q)).masked_fill(hidden, 0.0)
+        return apart.sum(dim=1).mean() / 2
+    if kind == "kl":
+        p, q = first.log_softmax(dim=2), second.log_softmax(dim=2)
+        each = ((p.exp() - q.exp()) * (p - q)).sum(dim=2) / 2
+    elif kind == "mae":
+        each = (first - second).abs().mean(dim=2)
+    else:
+        squares = first.square().sum(dim=2) * second.square().sum(dim=2)
+        each = 1 - (first * second).sum(dim=2) * (squares + 1e-12).rsqrt()
+    return ((each * keep).sum(dim=1) / keep.sum(dim=1).clamp(min=1)).mean()
 
 
 def task_loss(prediction: Tensor, batch: Batch) -> dict[str, Tensor]:

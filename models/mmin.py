@@ -69,7 +69,13 @@ from torch import Tensor, nn
 
 from models import baseline
 from models.base import MODALITIES, Batch, ModelSettings, Network, Output, Pretraining, View
-from models.layers import initialise, mlp, task_loss
+from models.layers import (
+    CascadeResidualAutoencoder,
+    ResidualAutoencoder,
+    initialise,
+    mlp,
+    task_loss,
+)
 
 AUTOENCODER = (baseline.JOINT, 256, 128, 64)  # and back: 384-256-128-64-128-256-384 (Table 3)
 BLOCKS = 5
@@ -93,52 +99,6 @@ class MMINSettings(ModelSettings):
     imagination_loss: Literal["mean", "norm"] = "mean"  # over the embedding's elements; norm: Eq. 6's sum
     dropout: Annotated[float, Field(ge=0, lt=1)] | None = None  # between the classifier's layers
     text_dropout: Annotated[float, Field(ge=0, lt=1)] | None = None  # in the text encoder
-
-
-class ResidualAutoencoder(nn.Module):
-    """One phi_k of Eq. 2: 384-256-128-64-128-256-384.
-
-    Args:
-        sizes: from the input to the latent vector.
-        code: the reference's activations; see the module.
-    """
-
-    def __init__(self, sizes: tuple[int, ...] = AUTOENCODER, code: bool = False) -> None:
-        super().__init__()
-        if code:
-            self.encoder = nn.Sequential(mlp(sizes, activation=nn.LeakyReLU))
-        else:
-            self.encoder = nn.Sequential(mlp(sizes), nn.ReLU())
-        self.decoder = mlp(sizes[::-1])
-
-    def forward(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the output (B, 384) and the latent vector c_k (B, 64)."""
-        latent = self.encoder(values)
-        return self.decoder(latent), latent
-
-
-class CascadeResidualAutoencoder(nn.Module):
-    """Eqs. 2 and 3: every block sees the input plus the outputs of all blocks before it.
-
-    Args:
-        blocks: B, how many residual autoencoders.
-        code: the reference's activations, and its Linear-ReLU-Linear after the cascade.
-    """
-
-    def __init__(self, blocks: int = BLOCKS, code: bool = False) -> None:
-        super().__init__()
-        size = AUTOENCODER[0]
-        self.blocks = nn.ModuleList(ResidualAutoencoder(code=code) for _ in range(blocks))
-        self.transition = mlp((size, size, size)) if code else nn.Identity()
-
-    def forward(self, embedding: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the imagined embedding h' (B, 384) and R = concat(c_1, ..., c_B), (B, B * 64)."""
-        total, latents = embedding, []  # h + sum of the outputs so far
-        for block in self.blocks:
-            output, latent = block(total)
-            total = total + output
-            latents.append(latent)
-        return self.transition(total), torch.cat(latents, dim=1)
 
 
 class Model(Network):
@@ -173,8 +133,10 @@ class Model(Network):
     def _imagination(settings: MMINSettings) -> nn.Module:
         code = settings.variant == "code"
         if settings.imagination == "ae":
-            return ResidualAutoencoder(WIDE_AUTOENCODER, code)  # its output is h' itself, not a residual
-        return CascadeResidualAutoencoder(code=code)
+            return ResidualAutoencoder(
+                WIDE_AUTOENCODER, leaky=code
+            )  # its output is h' itself, not a residual
+        return CascadeResidualAutoencoder(BLOCKS, AUTOENCODER, leaky=code, transition=code)
 
     @classmethod
     def recipe(cls, settings: MMINSettings) -> dict[str, Any]:

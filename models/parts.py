@@ -1,18 +1,22 @@
-"""What MISA, MMIM and Self-MM share: BERT or frozen text features, recurrent summaries, parameter groups."""
+"""What some models share: BERT or frozen text features, recurrent summaries and parameter groups (MISA, MMIM,
+Self-MM); modalities as sequences of vectors of one size (EMMR, TATE, AE, CRA, TransM)."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.base import UNKNOWN_TOKEN, Batch, ModelSettings
+from models.base import MODALITIES, UNKNOWN_TOKEN, Batch, ModelSettings, Network, Output, View
+from models.layers import AttentionLayer, sinusoids, task_loss
 
 CLS, SEP = 101, 102
 VOCABULARY = "vocab.txt"
@@ -232,3 +236,222 @@ def split_parameters(network: nn.Module, parts: Mapping[str, nn.Module]) -> dict
     taken = {id(p) for group in groups.values() for p in group}
     groups["rest"] = [p for p in network.parameters() if p.requires_grad and id(p) not in taken]
     return {name: group for name, group in groups.items() if group}
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Each modality as a sequence of vectors of one size D.
+
+    A modality that a sample lacks (no frame of it was observed) has zeros in its first frame or frames, which
+    count, so that every modality of every sample has something to attend to, and to be recovered.
+
+    Attributes:
+        values: modality -> (B, T_m, D).
+        keep: modality -> (B, T_m) bool: the positions that count.
+        there: (B, M) bool: which modalities were observed, in the order of ``values``.
+    """
+
+    values: Mapping[str, Tensor]
+    keep: Mapping[str, Tensor]
+    there: Tensor
+
+    def joined(self) -> tuple[Tensor, Tensor]:
+        """Return all modalities behind each other in time: (B, T, D), and (B, T) bool of what counts."""
+        return torch.cat(list(self.values.values()), dim=1), torch.cat(list(self.keep.values()), dim=1)
+
+    def split(self, joined: Tensor) -> dict[str, Tensor]:
+        """Return modality -> (N, T_m, D) of (N, T, D)."""
+        lengths = [values.shape[1] for values in self.values.values()]
+        return dict(zip(self.values, joined.split(lengths, dim=1), strict=True))
+
+    def means(self, values: Mapping[str, Tensor]) -> list[Tensor]:
+        """Return (B, D) a modality: the mean of what counts of modality -> (B, T_m, D)."""
+        return [masked_mean(values[m], self.keep[m]) for m in self.values]
+
+
+def make_tokens(
+    batch: Batch,
+    projections: Mapping[str, nn.Module],
+    frames: int = 1,
+    positions: bool = False,
+) -> Tokens:
+    """Return the frames of a batch, projected to one size.
+
+    Args:
+        batch: the samples. Frames that were not observed are zeros to the projection, whatever stands there.
+        projections: modality -> a layer from its columns to D; only these modalities are looked at.
+        frames: how many zero frames stand for a modality that is missing.
+        positions: whether the Transformer's sinusoids are added.
+    """
+    values, keep, there = {}, {}, []
+    for modality, projection in projections.items():
+        observed, features = batch.observed[modality], batch.features[modality]
+        if (short := frames - observed.shape[1]) > 0:
+            observed = functional.pad(observed, (0, short))
+            features = functional.pad(features, (0, 0, 0, short))
+        any_seen = observed.any(dim=1)
+        slots = torch.arange(observed.shape[1], device=observed.device) < frames
+        keep[modality] = observed | (slots & ~any_seen[:, None])
+        projected = projection(features.masked_fill(~observed[:, :, None], 0))
+        if positions:
+            projected = projected + sinusoids(projected.shape[1], projected.shape[2], projected.device)
+        values[modality] = projected
+        there.append(any_seen)
+    return Tokens(values, keep, torch.stack(there, dim=1))
+
+
+class ModalityAttention(nn.Module):
+    """Frames to one size, then attention within each modality: E_m = MHA(X_m, X_m, X_m) (EMMR Eq. 1).
+
+    Args:
+        dims: columns of the modalities.
+        modalities: those that are looked at.
+        size: D.
+        heads, dropout, residual: of the attention.
+        frames, positions: as in :func:`make_tokens`.
+    """
+
+    def __init__(
+        self,
+        dims: Mapping[str, int],
+        modalities: Sequence[str] = MODALITIES,
+        size: int = 300,
+        heads: int = 4,
+        dropout: float = 0.0,
+        residual: bool = True,
+        frames: int = 1,
+        positions: bool = False,
+    ) -> None:
+        super().__init__()
+        self.frames, self.positions = frames, positions
+        self.projections = nn.ModuleDict({m: nn.Linear(dims[m], size) for m in modalities})
+        self.layers = nn.ModuleDict({m: AttentionLayer(size, heads, dropout, residual) for m in modalities})
+
+    def forward(self, batch: Batch) -> Tokens:
+        """Return E_m of every modality."""
+        tokens = make_tokens(batch, dict(self.projections.items()), self.frames, self.positions)
+        values = {m: self.layers[m](values, tokens.keep[m]) for m, values in tokens.values.items()}
+        return Tokens(values, tokens.keep, tokens.there)
+
+
+class CommonSpace(nn.Module):
+    """TATE's two-by-two projection: one matrix for each pair of modalities, which both go through.
+
+    A modality is in two pairs; its two results stand side by side, in the order of the other modality.
+
+    Args:
+        size: D, an even number: what goes in and comes out.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.pairs = nn.ModuleDict(
+            {
+                f"{a}_{b}": nn.Linear(size, size // 2, bias=False)
+                for i, a in enumerate(MODALITIES)
+                for b in MODALITIES[i + 1 :]
+            }
+        )
+
+    def forward(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return modality -> (B, T_m, D) of the same."""
+        return {
+            m: torch.cat([layer(v) for name, layer in self.pairs.items() if m in name.split("_")], dim=2)
+            for m, v in values.items()
+        }
+
+
+def aligned(whole: Tokens, values: Mapping[str, Tensor], shown: Tokens) -> tuple[Tensor, Tensor]:
+    """Bring what was computed of whole samples to the positions of the same samples with something missing.
+
+    A modality that is there stands frame against frame; what stands for one that is missing is compared with
+    the mean over the frames that it would have had.
+
+    Args:
+        whole: the whole samples.
+        values: modality -> (B, T_m, D), computed of them.
+        shown: the samples with something missing.
+
+    Returns:
+        (B, T, D), modalities behind each other as in ``shown``, and (B, T) bool: the positions that can be
+        compared, those of modalities that were recorded.
+    """
+    targets, counts = [], []
+    for index, modality in enumerate(shown.values):
+        length = shown.values[modality].shape[1]
+        frames, mean = values[modality], masked_mean(values[modality], whole.keep[modality])
+        if (short := length - frames.shape[1]) > 0:
+            frames = functional.pad(frames, (0, 0, 0, short))
+        seen = shown.there[:, index, None, None]
+        targets.append(torch.where(seen, frames[:, :length], mean[:, None]))
+        counts.append(shown.keep[modality] & whole.there[:, index, None])
+    return torch.cat(targets, dim=1), torch.cat(counts, dim=1)
+
+
+class ImputerSettings(ModelSettings):
+    """Choices of AE and CRA.
+
+    Attributes:
+        size: of each modality's embedding; three of them side by side are what is reconstructed.
+        heads: of the attention within a modality.
+        dropout: of the attention weights, and before the label's layer.
+        reconstruction_weight: of the mean squared error.
+    """
+
+    size: Annotated[int, Field(ge=1)] = 100
+    heads: Annotated[int, Field(ge=1)] = 4
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3
+    reconstruction_weight: Annotated[float, Field(gt=0)] = 0.1
+
+    @model_validator(mode="after")
+    def _heads_divide_the_size(self) -> ImputerSettings:
+        if self.size % self.heads:
+            raise ValueError(
+                f"found size {self.size} and {self.heads} heads, expected a multiple of the heads"
+            )
+        return self
+
+
+class Imputer(Network):
+    """Embeddings of the modalities, an autoencoder that makes them whole, the label from its latent vector."""
+
+    Settings: ClassVar[type[ModelSettings]] = ImputerSettings
+
+    def __init__(self, settings: ImputerSettings, dims: Mapping[str, int], outputs: int) -> None:
+        super().__init__(settings, dims, outputs)
+        self.settings = settings
+        self.encoder = ModalityAttention(dims, MODALITIES, settings.size, settings.heads, settings.dropout)
+        self.autoencoder, latent = self._build(settings.size * len(MODALITIES))
+        self.head = nn.Sequential(nn.Dropout(settings.dropout), nn.Linear(latent, outputs))
+
+    @abstractmethod
+    def _build(self, size: int) -> tuple[nn.Module, int]:
+        """Return what gives (whole embedding, latent vector) of an embedding (B, size), and the latent size."""
+
+    @classmethod
+    def recipe(cls, settings: ImputerSettings) -> dict[str, Any]:
+        """Return EMMR's Table 7; the missing rate is a mask of params.yaml, which ``train_on`` names."""
+        return {"train_on": "random-condition", "learning_rate": 1e-3, "epochs": 20, "batch_size": 32}
+
+    @classmethod
+    def views(cls, settings: ImputerSettings) -> Mapping[str, View]:
+        """Return the whole samples, which the reconstruction is compared with."""
+        return {"whole": View("whole")}
+
+    def embed(self, batch: Batch) -> Tensor:
+        """Return (B, 3 D): the mean of each modality's frames after attention."""
+        tokens: Tokens = self.encoder(batch)
+        return torch.cat(tokens.means(tokens.values), dim=1)
+
+    def forward(self, batch: Batch) -> Output:
+        """Return the prediction, the losses, and the embedding, its reconstruction and the latent vector."""
+        embedding = self.embed(batch)
+        imagined, joint = self.autoencoder(embedding)
+        prediction = self.head(joint)
+        losses = task_loss(prediction, batch)
+        if losses and "whole" in batch.views:
+            with torch.no_grad():
+                target = self.embed(batch.views["whole"])
+            error = (imagined.float() - target.float()).square().mean()
+            losses["reconstruction"] = self.settings.reconstruction_weight * error
+        return Output(prediction, losses, {"joint": joint, "embedding": embedding, "imagined": imagined})

@@ -43,11 +43,18 @@ def make_batch(size: int, outputs: int, seed: int = 0, first_row: int = 0) -> Ba
     )
 
 
-def hide(batch: Batch, pattern: list[bool], complement: bool = False) -> Batch:
-    """Return the batch with one pattern of modalities for all, with its complement if asked for."""
-    leave = torch.tensor([pattern] * len(batch))
-    left = drop_modalities(batch, leave)
-    return replace(left, views={"complement": drop_modalities(batch, ~leave)}) if complement else left
+def hide(batch: Batch, pattern: list[bool], complement: bool = False, whole: bool = False) -> Batch:
+    """Return the batch with one pattern of modalities for all, with the views that are asked for."""
+    return hide_each(batch, [pattern] * len(batch), complement, whole)
+
+
+def hide_each(
+    batch: Batch, patterns: list[list[bool]], complement: bool = False, whole: bool = False
+) -> Batch:
+    """Return the batch with a pattern of modalities for each sample, with the views that are asked for."""
+    leave = torch.tensor(patterns)
+    views = {"complement": drop_modalities(batch, ~leave)} if complement else {}
+    return replace(drop_modalities(batch, leave), views=views | ({"whole": batch} if whole else {}))
 
 
 def lengthen(batch: Batch, frames: int) -> Batch:
@@ -81,7 +88,14 @@ def reorder(batch: Batch, order: Tensor) -> Batch:
         ids=tuple(batch.ids[int(i)] for i in order),
         token_ids=None if batch.token_ids is None else batch.token_ids[order],
         rows=None if batch.rows is None else batch.rows[order],
+        views={name: reorder(view, order) for name, view in batch.views.items()},
+        facts=take(batch.facts),
     )
+
+
+def one_of(batch: Batch, row: int) -> Batch:
+    """Return a batch of one sample."""
+    return reorder(batch, torch.tensor([row]))
 
 
 def train(network: Network, batch: Batch, steps: int, rate: float = 2e-3) -> list[dict[str, float]]:

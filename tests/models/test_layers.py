@@ -10,7 +10,12 @@ from torch import Tensor, nn
 
 from models.base import Batch
 from models.layers import (
+    Attention,
+    AttentionLayer,
+    FeedForwardLayer,
+    GatedPooling,
     LSTMEncoder,
+    ResidualAutoencoder,
     TextCNN,
     distance,
     encode_present,
@@ -18,6 +23,8 @@ from models.layers import (
     initialise,
     masked_max,
     mlp,
+    sequence_distance,
+    sinusoids,
     task_loss,
     unit_rows,
 )
@@ -214,3 +221,98 @@ def test_weights_are_drawn_anew_but_for_recurrent_ones() -> None:
     assert all(torch.equal(value, recurrent[name]) for name, value in network["c"].state_dict().items())
     initialise(network, partial(nn.init.normal_, std=0.012))
     assert network["a"].weight.std().item() == pytest.approx(0.012, rel=0.02)
+
+
+def test_the_symmetric_divergence_by_hand() -> None:
+    # p = (1/4, 3/4), q = (1/2, 1/2): KL(p|q) = 3/4 log 3 - log 2, KL(q|p) = log 2 - 1/2 log 3
+    log3 = torch.tensor(3.0).log()
+    p, q = torch.tensor([[[0.0, log3], [5.0, 1.0]]]), torch.tensor([[[7.0, 7.0], [0.0, 0.0]]])
+    found = sequence_distance(p, q, torch.tensor([[True, False]]))
+    assert found.item() == pytest.approx((log3 / 4 / 2).item(), rel=1e-5)
+    assert sequence_distance(q, p, torch.tensor([[True, False]])).item() == pytest.approx(found.item())
+    # the same over time: each feature's two positions; features 1 (p, q) and 2 (alike)
+    first = torch.tensor([[[0.0, 1.0], [log3, 1.0], [9.0, 9.0]]])
+    second = torch.tensor([[[2.0, 3.0], [2.0, 3.0], [0.0, 0.0]]])
+    keep = torch.tensor([[True, True, False]])
+    over_time = sequence_distance(first, second, keep, over="time")
+    assert over_time.item() == pytest.approx((log3 / 8 / 2).item(), rel=1e-5)
+
+
+def test_the_other_distances_by_hand_and_the_mean_over_positions_then_samples() -> None:
+    first = torch.tensor([[[1.0, 0.0], [3.0, 4.0]], [[2.0, 0.0], [9.0, 9.0]], [[1.0, 1.0], [1.0, 1.0]]])
+    second = torch.tensor([[[0.0, 2.0], [4.0, 3.0]], [[2.0, 0.0], [0.0, 0.0]], [[5.0, 5.0], [5.0, 5.0]]])
+    keep = torch.tensor([[True, True], [True, False], [False, False]])
+    # absolute: 1.5 and 1 -> 1.25; 0; nothing. cosine: 0 and 24/25 -> mean of 1 and 1/25; 1; nothing
+    assert sequence_distance(first, second, keep, "mae").item() == pytest.approx(1.25 / 3)
+    assert sequence_distance(first, second, keep, "cosine").item() == pytest.approx(0.52 / 3)
+
+
+@pytest.mark.parametrize("kind", ["kl", "mae", "cosine"])
+def test_a_distance_at_zero_has_finite_gradients(kind: str) -> None:
+    values = torch.zeros(2, 3, 4, requires_grad=True)
+    keep = torch.tensor([[True, True, False], [False, False, False]])
+    for over in ("features", "time"):
+        found = sequence_distance(values, torch.zeros(2, 3, 4), keep, kind, over)  # type: ignore[arg-type]
+        (gradient,) = torch.autograd.grad(found, values, create_graph=True)
+        (second,) = torch.autograd.grad(gradient.square().sum(), values, allow_unused=True)
+        assert torch.isfinite(gradient).all() and (second is None or torch.isfinite(second).all())
+
+
+def test_attention_is_pytorchs() -> None:
+    torch.manual_seed(0)
+    ours, theirs = Attention(8, 2), nn.MultiheadAttention(8, 2, batch_first=True)
+    with torch.no_grad():
+        for name, rows in (("query", slice(0, 8)), ("key", slice(8, 16)), ("value", slice(16, 24))):
+            getattr(ours, name).weight.copy_(theirs.in_proj_weight[rows])
+            if name != "key":
+                theirs.in_proj_bias[rows].normal_()
+                getattr(ours, name).bias.copy_(theirs.in_proj_bias[rows])
+    ours.output.load_state_dict(theirs.out_proj.state_dict())
+    queries, memory = torch.randn(3, 4, 8), torch.randn(3, 5, 8)
+    keep = torch.tensor([[True] * 5, [True, False, True, False, False], [False] * 4 + [True]])
+    expected, _ = theirs(queries, memory, memory, key_padding_mask=~keep)
+    torch.testing.assert_close(ours(queries, memory, keep), expected)
+
+
+def test_layers_of_the_transformer_with_and_without_what_stands_around_them() -> None:
+    torch.manual_seed(0)
+    values, keep = torch.randn(2, 3, 4), torch.ones(2, 3, dtype=torch.bool)
+    bare, layer = AttentionLayer(4, 2, residual=False), AttentionLayer(4, 2)
+    layer.attention.load_state_dict(bare.attention.state_dict())
+    normed = nn.functional.layer_norm(values + bare(values, keep), (4,))
+    torch.testing.assert_close(layer(values, keep), normed)
+    forward, around = FeedForwardLayer(4, 6, residual=False), FeedForwardLayer(4, 6)
+    around.layers.load_state_dict(forward.layers.state_dict())
+    first, _, _, last = forward.layers
+    torch.testing.assert_close(forward(values), last(torch.relu(first(values))))
+    torch.testing.assert_close(around(values), nn.functional.layer_norm(values + forward(values), (4,)))
+
+
+def test_sinusoids_by_hand() -> None:
+    found = sinusoids(3, 4)
+    assert found[0].tolist() == [0.0, 1.0, 0.0, 1.0]
+    position = torch.tensor(2.0)
+    expected = torch.stack([position.sin(), position.cos(), (position / 100).sin(), (position / 100).cos()])
+    torch.testing.assert_close(found[2], expected)
+
+
+def test_gated_pooling_by_hand() -> None:
+    pooling = GatedPooling(1)
+    with torch.no_grad():
+        for layer, weight in ((pooling.content, 2.0), (pooling.gate, 0.0), (pooling.score, 1.0)):
+            layer.weight.fill_(weight)
+    # scores 2 x / 2 = x: weights 1/4 and 3/4 of 0 and log 3
+    log3 = torch.tensor(3.0).log().item()
+    found = pooling(torch.tensor([[[0.0], [log3], [50.0]]]), torch.tensor([[True, True, False]]))
+    assert found.item() == pytest.approx(0.75 * log3)
+
+
+def test_an_autoencoders_way_back_may_have_other_sizes_and_end_in_relu() -> None:
+    torch.manual_seed(0)
+    block = ResidualAutoencoder((6, 6, 4, 2), (2, 4, 6), positive=True)
+    sizes = [(x.in_features, x.out_features) for x in block.modules() if isinstance(x, nn.Linear)]
+    assert sizes == [(6, 6), (6, 4), (4, 2), (2, 4), (4, 6)]
+    output, latent = block(torch.randn(50, 6))
+    assert latent.shape == (50, 2) and (output >= 0).all() and (output == 0).any()
+    plain, _ = ResidualAutoencoder((6, 2))(torch.randn(50, 6))
+    assert (plain < 0).any()

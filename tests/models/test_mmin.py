@@ -12,7 +12,8 @@ from torch import nn
 from models import baseline, mmin
 from models.base import Pretraining
 from models.baseline import BaselineSettings
-from models.mmin import CascadeResidualAutoencoder, MMINSettings, Model, ResidualAutoencoder
+from models.layers import CascadeResidualAutoencoder, ResidualAutoencoder
+from models.mmin import AUTOENCODER, MMINSettings, Model
 from tests.batches import DIMS, PATTERNS, hide, make_batch, train
 
 
@@ -23,7 +24,7 @@ def make(seed: int = 0, **settings: object) -> Model:
 
 def constant_autoencoder(out: float, latent: float) -> ResidualAutoencoder:
     """Return phi with phi(x) = out + 0.5 mean(x) and c = relu(latent + mean(x)), in every element."""
-    block = ResidualAutoencoder()
+    block = ResidualAutoencoder(AUTOENCODER)
     linears = [layer for layer in block.modules() if isinstance(layer, nn.Linear)]
     with torch.no_grad():
         for layer in linears:
@@ -37,7 +38,7 @@ def constant_autoencoder(out: float, latent: float) -> ResidualAutoencoder:
 
 
 def test_sizes_are_those_of_table_3() -> None:
-    block = ResidualAutoencoder()
+    block = ResidualAutoencoder(AUTOENCODER)
     sizes = [
         (layer.in_features, layer.out_features) for layer in block.modules() if isinstance(layer, nn.Linear)
     ]
@@ -52,7 +53,7 @@ def test_sizes_are_those_of_table_3() -> None:
 
 
 def test_the_cascade_is_equations_2_and_3() -> None:
-    cascade = CascadeResidualAutoencoder(blocks=3)
+    cascade = CascadeResidualAutoencoder(3, AUTOENCODER)
     cascade.blocks = nn.ModuleList(
         [constant_autoencoder(1.0, 2.0), constant_autoencoder(0.0, 0.0), constant_autoencoder(2.0, 1.0)]
     )

@@ -10,20 +10,24 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from models.base import drop_frames
+from models.base import MODALITIES, drop_frames
 from models.parts import (
     BiLstm,
+    CommonSpace,
     LastState,
     StackedBiLstm,
     TextEncoder,
     TextSettings,
+    Tokens,
     add_specials,
+    aligned,
+    make_tokens,
     masked_mean,
     positions_before,
     split_parameters,
     turned,
 )
-from tests.batches import hide, lengthen, make_batch
+from tests.batches import DIMS, hide, lengthen, make_batch
 
 
 @pytest.fixture(scope="module")
@@ -142,3 +146,58 @@ def test_two_directions_are_those_of_the_packed_lstm() -> None:
 def test_rows_are_turned_within_their_lengths() -> None:
     values = torch.tensor([[1, 2, 3], [4, 5, 6], [7, 8, 9]])[:, :, None]
     assert turned(values, torch.tensor([3, 2, 1]))[:, :, 0].tolist() == [[3, 2, 1], [5, 4, 6], [7, 8, 9]]
+
+
+def test_tokens_are_what_was_observed_and_zeros_for_a_modality_that_is_missing() -> None:
+    batch = make_batch(3, outputs=1)
+    whole = {m: torch.ones_like(batch.observed[m]) for m in MODALITIES}
+    whole["audio"][1] = False  # no frame of the second sample's audio
+    whole["video"][0, 1] = False
+    lost = drop_frames(batch, whole)
+    dirty = {m: v.masked_fill(~lost.observed[m][:, :, None], 7.0) for m, v in lost.features.items()}
+    plain = {m: nn.Linear(DIMS[m], 2) for m in MODALITIES}
+    tokens = make_tokens(replace(lost, features=dirty), plain)
+    assert tokens.there.tolist() == [[True] * 3, [True, False, True], [True] * 3]
+    assert tokens.keep["audio"][1].tolist() == [True] + [False] * 8
+    assert tokens.keep["video"][0].tolist() == [True, False, True, True, True]
+    torch.testing.assert_close(tokens.values["audio"][1, 0], plain["audio"].bias)
+    gone = make_tokens(hide(batch, [True, True, False]), plain, frames=4)
+    assert gone.values["video"].shape == (3, 4, 2) and gone.keep["video"].all()
+    moved = (
+        make_tokens(batch, plain, positions=True).values["text"] - make_tokens(batch, plain).values["text"]
+    )
+    torch.testing.assert_close(moved[0, :2], torch.tensor([[0.0, 1.0], [0.8414710, 0.5403023]]))
+    joined, keep = tokens.joined()
+    assert joined.shape == (3, 7 + 9 + 5, 2) and keep.sum() == sum(k.sum() for k in tokens.keep.values())
+    torch.testing.assert_close(tokens.split(joined), dict(tokens.values))
+
+
+def test_whole_samples_brought_to_the_positions_of_shown_ones() -> None:
+    def tokens(values: list[list[float]], keep: list[list[bool]], there: list[list[bool]]) -> Tokens:
+        numbers = torch.tensor(values)[:, :, None]
+        return Tokens({"text": numbers}, {"text": torch.tensor(keep)}, torch.tensor(there))
+
+    whole = tokens(
+        [[1.0, 2.0, 6.0], [3.0, 5.0, 99.0], [0.0, 0.0, 0.0]],
+        [[True] * 3, [True, True, False], [True, False, False]],
+        [[True], [True], [False]],  # the third sample's text was never recorded
+    )
+    shown = tokens([[0.0] * 2] * 3, [[True, True], [True, False], [True, False]], [[True], [False], [False]])
+    target, counts = aligned(whole, {"text": whole.values["text"] * 10}, shown)
+    assert target[0, :, 0].tolist() == [10.0, 20.0] and target[1, 0, 0].item() == 40.0
+    assert counts.tolist() == [[True, True], [True, False], [False, False]]
+    long = tokens([[0.0] * 5] * 3, [[True] * 5] * 3, [[False]] * 3)  # more frames stand for a missing one
+    assert aligned(whole, whole.values, long)[0][0, :, 0].tolist() == [3.0] * 5
+
+
+def test_the_common_space_has_one_matrix_for_each_pair_of_modalities() -> None:
+    space = CommonSpace(2)
+    with torch.no_grad():
+        for factor, layer in zip((1.0, 10.0, 100.0), space.pairs.values(), strict=True):
+            layer.weight.fill_(factor)  # text and audio, text and video, audio and video
+    found = space({m: torch.ones(1, 1, 2) for m in MODALITIES})
+    assert {m: v[0, 0].tolist() for m, v in found.items()} == {
+        "text": [2.0, 20.0],
+        "audio": [2.0, 200.0],
+        "video": [20.0, 200.0],
+    }
