@@ -13,11 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.base import NO_LABEL, Batch
+from models.base import MODALITIES, NO_LABEL, Batch
 
 KERNELS = (3, 4, 5)
 NO_LENGTH = 1e-5  # a row that is shorter has no direction: rounding errors would give it one
 NO_DISTANCE = 1e-12  # a distance below it is 0
+BANDWIDTHS = (0.25, 0.5, 1.0, 2.0, 4.0)  # factors on the median, of the kernel ``sum``
 
 
 class LSTMEncoder(nn.Module):
@@ -378,13 +379,14 @@ def sequence_distance(
     return ((each * keep).sum(dim=1) / keep.sum(dim=1).clamp(min=1)).mean()
 
 
-def task_loss(prediction: Tensor, batch: Batch) -> dict[str, Tensor]:
+def task_loss(prediction: Tensor, batch: Batch, squared: bool = False) -> dict[str, Tensor]:
     """Return the loss of the task itself by its name: cross-entropy of classes, L1 of scores, or nothing to
     train on. Turns of a dialogue that are context only do not count.
 
     Args:
         prediction: (B, C) logits, or (B, 1) scores.
         batch: with labels, or with scores, or without either.
+        squared: take the squared error of scores, not the absolute one.
     """
     counted = None if batch.dialogues is None else batch.dialogues.labelled
     if batch.labels is not None:
@@ -396,8 +398,11 @@ def task_loss(prediction: Tensor, batch: Batch) -> dict[str, Tensor]:
     if batch.scores is not None:
         scores = prediction.float().squeeze(1)
         if counted is None:
-            return {"regression": functional.l1_loss(scores, batch.scores)}
-        return {"regression": ((scores - batch.scores).abs() * counted).sum() / counted.sum().clamp(min=1)}
+            measure = functional.mse_loss if squared else functional.l1_loss
+            return {"regression": measure(scores, batch.scores)}
+        apart = scores - batch.scores
+        errors = apart.square() if squared else apart.abs()
+        return {"regression": (errors * counted).sum() / counted.sum().clamp(min=1)}
     return {}
 
 
@@ -446,3 +451,155 @@ def initialise(network: nn.Module, draw: Callable[[Tensor], object]) -> None:
             draw(layer.weight)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
+
+
+def observed_counts(batch: Batch) -> Tensor:
+    """Return (B, 3) int64: how many frames of text, audio and video were observed."""
+    return torch.stack([batch.observed[modality].sum(dim=1) for modality in MODALITIES], dim=1)
+
+
+def seen_lengths(batch: Batch, modality: str) -> Tensor:
+    """Return (B,) int64, a modality's lengths, and 1 where no frame was observed.
+
+    So a modality whose frames are all dropped is the same as one that is missing (one zero frame).
+    """
+    lengths = batch.lengths[modality]
+    return torch.where(batch.observed[modality].any(dim=1), lengths, torch.ones_like(lengths))
+
+
+def resample(
+    values: Tensor, counted: Tensor, lengths: Tensor, steps: Tensor, longest: int
+) -> tuple[Tensor, Tensor]:
+    """Bring sequences of T_b frames to S_b steps: step s is the mean of the frames floor(s T_b / S_b) to
+    ceil((s + 1) T_b / S_b), as far as they count.
+
+    A sequence longer than S_b is averaged, a shorter one repeated, one of S_b frames stays as it is.
+
+    Args:
+        values: (B, T, D); what stands behind ``lengths`` is not read.
+        counted: (B, T) bool, which frames count; the others leave no trace.
+        lengths: (B,) int64, T_b.
+        steps: (B,) int64, S_b, at least 1.
+        longest: S, at least the largest of them.
+
+    Returns:
+        (B, S, D), zeros where nothing counts and behind S_b; and (B, S) bool, where something does.
+    """
+    index = torch.arange(longest, device=values.device)
+    begins = (index * lengths[:, None]) // steps[:, None]
+    ends = -(-((index + 1) * lengths[:, None]) // steps[:, None])
+    frames = torch.arange(values.shape[1], device=values.device)
+    counted = counted & (frames < lengths[:, None])
+    inside = (frames >= begins[:, :, None]) & (frames < ends[:, :, None]) & counted[:, None, :]
+    inside = inside & (index < steps[:, None])[:, :, None]
+    clean = values.masked_fill(~counted[:, :, None], 0)
+    sizes = inside.sum(dim=2, keepdim=True)
+    return torch.bmm(inside.to(values.dtype), clean) / sizes.clamp(min=1), sizes.squeeze(2) > 0
+
+
+def sinusoids(count: int, columns: int, device: torch.device) -> Tensor:
+    """Return (count, columns) float32, the positions of Vaswani et al. (2017, section 3.5).
+
+    Column 2 i of position p is sin(p / 10000^(2 i / columns)), the one behind it the cosine of the same.
+    """
+    position = torch.arange(count, device=device, dtype=torch.float32)[:, None]
+    even = torch.arange(0, columns, 2, device=device, dtype=torch.float32)
+    angles = position * torch.exp(even * (-math.log(10_000.0) / columns))
+    return torch.stack([angles.sin(), angles.cos()], dim=2).flatten(1)[:, :columns]
+
+
+class CrossAttention(nn.Module):
+    """Attention of one sequence to another, with several heads (Vaswani et al. 2017, sections 3.2.1 and 3.2.2).
+
+    Without biases, so that a row with nothing to attend to gives exactly zeros.
+
+    Args:
+        columns: d of both sequences and of the result.
+        heads: of which d is a multiple.
+        dropout: of the result (section 5.4). The weights have none, so that no kernel has to write them down.
+    """
+
+    def __init__(self, columns: int, heads: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.heads = heads
+        self.dropout = nn.Dropout(dropout)
+        self.query = nn.Linear(columns, columns, bias=False)
+        self.key_value = nn.Linear(columns, 2 * columns, bias=False)
+        self.output = nn.Linear(columns, columns, bias=False)
+
+    def forward(self, target: Tensor, source: Tensor, counted: Tensor) -> Tensor:
+        """Return (B, T, d): what each step of the target finds in the source.
+
+        Args:
+            target: (B, T, d), asks.
+            source: (B, S, d), is asked.
+            counted: (B, S) bool, which of its steps may be attended to; where none may, the result is zeros.
+        """
+        some = counted.any(dim=1)
+        allowed = (counted | ~some[:, None])[:, None, None, :]  # a softmax over nothing would not be a number
+        keys, values = (self._split(part) for part in self.key_value(source).chunk(2, dim=2))
+        asked = self._split(self.query(target))
+        found = functional.scaled_dot_product_attention(asked, keys, values, attn_mask=allowed)
+        found = found * some[:, None, None, None].to(found.dtype)
+        return self.dropout(self.output(found.transpose(1, 2).flatten(2)))
+
+    def _split(self, values: Tensor) -> Tensor:
+        """Return (B, heads, T, d / heads)."""
+        return values.unflatten(2, (self.heads, -1)).transpose(1, 2)
+
+
+def mmd(
+    first: Tensor,
+    second: Tensor,
+    kernel: Literal["gaussian", "sum", "linear"] = "gaussian",
+    unbiased: bool = False,
+) -> Tensor:
+    """Return the squared maximum mean discrepancy of two samples (Gretton et al. 2012), a scalar in float32.
+
+    Args:
+        first, second: (B, D), as many of each.
+        kernel: ``gaussian``: exp(-|x - y|^2 / m), with m the median squared distance between two different
+            members of both samples together, taken as a constant; ``sum``: the mean of five such kernels with
+            m times 0.25, 0.5, 1, 2, 4 (Long et al. 2015 take several); ``linear``: x y.
+        unbiased: Gretton's Eq. 4, which leaves i = j out of all sums, may be negative, and is 0 for a single
+            pair; else Eq. 5, the distance of the means in the kernel's space.
+    """
+    count = len(first)
+    both = torch.cat([first, second]).float()
+    with torch.autocast(both.device.type, enabled=False):
+        products = both @ both.T
+        if kernel == "linear":
+            similar = products
+        else:
+            squares = products.diagonal()
+            distances = (squares[:, None] + squares[None, :] - 2 * products).clamp(min=0)
+            factors = BANDWIDTHS if kernel == "sum" else (1.0,)
+            width = _median_apart(distances.detach())
+            similar = torch.stack([torch.exp(-distances / (width * factor)) for factor in factors]).mean(
+                dim=0
+            )
+        same = similar[:count, :count] + similar[count:, count:]
+        across = similar[:count, count:] + similar[count:, :count]
+        terms = same - across
+        if unbiased:
+            return (terms.sum() - terms.diagonal().sum()) / max(count * (count - 1), 1)
+        return terms.mean()
+
+
+def _median_apart(distances: Tensor) -> Tensor:
+    """Return the median of what stands above the diagonal of (N, N); 1 where that is 0."""
+    size = len(distances)
+    rows, columns = torch.triu_indices(size, size, offset=1, device=distances.device)
+    median = distances[rows, columns].median()
+    return torch.where(median > 0, median, torch.ones_like(median))
+
+
+def jensen_shannon(first: Tensor, second: Tensor) -> Tensor:
+    """Return the Jensen-Shannon divergence of two distributions each, the mean over samples: in [0, log 2].
+
+    Args:
+        first, second: (B, C) logits.
+    """
+    a, b = first.float().log_softmax(dim=1), second.float().log_softmax(dim=1)
+    middle = torch.logaddexp(a, b) - math.log(2)
+    return 0.5 * (a.exp() * (a - middle) + b.exp() * (b - middle)).sum(dim=1).mean()

@@ -53,6 +53,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
+from models import layers
 from models.base import MODALITIES, Batch, ModelSettings, Network, Output, View
 from models.layers import task_loss
 
@@ -296,11 +297,5 @@ def resample(batch: Batch, modality: str, steps: int) -> Tensor:
     A sequence longer than S is averaged, a shorter one repeated; every frame counts, and padding never.
     """
     values, lengths = batch.features[modality], batch.lengths[modality]
-    index = torch.arange(steps, device=values.device)
-    begins = (index * lengths[:, None]) // steps
-    ends = -(-((index + 1) * lengths[:, None]) // steps)
-    frames = torch.arange(values.shape[1], device=values.device)
-    inside = (frames >= begins[:, :, None]) & (frames < ends[:, :, None])
-    padding = frames >= lengths[:, None]
-    clean = values.masked_fill(padding[:, :, None], 0)
-    return torch.bmm(inside.to(values.dtype), clean) / inside.sum(dim=2, keepdim=True)
+    every = torch.ones_like(batch.observed[modality])
+    return layers.resample(values, every, lengths, torch.full_like(lengths, steps), steps)[0]

@@ -74,10 +74,17 @@ class TextEncoder(nn.Module):
             all that is not padding, [CLS] and [SEP] included. Frozen features have no [CLS]: both are their
             mean over the sample's frames, where missing frames count as the zeros they are.
         """
+        states, lengths = self.sequence(batch)
+        mean = masked_mean(states, positions_before(lengths, states.shape[1]))
+        return (mean if self.bert is None else states[:, 0]), mean
+
+    def sequence(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the text's states (B, T, H), and how many of each sample count, (B,).
+
+        With tokens these are the last hidden states, [CLS] and [SEP] included; else the frozen features.
+        """
         if self.bert is None:
-            values, lengths = batch.features["text"], batch.lengths["text"]
-            mean = masked_mean(values, positions_before(lengths, values.shape[1]))
-            return mean, mean
+            return batch.features["text"], batch.lengths["text"]
         if batch.token_ids is None:
             raise ValueError(
                 "found no token ids, expected them: text: tokens needs a text extractor that stores ids "
@@ -86,7 +93,7 @@ class TextEncoder(nn.Module):
         ids = add_specials(batch.token_ids[:, : self._longest - 2])
         mask = ids != 0
         states: Tensor = self.bert(input_ids=ids, attention_mask=mask.long()).last_hidden_state
-        return states[:, 0], masked_mean(states, mask)
+        return states, mask.sum(dim=1)
 
 
 def _load_bert(settings: TextSettings) -> tuple[nn.Module, int, int]:
@@ -173,18 +180,23 @@ class LastState(nn.Module):
         return last_of(states, lengths)
 
 
-class BiLstm(nn.Module):
-    """A one-layer bidirectional LSTM over sequences of their own lengths, (B, T, D) -> (B, T, 2 H).
+class BiRecurrent(nn.Module):
+    """A one-layer bidirectional recurrent network over sequences of their own lengths, (B, T, D) -> (B, T, 2 H).
 
-    Each direction is an LSTM over padded values; the backward one reads every sequence turned around within its
+    Each direction runs over padded values; the backward one reads every sequence turned around within its
     length. So nothing is packed: PyTorch's kernels for padded values are ten times as fast on a CPU, and no
-    length has to be known there. What is computed is that of ``nn.LSTM(bidirectional=True)`` on packed values.
+    length has to be known there. What is computed is that of ``bidirectional=True`` on packed values.
+
+    Args:
+        columns: D.
+        hidden: H of each direction.
+        cell: the network of one direction, ``nn.LSTM`` or ``nn.GRU``.
     """
 
-    def __init__(self, columns: int, hidden: int) -> None:
+    def __init__(self, columns: int, hidden: int, cell: type[nn.LSTM] | type[nn.GRU]) -> None:
         super().__init__()
-        self.forwards = nn.LSTM(columns, hidden, batch_first=True)
-        self.backwards = nn.LSTM(columns, hidden, batch_first=True)
+        self.forwards = cell(columns, hidden, batch_first=True)
+        self.backwards = cell(columns, hidden, batch_first=True)
 
     def forward(self, values: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Return the states (B, T, 2 H), and the last one of each direction side by side, (B, 2 H).
@@ -195,6 +207,13 @@ class BiLstm(nn.Module):
         back, _ = self.backwards(turned(values, lengths))
         final = torch.cat([last_of(ahead, lengths), last_of(back, lengths)], dim=1)
         return torch.cat([ahead, turned(back, lengths)], dim=2), final
+
+
+class BiLstm(BiRecurrent):
+    """A one-layer bidirectional LSTM over sequences of their own lengths, (B, T, D) -> (B, T, 2 H)."""
+
+    def __init__(self, columns: int, hidden: int) -> None:
+        super().__init__(columns, hidden, nn.LSTM)
 
 
 def last_of(states: Tensor, lengths: Tensor) -> Tensor:

@@ -6,7 +6,9 @@ follows the emotion. Ten voices are the speakers, two in each of five sessions.
 
 Each modality carries a part of the information, and none carries all of it: the same sentences stand for sad and
 angry; some faces show disgust or fear, each of which stands for two emotions; the prosodies overlap; and in a
-share of the utterances, set by the parameters, one modality contradicts the label (never two).
+share of the utterances, set by the parameters, one modality contradicts the label (never two). With
+``corpus.dialogues`` the two speakers of a session take turns, and emotions last over turns; without, utterances
+have nothing to do with each other.
 
 Every random draw comes from a generator of (seed, purpose, number of the utterance). Equal parameters and
 libraries give equal bytes for any number of processes: espeak-ng keeps a state from one utterance to the next, so
@@ -37,11 +39,11 @@ from numpy.typing import NDArray
 
 from models import MODALITIES
 from pipeline.assets import ASSETS, load_checked
-from pipeline.data.datasets.demo import ATTRIBUTION, COLUMNS, LABELS_FILE
+from pipeline.data.datasets.demo import ATTRIBUTION, COLUMNS, DIALOGUE_COLUMNS, LABELS_FILE
 from pipeline.data.files import whole_or_nothing
 from pipeline.errors import AssetError, DataError, SystemLibraryError
 from pipeline.machine import usable_cores
-from pipeline.params import Contradict, Corpus, Params
+from pipeline.params import Contradict, Corpus, CorpusDialogues, Params
 from pipeline.stage import run_stage
 
 RAW = Path("data/raw/demo")
@@ -122,6 +124,8 @@ class Utterance:
     label: str
     contradicted: str  # text, audio, video or nothing
     shown: dict[str, str]  # {modality: emotion}
+    dialogue: str = ""
+    turn: int | None = None  # from 0
 
 
 @dataclass(frozen=True)
@@ -164,7 +168,7 @@ def build(settings: Corpus, faces: Path, sentences: Path, target: Path, *, worke
             with _processes(1) as one:
                 spoken = one.submit(_speak_all, settings.seed, utterances, pools, beside).result()
             _film_all(settings.seed, utterances, clips, beside, workers)
-            _write_labels(beside / LABELS_FILE, utterances, spoken)
+            _write_labels(beside / LABELS_FILE, utterances, spoken, settings.dialogues is not None)
             (beside / "README.md").write_text(_readme(settings), encoding="utf-8")
     except OSError as error:
         raise DataError(f"{target}: cannot be written: {error}") from error
@@ -173,13 +177,14 @@ def build(settings: Corpus, faces: Path, sentences: Path, target: Path, *, worke
 
 
 def plan(settings: Corpus) -> list[Utterance]:
-    """Return the plan of each utterance; speakers and labels occur equally often, to within one."""
+    """Return the plan of each utterance.
+
+    Without dialogues, speakers and labels are balanced to within one; with them, speakers are over ten dialogues of
+    an even number of turns, and labels only as far as chance has it.
+    """
+    turns = _single_turns(settings) if settings.dialogues is None else _talks(settings, settings.dialogues)
     utterances = []
-    for number in range(settings.size):
-        block, place = divmod(number, len(SPEAKERS))
-        speaker = SPEAKERS[place]
-        # In four blocks every speaker has every label; in two blocks all labels occur equally often.
-        label = LABELS[(place + (0, 2, 1, 3)[block % 4]) % len(LABELS)]
+    for number, (speaker, label, dialogue, turn) in enumerate(turns):
         generator = _generator(settings.seed, "plan", number)
         contradicted = _contradicted(settings.contradict, generator)
         others = [emotion for emotion in LABELS if emotion != label]
@@ -190,8 +195,37 @@ def plan(settings: Corpus) -> list[Utterance]:
             modality: other if modality == contradicted else label for modality in MODALITIES
         }
         name = f"{speaker.name}-{number:04d}"
-        utterances.append(Utterance(number, name, speaker, label, contradicted, shown))
+        utterances.append(Utterance(number, name, speaker, label, contradicted, shown, dialogue, turn))
     return utterances
+
+
+def _single_turns(settings: Corpus) -> Iterator[tuple[Speaker, str, str, int | None]]:
+    """Yield speaker and label of each utterance."""
+    for number in range(settings.size):
+        block, place = divmod(number, len(SPEAKERS))
+        # Over four blocks every speaker meets every label; over two the labels are even.
+        yield SPEAKERS[place], LABELS[(place + (0, 2, 1, 3)[block % 4]) % len(LABELS)], "", None
+
+
+def _talks(settings: Corpus, talks: CorpusDialogues) -> Iterator[tuple[Speaker, str, str, int | None]]:
+    """Yield speaker, label, dialogue and turn of each utterance, dialogue by dialogue.
+
+    Dialogues go round the sessions; each time round, the other one of the two begins. The first label of a dialogue
+    goes round, too; every further one is that of the turn before with the probability ``persistence``, else one of
+    the four with equal chances.
+    """
+    sessions = list(dict.fromkeys(speaker.session for speaker in SPEAKERS))
+    label = LABELS[0]
+    for number in range(settings.size):
+        dialogue, turn = divmod(number, talks.turns)
+        times_round, place = divmod(dialogue, len(sessions))
+        pair = [speaker for speaker in SPEAKERS if speaker.session == sessions[place]]
+        generator = _generator(settings.seed, "turn", number)
+        if turn == 0:
+            label = LABELS[(place + times_round) % len(LABELS)]
+        elif generator.random() >= talks.persistence:
+            label = LABELS[generator.integers(len(LABELS))]
+        yield pair[(turn + times_round) % len(pair)], label, f"{sessions[place]}-{dialogue:04d}", turn
 
 
 def _contradicted(shares: Contradict, generator: np.random.Generator) -> str:
@@ -513,20 +547,27 @@ def _encode(path: Path, pictures: Iterator[NDArray[np.uint8]], sound: NDArray[np
 # --- what stands beside the clips -----------------------------------------------------
 
 
-def _write_labels(path: Path, utterances: Sequence[Utterance], spoken: Sequence[Spoken]) -> None:
+def _write_labels(
+    path: Path, utterances: Sequence[Utterance], spoken: Sequence[Spoken], dialogues: bool
+) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
+        writer.writerow([*COLUMNS, *(DIALOGUE_COLUMNS if dialogues else ())])
         for utterance, said in zip(utterances, spoken, strict=True):
             speaker = utterance.speaker
             row = [utterance.id, f"clips/{utterance.id}.mp4", said.text, speaker.name, speaker.gender]
-            writer.writerow(
-                [*row, speaker.session, utterance.label, f"{said.score:.4f}", utterance.contradicted]
-            )
+            row += [speaker.session, utterance.label, f"{said.score:.4f}", utterance.contradicted]
+            writer.writerow([*row, *([utterance.dialogue, utterance.turn] if dialogues else ())])
 
 
 def _readme(settings: Corpus) -> str:
     shares = ", ".join(f"{modality} {getattr(settings.contradict, modality):g}" for modality in MODALITIES)
+    talks = ""
+    if settings.dialogues is not None:
+        talks = f"""- **Dialogues**: the two speakers of a session take turns, {settings.dialogues.turns} to a
+  dialogue; a turn has the emotion of the one before with the probability {settings.dialogues.persistence:g}, else
+  one of the four with equal chances. The columns `dialogue` and `turn` of {LABELS_FILE} say which.
+"""
     return f"""# Lacuna's demo corpus is CONSTRUCTED
 
 {ATTRIBUTION}
@@ -546,7 +587,7 @@ benchmark.
   volume follow the emotion.
 - **Contradictions**: at most one modality of an utterance shows another emotion than the label's; shares:
   {shares}. The column `contradicted` of {LABELS_FILE} names it.
-
+{talks}
 C. J. Hutto and E. E. Gilbert: VADER: A Parsimonious Rule-based Model for Sentiment Analysis of Social Media
 Text. ICWSM 2014.
 """

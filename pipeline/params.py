@@ -65,12 +65,20 @@ class Contradict(Section):
         return self
 
 
+class CorpusDialogues(Section):
+    """The demo corpus as dialogues: the two speakers of a session take turns, and an emotion lasts over turns."""
+
+    turns: Annotated[int, Field(ge=2)] = 8  # of a dialogue; the last one may have fewer
+    persistence: Share = 0.6  # how often a turn has the emotion of the one before; else any of the four
+
+
 class Corpus(Section):
     """The constructed demo corpus."""
 
     size: Annotated[int, Field(ge=20, le=10_000)] = 240
     seed: Annotated[int, Field(ge=0)] = 0
     contradict: Contradict = Contradict()
+    dialogues: CorpusDialogues | None = None  # none: utterances that have nothing to do with each other
 
 
 class Asset(Section):

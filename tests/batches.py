@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from models.base import MODALITIES, Batch, Network, drop_modalities
+from models.base import MODALITIES, Batch, Dialogues, Network, drop_modalities
 
 DIMS = {"text": 6, "audio": 5, "video": 4}
 LONGEST = {"text": 7, "audio": 9, "video": 5}
@@ -55,6 +55,21 @@ def hide_each(
     leave = torch.tensor(patterns)
     views = {"complement": drop_modalities(batch, ~leave)} if complement else {}
     return replace(drop_modalities(batch, leave), views=views | ({"whole": batch} if whole else {}))
+
+
+def converse(batch: Batch, sizes: list[int], speakers: int = 2) -> Batch:
+    """Return the batch as dialogues of so many turns, in the order of its rows, the speakers taking turns."""
+    turn = torch.cat([torch.arange(size) for size in sizes])
+    talk = Dialogues(
+        dialogue=torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes)),
+        turn=turn,
+        speaker=turn % speakers,
+        labelled=torch.ones(len(batch), dtype=torch.bool),
+        count=len(sizes),
+        longest=max(sizes),
+    )
+    views = {name: replace(view, dialogues=talk) for name, view in batch.views.items()}
+    return replace(batch, dialogues=talk, views=views)
 
 
 def lengthen(batch: Batch, frames: int) -> Batch:

@@ -25,6 +25,7 @@ SECTIONS = (
     ("compute", params.Compute),
     ("corpus", params.Corpus),
     ("corpus.contradict", params.Contradict),
+    ("corpus.dialogues", params.CorpusDialogues),
     ("assets.NAME", params.Asset),
     ("datasets.NAME", params.Dataset),
     ("datasets.NAME.folds", params.Folds),

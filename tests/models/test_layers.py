@@ -3,31 +3,47 @@
 from __future__ import annotations
 
 from functools import partial
+import math
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from models.base import Batch
-from models.layers import (
     Attention,
     AttentionLayer,
+    Batch,
+    CrossAttention,
+    Dialogues,
     FeedForwardLayer,
     GatedPooling,
     LSTMEncoder,
+    MODALITIES,
     ResidualAutoencoder,
     TextCNN,
+    base,
+    batches,
     distance,
     encode_present,
+    from,
     full_precision,
+    import,
     initialise,
+    jensen_shannon,
+    layers,
+    make_batch,
     masked_max,
     mlp,
+    mmd,
+    models,
+    observed_counts,
+    resample,
+    seen_lengths,
     sequence_distance,
     sinusoids,
     task_loss,
+    tests,
     unit_rows,
-)
 
 
 def test_padding_never_wins_the_maximum() -> None:
@@ -316,3 +332,137 @@ def test_an_autoencoders_way_back_may_have_other_sizes_and_end_in_relu() -> None
     assert latent.shape == (50, 2) and (output >= 0).all() and (output == 0).any()
     plain, _ = ResidualAutoencoder((6, 2))(torch.randn(50, 6))
     assert (plain < 0).any()
+
+
+def pair_of_samples() -> tuple[Tensor, Tensor]:
+    return torch.tensor([[0.0], [2.0]]), torch.tensor([[1.0], [3.0]])
+
+
+def test_mmd_by_hand() -> None:
+    x, y = pair_of_samples()
+    # squared distances: within x 4, within y 4, across 1, 9, 1, 1; the median of (4, 4, 1, 9, 1, 1): 1 or 4, the lower
+    e = math.exp
+    biased = (2 + 2 * e(-4)) / 4 + (2 + 2 * e(-4)) / 4 - 2 * (e(-1) + e(-9) + e(-1) + e(-1)) / 4
+    assert mmd(x, y).item() == pytest.approx(biased, rel=1e-5)
+    unbiased = (2 * e(-4) + 2 * e(-4) - 2 * (e(-9) + e(-1))) / 2
+    assert mmd(x, y, unbiased=True).item() == pytest.approx(unbiased, rel=1e-5)
+    assert mmd(x, y, "linear").item() == pytest.approx((1.0 - 2.0) ** 2)  # the means are 1 and 2
+    # (0, 2) and (1, 3) pair by pair without i = j: (0 2 + 1 3 - 0 3 - 2 1) twice, over 2
+    assert mmd(x, y, "linear", unbiased=True).item() == pytest.approx(1.0)
+
+    def gaussian(factor: float) -> float:
+        k = {d: e(-d / factor) for d in (1, 4, 9)}
+        return (4 + 4 * k[4]) / 4 - (3 * k[1] + k[9]) / 2
+
+    several = sum(gaussian(factor) for factor in (0.25, 0.5, 1.0, 2.0, 4.0)) / 5
+    assert mmd(x, y, "sum").item() == pytest.approx(several, rel=1e-5)
+
+
+def test_mmd_of_equal_samples_is_zero_and_of_others_is_not() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(16, 6) * 3
+    for kernel in ("gaussian", "sum", "linear"):
+        for unbiased in (False, True):
+            assert abs(mmd(x, x.clone(), kernel, unbiased).item()) < 1e-5
+            assert mmd(x, x + 2, kernel, unbiased).item() > 0.05
+    assert mmd(x, x[torch.randperm(16)]).item() == pytest.approx(0, abs=1e-5)
+
+
+def test_mmd_of_constants_and_of_one_pair_is_a_number_with_a_gradient() -> None:
+    same = torch.ones(4, 3, requires_grad=True)
+    mmd(same, torch.ones(4, 3)).backward()
+    assert same.grad is not None and torch.isfinite(same.grad).all()
+    one = torch.zeros(1, 3, requires_grad=True)
+    loss = mmd(one, torch.ones(1, 3))  # the only distance is the median: 2 - 2 / e
+    assert loss.item() == pytest.approx(2 - 2 / math.e)
+    assert mmd(one, torch.ones(1, 3), unbiased=True).item() == 0
+    loss.backward()
+    assert one.grad is not None and (one.grad < 0).all()  # towards the other
+
+
+def test_mmd_takes_the_bandwidth_as_a_constant() -> None:
+    x = torch.tensor([[0.0], [2.0]], requires_grad=True)
+    y = torch.tensor([[1.0], [3.0]])
+    mmd(x, y).backward()
+    assert x.grad is not None
+
+    def value(first: float) -> float:  # with the bandwidth of the unmoved samples, 1
+        a, b = [first, 2.0], [1.0, 3.0]
+        k = [[math.exp(-((p - q) ** 2)) for q in a + b] for p in a + b]
+        signs = [1, 1, -1, -1]
+        return sum(k[i][j] * signs[i] * signs[j] for i in range(4) for j in range(4)) / 4
+
+    assert x.grad[0, 0].item() == pytest.approx((value(1e-4) - value(-1e-4)) / 2e-4, rel=1e-2)
+
+
+def test_jensen_shannon_by_hand() -> None:
+    sure = torch.tensor([[0.0, -1e4], [math.log(3.0), 0.0]])  # (1, 0), (3/4, 1/4)
+    other = torch.tensor([[-1e4, 0.0], [0.0, 0.0]])  # (0, 1), (1/2, 1/2)
+    mixed = 0.75 * math.log(0.75 / 0.625) + 0.25 * math.log(0.25 / 0.375)
+    even = 0.5 * math.log(0.5 / 0.625) + 0.5 * math.log(0.5 / 0.375)
+    assert jensen_shannon(sure[:1], other[:1]).item() == pytest.approx(math.log(2))
+    assert jensen_shannon(sure, other).item() == pytest.approx(
+        (math.log(2) + (mixed + even) / 2) / 2, rel=1e-5
+    )
+    assert jensen_shannon(other, sure).item() == pytest.approx(jensen_shannon(sure, other).item(), rel=1e-6)
+    assert jensen_shannon(sure, sure).item() == pytest.approx(0, abs=1e-7)
+
+
+def test_attention_leaves_out_what_does_not_count_and_all_left_out_is_zeros() -> None:
+    torch.manual_seed(0)
+    attention = CrossAttention(6, 3).eval()
+    target, source = torch.randn(3, 2, 6), torch.randn(3, 4, 6, requires_grad=True)
+    counted = torch.tensor([[True, True, False, True], [False] * 4, [True] * 4])
+    found = attention(target, source, counted)
+    torch.testing.assert_close(
+        found[:1], attention(target[:1], source[:1, [0, 1, 3]], counted[:1, [0, 1, 3]])
+    )
+    assert found[1].abs().max() == 0
+    found.sum().backward()
+    assert source.grad is not None and torch.isfinite(source.grad).all()
+    assert source.grad[0, 2].abs().max() == 0 and source.grad[1].abs().max() == 0
+
+
+def test_sinusoids_by_hand() -> None:
+    places = sinusoids(3, 4, torch.device("cpu"))
+    assert places[0].tolist() == [0, 1, 0, 1]
+    expected = [math.sin(2), math.cos(2), math.sin(0.02), math.cos(0.02)]  # 10000^(2/4) = 100
+    assert places[2].tolist() == pytest.approx(expected)
+    assert sinusoids(2, 5, torch.device("cpu")).shape == (2, 5)
+
+
+def test_resampling_by_hand() -> None:
+    values = torch.tensor([[1.0, 2.0, 3.0, 4.0], [5.0, 7.0, 99.0, 99.0]])[:, :, None]
+    counted = torch.tensor([[True, True, False, True], [True, True, True, True]])
+    lengths, steps = torch.tensor([4, 2]), torch.tensor([2, 4])
+    found, seen = resample(values, counted, lengths, steps, 5)
+    # 4 frames in 2 steps, the third left out: (1 + 2) / 2, 4; 2 frames in 4 steps: each twice
+    assert found[:, :, 0].tolist() == [[1.5, 4, 0, 0, 0], [5, 5, 7, 7, 0]]
+    assert seen.tolist() == [[True, True, False, False, False], [True, True, True, True, False]]
+    same, all_seen = resample(values, counted, lengths, lengths, 4)
+    assert same[:, :, 0].tolist() == [[1, 2, 0, 4], [5, 7, 0, 0]]
+    assert all_seen.tolist() == [[True, True, False, True], [True, True, False, False]]
+
+
+def test_a_modality_without_an_observed_frame_is_one_frame_long() -> None:
+    batch = make_batch(3, 4)
+    observed = batch.observed["audio"].clone()
+    observed[1] = False
+    batch = replace(batch, observed={**batch.observed, "audio": observed})
+    lengths = batch.lengths["audio"].tolist()
+    assert seen_lengths(batch, "audio").tolist() == [lengths[0], 1, lengths[2]]
+    expected = [[int(batch.observed[m][row].sum()) for m in MODALITIES] for row in range(3)]
+    assert observed_counts(batch).tolist() == expected and expected[1][1] == 0
+
+
+def test_squared_task_loss_counts_labelled_turns_alone() -> None:
+    batch = replace(make_batch(3, 1), scores=torch.tensor([1.0, 0.0, 2.0]))
+    prediction = torch.tensor([[0.0], [7.0], [5.0]])
+    assert task_loss(prediction, batch, squared=True)["regression"].item() == pytest.approx((1 + 49 + 9) / 3)
+    turns = Dialogues(
+        torch.zeros(3, dtype=torch.long), torch.arange(3), torch.zeros(3, dtype=torch.long),
+        torch.tensor([True, False, True]), 1, 3,
+    )  # fmt: skip
+    talk = replace(batch, dialogues=turns)
+    assert task_loss(prediction, talk, squared=True)["regression"].item() == pytest.approx((1 + 9) / 2)
+    assert task_loss(prediction, talk)["regression"].item() == pytest.approx((1 + 3) / 2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import itertools
 import subprocess
 import sys
 import time
@@ -16,12 +17,24 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from pipeline.corpus import LABELS, RATINGS, SPEAKERS, Shot, build, plan, read_sentences
+from pipeline.corpus import (
+    LABELS,
+    RATINGS,
+    SPEAKERS,
+    Shot,
+    Spoken,
+    _readme,
+    _write_labels,
+    build,
+    plan,
+    read_sentences,
+)
 from pipeline.data.datasets.demo import COLUMNS
 from pipeline.errors import AssetError
-from pipeline.params import Contradict, Corpus
+from pipeline.params import Contradict, Corpus, CorpusDialogues
 
 SMALL = Corpus(size=20)
+TALKS = Corpus(size=400, dialogues=CorpusDialogues())
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +75,64 @@ def test_five_sessions_of_a_woman_and_a_man() -> None:
     assert Counter(s.session for s in SPEAKERS) == dict.fromkeys(["s1", "s2", "s3", "s4", "s5"], 2)
     assert all({s.gender for s in SPEAKERS if s.session == n} == {"female", "male"} for n in ("s1", "s5"))
     assert len({s.voice for s in SPEAKERS}) == 10
+
+
+def test_without_dialogues_the_plan_is_the_one_it_always_was() -> None:
+    """The sha256 of what was planned before there were dialogues."""
+    for settings, checksum in (
+        (Corpus(), "917253b602e3f32f681f504f48a19d149914049ea6f2084669354828a924f504"),
+        (Corpus(size=57, seed=3), "806e63fd4789606ae7b7ed30f640496e31a18f60afe79115e0f7550c0b6e5c2e"),
+    ):
+        utterances = plan(settings)
+        told = [
+            ",".join([u.id, u.speaker.name, u.label, u.contradicted, *u.shown.values()]) for u in utterances
+        ]
+        assert hashlib.sha256("\n".join(told).encode()).hexdigest() == checksum
+        assert {(u.dialogue, u.turn) for u in utterances} == {("", None)}
+
+
+def test_labels_csv_has_dialogues_only_where_the_corpus_has(tmp_path: Path) -> None:
+    said = [Spoken("Words.", 1.0)] * 20
+    for name, settings in (("off", SMALL), ("on", TALKS)):
+        _write_labels(tmp_path / name, plan(settings)[:20], said, settings.dialogues is not None)
+    lines = {name: (tmp_path / name).read_text(encoding="utf-8").splitlines() for name in ("off", "on")}
+    assert lines["off"][:2] == [
+        "id,file,text,speaker,gender,session,label,score,contradicted",
+        "s1f-0000,clips/s1f-0000.mp4,Words.,s1f,female,s1,happy,1.0000," + plan(SMALL)[0].contradicted,
+    ]
+    assert lines["on"][0] == lines["off"][0] + ",dialogue,turn"
+    assert lines["on"][10].endswith(",s2-0001,1")  # the second turn of the second dialogue of eight
+    assert "Dialogues" not in _readme(SMALL) and "take turns, 8 to a" in _readme(TALKS)
+
+
+def test_in_dialogues_the_two_of_a_session_take_turns() -> None:
+    utterances = plan(TALKS)
+    assert [u.number for u in utterances] == list(range(400))
+    for number in range(50):
+        talk = utterances[8 * number : 8 * number + 8]
+        assert [u.turn for u in talk] == list(range(8))
+        assert len({u.dialogue for u in talk}) == len({u.speaker.session for u in talk}) == 1
+        names = [u.speaker.name for u in talk]
+        assert names == names[:2] * 4 and len(set(names)) == 2
+    assert len({u.dialogue for u in utterances}) == 50
+    assert set(Counter(u.speaker.name for u in utterances).values()) == {40}
+    first = [utterances[8 * number].speaker.name for number in range(10)]
+    assert first == ["s1f", "s2f", "s3f", "s4f", "s5f", "s1m", "s2m", "s3m", "s4m", "s5m"]
+    assert Counter(utterances[8 * n].label for n in range(20)) == dict.fromkeys(LABELS, 5)
+    cut = plan(Corpus(size=27, dialogues=CorpusDialogues(turns=10)))
+    assert [u.dialogue for u in cut[19:21]] == ["s2-0001", "s3-0002"] and cut[-1].turn == 6
+
+
+@pytest.mark.parametrize("persistence", [0.0, 0.3, 0.6, 1.0])
+def test_emotions_last_as_often_as_the_parameter_says(persistence: float) -> None:
+    utterances = plan(Corpus(size=4000, dialogues=CorpusDialogues(turns=8, persistence=persistence)))
+    pairs = [(a, b) for a, b in itertools.pairwise(utterances) if a.dialogue == b.dialogue]
+    same = sum(a.label == b.label for a, b in pairs) / len(pairs)
+    expected = persistence + (1 - persistence) / 4  # a draw of four hits the same by chance
+    assert len(pairs) == 3500
+    assert abs(same - expected) <= 4 * (expected * (1 - expected) / 3500) ** 0.5
+    counts = Counter(u.label for u in utterances)
+    assert min(counts.values()) > 800 and len(counts) == 4
 
 
 def test_at_most_one_modality_contradicts_and_always_by_something_that_can_be_seen() -> None:

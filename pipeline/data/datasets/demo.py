@@ -11,6 +11,7 @@ from pipeline.errors import DataError
 
 LABELS_FILE = "labels.csv"
 COLUMNS = ("id", "file", "text", "speaker", "gender", "session", "label", "score", "contradicted")
+DIALOGUE_COLUMNS = ("dialogue", "turn")  # besides, where the corpus has dialogues
 ATTRIBUTION = (
     "CONSTRUCTED demo corpus, no benchmark. Faces: CREMA-D (Cao et al. 2014), ODbL 1.0, changed. Sentences "
     "and ratings: Hutto and Gilbert 2014. Speech: espeak-ng."
@@ -35,8 +36,8 @@ class Loader(BaseLoader[Settings]):
         return 4.0
 
     def load(self) -> Iterator[Sample]:
-        """Yield every row; one without id, file or readable score, or with a path outside the root, is skipped and
-        reported.
+        """Yield every row; one without id, file, a readable score or turn, or with a path outside the root, is
+        skipped and reported.
 
         Raises:
             DataError: labels.csv cannot be read or lacks a column, or an id occurs twice.
@@ -61,6 +62,8 @@ class Loader(BaseLoader[Settings]):
                 speaker=row["speaker"],
                 gender=row["gender"],
                 session=row["session"],
+                dialogue=row.get("dialogue", ""),
+                turn=int(row["turn"]) if row.get("turn") else None,
                 label=row["label"],
                 score=float(row["score"]) if row["score"] else None,
             )
@@ -74,6 +77,9 @@ class Loader(BaseLoader[Settings]):
             resolve_media(self.root, row["file"])
         except DataError:
             return f'the file "{row["file"]}" leaves the root'
+        turn = row.get("turn", "")
+        if turn and not (turn.isascii() and turn.isdigit()):
+            return f'found the turn "{turn}", expected a whole number from 0 or nothing'
         try:
             finite = not row["score"] or math.isfinite(float(row["score"]))
         except ValueError:

@@ -38,6 +38,21 @@ def test_a_row(tmp_path: Path) -> None:
     assert not loader.skipped
 
 
+def test_dialogues_and_turns_are_read_where_they_are(tmp_path: Path) -> None:
+    lines = [
+        f"{HEADER},dialogue,turn",
+        f"{GOOD},s1-0003,7",
+        f"b{GOOD[1:]},s1-0003,",
+        f"c{GOOD[1:]},s1-0003,-1",
+    ]
+    (tmp_path / "labels.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    samples, loader = read("demo", tmp_path)
+    assert [(sample.dialogue, sample.turn) for sample in samples] == [("s1-0003", 7), ("s1-0003", None)]
+    assert [finding.reason for finding in loader.skipped] == [
+        'found the turn "-1", expected a whole number from 0 or nothing'
+    ]
+
+
 def test_strange_rows_are_left_out_and_named(tmp_path: Path) -> None:
     root = write(
         tmp_path,
