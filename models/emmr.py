@@ -89,6 +89,8 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+import models
+from models import Modality
 from models.base import MODALITIES, Batch, ModelSettings, Network, Output, Pretraining, View
 from models.layers import (
     Attention,
@@ -125,7 +127,7 @@ class EMMRSettings(ModelSettings):
 
     variant: Literal["paper", "code"] = "paper"
     role: Literal["main", "pretrain"] = "main"
-    modalities: tuple[Literal["text", "audio", "video"], ...] = MODALITIES
+    modalities: tuple[Modality, ...] = models.MODALITIES
     branches: tuple[Literal["tf", "ae", "mmin"], ...] = ("tf", "ae", "mmin")
     combine: Literal["attention", "max", "average"] = "attention"
     key: Literal["detected", "oracle", "never", "always"] = "detected"

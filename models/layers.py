@@ -497,17 +497,6 @@ def resample(
     return torch.bmm(inside.to(values.dtype), clean) / sizes.clamp(min=1), sizes.squeeze(2) > 0
 
 
-def sinusoids(count: int, columns: int, device: torch.device) -> Tensor:
-    """Return (count, columns) float32, the positions of Vaswani et al. (2017, section 3.5).
-
-    Column 2 i of position p is sin(p / 10000^(2 i / columns)), the one behind it the cosine of the same.
-    """
-    position = torch.arange(count, device=device, dtype=torch.float32)[:, None]
-    even = torch.arange(0, columns, 2, device=device, dtype=torch.float32)
-    angles = position * torch.exp(even * (-math.log(10_000.0) / columns))
-    return torch.stack([angles.sin(), angles.cos()], dim=2).flatten(1)[:, :columns]
-
-
 class CrossAttention(nn.Module):
     """Attention of one sequence to another, with several heads (Vaswani et al. 2017, sections 3.2.1 and 3.2.2).
 

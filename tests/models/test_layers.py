@@ -2,48 +2,41 @@
 
 from __future__ import annotations
 
-from functools import partial
 import math
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from models.base import MODALITIES, Batch, Dialogues
+from models.layers import (
     Attention,
     AttentionLayer,
-    Batch,
     CrossAttention,
-    Dialogues,
     FeedForwardLayer,
     GatedPooling,
     LSTMEncoder,
-    MODALITIES,
     ResidualAutoencoder,
     TextCNN,
-    base,
-    batches,
     distance,
     encode_present,
-    from,
     full_precision,
-    import,
     initialise,
     jensen_shannon,
-    layers,
-    make_batch,
     masked_max,
     mlp,
     mmd,
-    models,
     observed_counts,
     resample,
     seen_lengths,
     sequence_distance,
     sinusoids,
     task_loss,
-    tests,
     unit_rows,
+)
+from tests.batches import make_batch
 
 
 def test_padding_never_wins_the_maximum() -> None:
@@ -423,7 +416,7 @@ def test_attention_leaves_out_what_does_not_count_and_all_left_out_is_zeros() ->
     assert source.grad[0, 2].abs().max() == 0 and source.grad[1].abs().max() == 0
 
 
-def test_sinusoids_by_hand() -> None:
+def test_sinusoids_of_an_odd_number_of_columns() -> None:
     places = sinusoids(3, 4, torch.device("cpu"))
     assert places[0].tolist() == [0, 1, 0, 1]
     expected = [math.sin(2), math.cos(2), math.sin(0.02), math.cos(0.02)]  # 10000^(2/4) = 100
