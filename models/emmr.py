@@ -62,7 +62,7 @@ residual connections                    LayerNorm(x + ...) around MHA and FFN, a
                                         Transformer and the code; the equations have none
 the Transformer's inner size, heads     1200 and 4, as in the code                            ``inner``, ``heads``
 ReLU behind the decoders (Eq. 5: i = 7) by the letter                                         ``positive_output``
-what AE and MMIN see of a missing       its zero frame's encoding: by Eqs. 5 and 6 they work   ``branch_input:
+what AE and MMIN see of a missing       its zero frame's encoding: by Eqs. 5 and 6 they go    ``branch_input:
 modality                                position by position, so that what they recover is    mean``
                                         the same vector for all samples. ``mean`` puts the
                                         mean of what is available there
@@ -113,7 +113,7 @@ Count = Annotated[int, Field(ge=1)]
 
 
 class EMMRSettings(ModelSettings):
-    """Choices of EMMR; None takes what the variant has. The module says what each means.
+    """Choices of EMMR; None takes what the variant has. The module's table says why each default was chosen.
 
     Attributes:
         variant: the paper's network, or the one that its authors' code trained.
@@ -131,28 +131,30 @@ class EMMRSettings(ModelSettings):
     branches: tuple[Literal["tf", "ae", "mmin"], ...] = ("tf", "ae", "mmin")
     combine: Literal["attention", "max", "average"] = "attention"
     key: Literal["detected", "oracle", "never", "always"] = "detected"
-    several_missing: Literal["backbone", "ensemble"] = "backbone"
-    key_vector: Literal["logits", "vectors"] = "logits"
-    label_weight: Weight = 0.1
+    several_missing: Literal["backbone", "ensemble"] = (
+        "backbone"  # who decides where two or three are missing
+    )
+    key_vector: Literal["logits", "vectors"] = "logits"  # Eq. 11's, or the sum of what they are read from
+    label_weight: Weight = 0.1  # of the opinions' own loss
     forward_weight: Weight = 0.1  # lambda 1; 0: without the pretrained network
     backward_weight: Weight = 0.1  # lambda 2
-    distance: Literal["kl", "mae", "cosine"] = "kl"
-    softmax_over: Literal["features", "time"] = "features"
-    teacher_sees: Literal["whole", "shown"] | None = None
-    backward_target: Literal["shown", "whole"] = "shown"
-    backward_on: Literal["branches", "backbone"] = "branches"
-    detach_target: bool = False
-    branch_input: Literal["shown", "mean"] = "shown"
-    start: Literal["fresh", "pretrained"] = "fresh"
+    distance: Literal["kl", "mae", "cosine"] = "kl"  # of both losses (Figure 5)
+    softmax_over: Literal["features", "time"] = "features"  # what makes a distribution of a vector, for kl
+    teacher_sees: Literal["whole", "shown"] | None = None  # the whole sample; the code: what is left of it
+    backward_target: Literal["shown", "whole"] = "shown"  # Eq. 16: X of what is left, or of the whole sample
+    backward_on: Literal["branches", "backbone"] = "branches"  # whose decoder output Eq. 16 is about
+    detach_target: bool = False  # no gradient into X of Eq. 16
+    branch_input: Literal["shown", "mean"] = "shown"  # to AE and MMIN, in the place of what is missing
+    start: Literal["fresh", "pretrained"] = "fresh"  # the weights of Eq. 1
     size: Annotated[int, Field(ge=2, multiple_of=2)] = 300
     heads: Count = 4
-    inner: Count = 1200
-    dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
-    residual: bool = True
-    positions: bool = False
-    missing_frames: Count = 1
-    positive_output: bool = True
-    pooling: Literal["mean", "gated"] | None = None
+    inner: Count = 1200  # the FFN's hidden layer
+    dropout: Annotated[float, Field(ge=0, lt=1)] | None = None  # 0.3; the code: 0.2
+    residual: bool = True  # around attention and FFN, with a LayerNorm
+    positions: bool = False  # the Transformer's sinusoids on each modality's frames
+    missing_frames: Count = 1  # how long a missing modality is, and what is recovered of it
+    positive_output: bool = True  # ReLU behind the decoders of AE and MMIN (Eq. 5)
+    pooling: Literal["mean", "gated"] | None = None  # of F over time: mean; the code: gated attention
 
     @model_validator(mode="after")
     def _fits(self) -> EMMRSettings:
@@ -270,7 +272,9 @@ class Pretrained(nn.Module):
 
 def transformer(settings: EMMRSettings) -> TransformerLayer:
     """Return the encoder or the decoder of Eq. 7."""
-    return TransformerLayer(settings.size, settings.heads, settings.inner, settings.drops, settings.residual)
+    sizes = (settings.size, settings.heads, settings.inner)
+    hidden = 0.0 if settings.code else None
+    return TransformerLayer(*sizes, settings.drops, settings.residual, hidden)
 
 
 class Opinions(nn.Module):

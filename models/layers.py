@@ -303,14 +303,22 @@ class TransformerLayer(nn.Module):
     Args:
         size, heads, dropout, residual: of :class:`AttentionLayer`.
         inner: of the FFN's hidden layer.
+        hidden_dropout: behind that; none: the same dropout.
     """
 
     def __init__(
-        self, size: int, heads: int, inner: int, dropout: float = 0.0, residual: bool = True
+        self,
+        size: int,
+        heads: int,
+        inner: int,
+        dropout: float = 0.0,
+        residual: bool = True,
+        hidden_dropout: float | None = None,
     ) -> None:
         super().__init__()
         self.attention = AttentionLayer(size, heads, dropout, residual)
-        self.feed_forward = FeedForwardLayer(size, inner, dropout, residual)
+        behind = dropout if hidden_dropout is None else hidden_dropout
+        self.feed_forward = FeedForwardLayer(size, inner, behind, residual)
 
     def forward(self, values: Tensor, keep: Tensor) -> Tensor:
         """Return (B, T, D) of (B, T, D), of which the (B, T) that are True may be read."""

@@ -10,11 +10,12 @@ KL(decoder, what the encoder got) + 0.1 * mean |tag - sigmoid(the last four of t
 of 32, Adam 1e-3, size 300.
 
 The public code (JaydenZeng/TATE, no licence; not a line of it is here) compares a tensor with an int while the graph is
-built: never true, so every sample gets the last branch's tag, "audio and video are missing". Here the tag carries the
-real pattern; ``variant: code`` is the network that was trained: the constant tag, the KLs without their half, the
-pretrained network on the same incomplete input, dropout 0.2. (Left out of it: dropout at test, a weight decay of 1e-4
-on the last layer.)
+built: never true, so every sample gets the last branch's tag, "audio and video are missing". Here the tag carries
+the real pattern; ``variant: code`` is the network that was trained: the constant tag, the KLs without their half, the
+pretrained network on the same incomplete input, dropout 0.2 on attention weights. (Left out of it: dropout at test, a
+weight decay of 1e-4 on the last layer.)
 
+Written from the paper's abstract, EMMR's account of it and what the public code does, not from the paper's full text.
 Chosen here, or taken from the code where it is the only word on it:
 
 - The tag: (nothing is missing, text is, audio is, video is), 1 or 0; two missing modalities set two numbers.
@@ -104,10 +105,13 @@ class Tagged(nn.Module):
         self.register_buffer("always", torch.tensor(CONSTANT) > 0, persistent=False)
         self.attention = ModalityAttention(dims, MODALITIES, size, settings.heads, dropout)
         self.common = CommonSpace(size)
-        self.transformer = TransformerLayer(wide, settings.heads, settings.inner, dropout)
-        self.decoder: TransformerLayer | None = None
-        if settings.role == "main" and settings.backward_weight:
-            self.decoder = TransformerLayer(wide, settings.heads, settings.inner, dropout)
+
+        def transformer() -> TransformerLayer:
+            hidden = 0.0 if settings.code else None
+            return TransformerLayer(wide, settings.heads, settings.inner, dropout, hidden_dropout=hidden)
+
+        self.transformer = transformer()
+        self.decoder = transformer() if settings.role == "main" and settings.backward_weight else None
         self.pooling = GatedPooling(wide)
         self.head = nn.Sequential(nn.Linear(wide, size, bias=False), nn.Linear(size, outputs))
 

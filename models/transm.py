@@ -5,7 +5,8 @@ Paper: Wang, Wan, Wan, "TransModality: An End2End Fusion Method with Transformer
 something of both: text is translated into audio and into video (forward), audio and video into text (backward), and
 the states of the four encoders are the joint representation from which the label is read.
 
-It is here as a row of EMMR's Table 1 (Zeng, Zhou, Liu, EMNLP 2022, who reproduced it). Sizes and weights are EMMR's
+It is here as a row of EMMR's Table 1 (Zeng, Zhou, Liu, EMNLP 2022, who reproduced it), written from the paper's
+abstract and EMMR's account of it, not from its full text. Sizes and weights are EMMR's
 Table 7, as for all rows: 300, 4 heads, dropout 0.3, batches of 32, 20 epochs. What else is chosen here:
 
 - One encoder and one decoder layer a translation (``layers``), with the Transformer's positions. The modalities'

@@ -399,6 +399,8 @@ def test_the_variant_of_the_code_is_the_network_that_was_trained() -> None:
     assert [x.bias is None for x in linears] == [True, False]
     assert network.encoder.attention.layers["text"].attention.dropout.p == 0.2
     assert make().encoder.attention.layers["text"].attention.dropout.p == 0.3
+    assert network.tf_encoder.feed_forward.layers[2].p == 0.0
+    assert make().tf_encoder.feed_forward.layers[2].p == 0.3
     assert Model.recipe(network.settings)["epochs"] == 10 and Model.recipe(EMMRSettings())["epochs"] == 20
     batch = mixed()
     network.eval()
