@@ -16,6 +16,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import re
 import signal
 import sys
 import time
@@ -42,6 +43,8 @@ STRIKES = 2  # a clip that so many workers died of has failed
 LOSSES = 5  # and so has one that was lost so often together with a node
 DEATHS = 6  # so many workers that died before they were ready, without one result between them, end the stage
 DEATHS_AT_WORK = 50  # and so do so many that died of clips: it cannot be the fault of all of these
+DEATHS_AT_FIRST = 6  # so many are enough where no clip has come out yet
+SAME = 10  # so many first clips that all fail of the same odd error end the stage, too
 PATIENCE_S = 30.0  # without a free processor in the cluster, then it is said
 
 _ONE_THREAD = dict.fromkeys(
@@ -114,6 +117,7 @@ def compute(
     title: str = "",
     engine: Engine = "processes",
     address: str = "auto",
+    timeout_s: float = 3600.0,
 ) -> dict[int, FeatureSequence]:
     """Compute and keep the results of some clips.
 
@@ -126,9 +130,11 @@ def compute(
         title: of the progress bar; empty: none.
         engine: where the workers run.
         address: of the Ray cluster.
+        timeout_s: a clip that takes longer has failed, and its worker is stopped: a decoder may hang.
 
     Returns:
-        Results that are not kept, by index: unreadable files, odd errors, clips that workers died of.
+        Results that are not kept, by index: unreadable files, odd errors, clips that workers died of or were
+        stopped at.
 
     Raises:
         LacunaError: what no clip is to blame for: lacking weights, a full disk, no such cluster.
@@ -143,9 +149,9 @@ def compute(
     ) as bar:
         pool: _Pool
         if engine == "ray":
-            pool = _RayPool(job, clips, keys, bar.update, address)
+            pool = _RayPool(job, clips, keys, bar.update, timeout_s, address)
         else:
-            pool = _ProcessPool(job, clips, keys, bar.update)
+            pool = _ProcessPool(job, clips, keys, bar.update, timeout_s)
         return pool.run(todo, workers)
 
 
@@ -160,7 +166,16 @@ def extract_all(
     Raises:
         LacunaError: an error that is no clip's fault.
     """
-    results = extractor.extract_batch([clip for _, _, clip in work])
+    clips = [clip for _, _, clip in work]
+    try:
+        results = extractor.extract_batch(clips)
+    except LacunaError:
+        raise
+    except Exception as error:  # noqa: BLE001 - one clip must not stop the others
+        results = [error]
+        if len(clips) > 1:
+            log.warning("%s: a batch failed (%s); its clips go one by one", job.extractor, error)
+            return [each for one in work for each in extract_all(job, extractor, [one])]
     return [
         (index, *base.with_status(result, job.dims, job.extractor))
         for (index, _, _), result in zip(work, results, strict=True)
@@ -185,6 +200,23 @@ def make_extractor(job: Job) -> BaseExtractor[Any]:
     return owner(owner.Settings.model_validate_json(job.settings), job.assets)
 
 
+def prepare(extractor: BaseExtractor[Any]) -> None:
+    """Let the extractor load what it needs.
+
+    Raises:
+        LacunaError: it cannot; whatever it is, no clip has been read yet.
+    """
+    try:
+        extractor.prepare()
+    except LacunaError:
+        raise
+    except Exception as error:
+        name = type(extractor).__module__.rpartition(".")[2]
+        raise LacunaError(
+            f"the {extractor.modality} extractor {name} cannot be made ready: {type(error).__name__}: {error}"
+        ) from error
+
+
 @contextmanager
 def closing(extractor: BaseExtractor[Any]) -> Iterator[BaseExtractor[Any]]:
     """Close the extractor at the block's end."""
@@ -198,9 +230,10 @@ def closing(extractor: BaseExtractor[Any]) -> Iterator[BaseExtractor[Any]]:
 
 
 class _Worker(ABC):
-    """A worker as its pool sees it: the indices that it is working on, and whether it can take some."""
+    """A worker as its pool sees it: the indices that it is working on, since when, and whether it can take some."""
 
     doing: list[int]
+    since_s: float = 0.0  # of the clock that never goes back
     ready: bool
 
     @abstractmethod
@@ -218,25 +251,34 @@ class _Worker(ABC):
 
 @dataclass(frozen=True)
 class _Death:
-    """How a worker ended, and whether the clip that it had may be to blame."""
+    """How a worker ended, whether the clip that it had may be to blame, and whether it took too long."""
 
     how: str
     blame: bool = True
+    late: bool = False
 
 
 class _Pool(ABC):
     """Workers, a queue of batches, and what becomes of them."""
 
     def __init__(
-        self, job: Job, clips: Sequence[Clip], keys: Sequence[str | None], done: Callable[[int], object]
+        self,
+        job: Job,
+        clips: Sequence[Clip],
+        keys: Sequence[str | None],
+        done: Callable[[int], object],
+        timeout_s: float,
     ) -> None:
         self._job, self._clips, self._keys, self._done = job, clips, keys, done
+        self._timeout_s = timeout_s
         self._queue: deque[list[int]] = deque()
         self._workers: list[Any] = []
         self._unkept: dict[int, FeatureSequence] = {}
         self._strikes: Counter[int] = Counter()
         self._losses: Counter[int] = Counter()
         self._deaths = self._deaths_at_work = 0  # since the last result
+        self._first = True  # no clip has come out yet, but for those that failed of the same odd error
+        self._same: Counter[str] = Counter()
 
     @abstractmethod
     def _cores(self) -> int:
@@ -261,10 +303,11 @@ class _Pool(ABC):
                     free += 1
                 for worker in self._workers:
                     if worker.ready and not worker.doing and self._queue:
-                        worker.doing = self._queue.popleft()
+                        worker.doing, worker.since_s = self._queue.popleft(), time.monotonic()
                         worker.tell([(i, self._keys[i], self._clips[i]) for i in worker.doing])
                 for worker, came in self._wait():
                     self._take(worker, came)
+                self._stop_late()
             for worker in self._workers:
                 worker.say_goodbye()
             return self._unkept
@@ -275,6 +318,20 @@ class _Pool(ABC):
 
     def _end(self) -> None:  # noqa: B027 - most have nothing to do
         """Leave the engine."""
+
+    def _left_s(self) -> float | None:
+        """Return in how many seconds the next worker is late; None when none works."""
+        ends = [
+            worker.since_s + self._timeout_s * len(worker.doing) for worker in self._workers if worker.doing
+        ]
+        return max(0.0, min(ends) - time.monotonic()) if ends else None
+
+    def _stop_late(self) -> None:
+        now = time.monotonic()
+        for worker in list(self._workers):
+            if worker.doing and now > worker.since_s + self._timeout_s * len(worker.doing):
+                how = f"after more than {self._timeout_s:g} s a clip (compute.clip_timeout_s)"
+                self._bury(worker, _Death(how, late=True))
 
     def _wanted(self, workers: int | str) -> int:
         return max(1, self._cores()) if workers == "auto" else int(workers)
@@ -297,16 +354,40 @@ class _Pool(ABC):
             worker.doing.remove(index)
             if result is not None:
                 self._unkept[index] = result
+            self._watch(index, result)
         self._done(len(came))
+
+    def _watch(self, index: int, result: FeatureSequence | None) -> None:
+        """Notice when all first clips fail of the same, which is then not their fault."""
+        if not self._first:
+            return
+        if result is None or result.status is not Status.FAILED:
+            self._first = False
+            return
+        clip = self._clips[index]
+        reason = re.sub(rf"(?<!\w){re.escape(clip.id)}(?!\w)", "...", result.reason)
+        for path in (clip.video, clip.audio):
+            reason = reason.replace(str(path), "...").replace(path.name, "...") if path else reason
+        self._same[reason] += 1
+        self._first = len(self._same) == 1
+        if self._first and self._same[reason] >= SAME:
+            raise LacunaError(
+                f"{self._job.modality} extractor {self._job.extractor}: the first {SAME} clips all failed of "
+                f"the same, so that it is not their fault: {reason}. Nothing is kept of them; put it right, "
+                "and run: dvc repro"
+            )
 
     def _bury(self, worker: Any, death: _Death) -> None:
         self._workers.remove(worker)
         worker.stop()
-        if worker.ready:
+        if death.late:
+            pass  # it is known what stopped it
+        elif worker.ready:
             self._deaths_at_work += death.blame
         else:
             self._deaths += death.blame
-        if self._deaths >= DEATHS or self._deaths_at_work >= DEATHS_AT_WORK:
+        most = DEATHS_AT_FIRST if self._first else DEATHS_AT_WORK
+        if self._deaths >= DEATHS or self._deaths_at_work >= most:
             ids = ", ".join(self._clips[index].id for index in worker.doing[:3])
             deaths = self._deaths + self._deaths_at_work
             raise LacunaError(
@@ -315,7 +396,12 @@ class _Pool(ABC):
                 "above. Is there enough memory for compute.workers processes?"
             )
         for index in worker.doing:
-            self._strikes[index] += death.blame
+            if death.late and len(worker.doing) == 1:
+                reason = f"stopped {death.how}"
+                self._unkept[index] = FeatureSequence.absent(self._job.dims, Status.FAILED, reason)
+                self._done(1)
+                continue
+            self._strikes[index] += death.blame and not death.late
             self._losses[index] += not death.blame
             if self._strikes[index] >= STRIKES or self._losses[index] >= LOSSES:
                 count = STRIKES if self._strikes[index] >= STRIKES else LOSSES
@@ -324,7 +410,11 @@ class _Pool(ABC):
                 self._done(1)
             else:
                 self._queue.append([index])  # at the end: the others come first
-        log.warning("a worker process died %s; another takes over", death.how)
+        if death.late:
+            ids = ", ".join(self._clips[index].id for index in worker.doing[:3])
+            log.warning("%s: a worker was stopped %s; another takes over", ids, death.how)
+        else:
+            log.warning("a worker process died %s; another takes over", death.how)
 
 
 # --- processes of this machine --------------------------------------------------------
@@ -341,7 +431,8 @@ class _ProcessPool(_Pool):
 
     def _wait(self) -> Iterator[tuple[_Process, Done | Fault | _Death]]:
         busy = [worker.connection for worker in self._workers if worker.doing or not worker.ready]
-        ready = set(wait([*busy, *(worker.process.sentinel for worker in self._workers)]))
+        ends = [*busy, *(worker.process.sentinel for worker in self._workers)]
+        ready = set(wait(ends, self._left_s()))
         for worker in list(self._workers):
             if not ready & {worker.connection, worker.process.sentinel}:
                 continue
@@ -403,12 +494,19 @@ class _Process(_Worker):
         self.connection.close()
 
 
+def _leave(*_: object) -> None:
+    """End the process as an error does, so that programs that it started and its folders go with it."""
+    sys.exit(128 + signal.SIGTERM)
+
+
 def _work(connection: Connection, job: Job) -> None:
     """Serve batches until told to end, or until nobody is there any more; the main function of a process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers
+    signal.signal(signal.SIGTERM, _leave)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         with closing(make_extractor(job)) as extractor, ResultWriter(job.cache) as writer:
+            prepare(extractor)
             connection.send(_Ready())
             while (work := connection.recv()) is not None:
                 connection.send(keep_all(writer, work, extract_all(job, extractor, work)))
@@ -445,9 +543,10 @@ class _RayPool(_Pool):
         clips: Sequence[Clip],
         keys: Sequence[str | None],
         done: Callable[[int], object],
+        timeout_s: float,
         address: str,
     ) -> None:
-        super().__init__(job, clips, keys, done)
+        super().__init__(job, clips, keys, done, timeout_s)
         self._ray = _connect(address)
         self._writer = ResultWriter(job.cache)
         self._stalled_since: float | None = None
@@ -587,6 +686,7 @@ class RayWorker:
         try:
             self._extractor = make_extractor(self._job)
             found = made_with(self._extractor, self._job.extractor)
+            prepare(self._extractor)
         except LacunaError as error:
             return Fault.of(error, where)
         except (ImportError, OSError) as error:

@@ -5,10 +5,11 @@ beginning of the file as a player shows it) and give times in seconds from the b
 keep no state, use one thread, and end every bad file in a :class:`~pipeline.errors.MediaError` that says why.
 
 A file that was cut short, or is damaged in the middle, counts as readable when at least :data:`LEAST_SHARE`
-of the wanted part decodes, which is what was asked for, not what the file has of it; what decodes is then used. Below that the clip has failed: half an utterance under
-a whole one's label would be a wrong sample, not a short one. Streams that carry no length of their own (bare
-mp3, aac, h264) cannot be seen to lack an end, and are taken as they are. Where sound is lacking in the middle,
-silence stands for it, so that what follows stays in time with the picture.
+of the wanted part decodes, of what was asked for and not of what the file has of it; what decodes is then used.
+Below that the clip has failed: half an utterance under a whole one's label would be a wrong sample, not a
+short one. Streams that carry no length of their own (bare mp3, aac, h264) cannot be seen to lack an end, and
+are taken as they are where no end was asked for. Where sound is lacking in the middle, silence stands for it,
+so that what follows stays in time with the picture.
 
 What fails for a reason of the moment (no memory, too many open files) is a
 :class:`~pipeline.errors.MomentaryError`, and is tried again by the next run.
@@ -333,9 +334,9 @@ def _on_screen(part: _Part, frame_rate_hz: float | None) -> Iterator[tuple[float
         middle_s = part.span_s / 2
     for time_s, frame in part.frames(0.0):
         if frame_rate_hz is None:
-            if time_s >= 0:
+            if time_s >= -1e-6:  # where a file begins is rounded to that
                 count += 1
-                yield time_s, frame
+                yield max(time_s, 0.0), frame
         elif shown is not None:
             if time_s - max(shown_s, 0.0) > LONGEST_PAUSE_S:
                 raise MediaError(f"{part.path}: the time stamps jump from {shown_s:.1f} s to {time_s:.1f} s")
@@ -356,9 +357,7 @@ def _on_screen(part: _Part, frame_rate_hz: float | None) -> Iterator[tuple[float
         yield end_s / 2, shown
 
 
-def _picture(
-    frame: Any, half: str, grey: bool, path: Path, shape: tuple[int, int, int]
-) -> NDArray[np.uint8]:
+def _picture(frame: Any, half: str, grey: bool, path: Path, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
     """Return a frame as it is shown; ``shape`` is what :func:`_pixel_shape` gives."""
     wide, high, first_line = shape
     size = {}

@@ -56,7 +56,7 @@ class BaseExtractor(ABC, Generic[S]):
         parts: modules of this project beside the extractor's own whose code changes the numbers.
         batch: how many clips :meth:`extract_batch` likes to have at once.
         by_id: the result hangs on the clip's id, not on its media, which are not even read (features that
-            were computed elsewhere).
+            were computed elsewhere); an instance may say so for itself.
     """
 
     modality: ClassVar[str]
@@ -64,7 +64,7 @@ class BaseExtractor(ABC, Generic[S]):
     libraries: ClassVar[tuple[str, ...]] = ()
     parts: ClassVar[tuple[str, ...]] = ()
     batch: ClassVar[int] = 1
-    by_id: ClassVar[bool] = False
+    by_id: bool = False
 
     def __init__(self, settings: S, assets: Path) -> None:
         """Keep the settings; ``assets`` is the folder data/assets/<name>/ that the asset stage filled."""
@@ -85,6 +85,13 @@ class BaseExtractor(ABC, Generic[S]):
     def files(self) -> tuple[Path, ...]:
         """Files outside ``assets`` whose bytes change the numbers: weights that the settings point to."""
         return ()
+
+    def prepare(self) -> None:
+        """Load what extracting needs, before any clip is read; what it raises is no clip's fault.
+
+        Raises:
+            LacunaError: the extractor cannot work here.
+        """
 
     @abstractmethod
     def extract(self, clip: Clip) -> FeatureSequence:

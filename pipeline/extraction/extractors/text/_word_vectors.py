@@ -73,6 +73,10 @@ class WordVectors(BaseExtractor[S]):
         """The files of the settings."""
         return tuple(path for path in (self.settings.path, self.settings.words) if path is not None)
 
+    def prepare(self) -> None:
+        """Read the table."""
+        self._table  # noqa: B018 - it is read when it is first asked for
+
     def extract(self, clip: Clip) -> FeatureSequence:
         """Return one row a word."""
         rows, vectors = self._table

@@ -156,8 +156,10 @@ class FaceExtractor(BaseExtractor[S]):
         row: NDArray[np.float32] = np.stack(rows).mean(axis=0).astype(np.float32)
         return row if np.isfinite(row).all() else None
 
-    def _detect(self, picture: NDArray[np.uint8]) -> Any:
-        import mediapipe
+    def prepare(self) -> None:
+        """Load MediaPipe's model, and let it look at a black picture."""
+        with naming_system_libraries():
+            import mediapipe
 
         if self._landmarker is None:
             with _quiet(), naming_system_libraries():
@@ -167,6 +169,11 @@ class FaceExtractor(BaseExtractor[S]):
                         image_format=mediapipe.ImageFormat.SRGB, data=np.zeros((64, 64, 3), np.uint8)
                     )
                 )
+
+    def _detect(self, picture: NDArray[np.uint8]) -> Any:
+        import mediapipe
+
+        self.prepare()
         return self._landmarker.detect(mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=picture))
 
     def _load(self) -> Any:

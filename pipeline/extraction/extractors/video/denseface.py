@@ -82,6 +82,10 @@ class Extractor(BaseExtractor[DensefaceSettings]):
         """
         return (self._weights,)
 
+    def prepare(self) -> None:
+        """Load the cascade and the network."""
+        self._finder, self._network  # noqa: B018 - they are loaded when they are first asked for
+
     def extract(self, clip: Clip) -> FeatureSequence:
         """Return one row a picture."""
         times: list[float] = []

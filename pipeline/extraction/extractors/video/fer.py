@@ -63,6 +63,10 @@ class Extractor(BaseExtractor[FerSettings]):
         """One over the frame rate."""
         return None if self.settings.frame_rate_hz is None else 1 / self.settings.frame_rate_hz
 
+    def prepare(self) -> None:
+        """Load the cascade and the network."""
+        self._finder, self._network  # noqa: B018 - they are loaded when they are first asked for
+
     def extract(self, clip: Clip) -> FeatureSequence:
         """Return one row a picture."""
         times: list[float] = []

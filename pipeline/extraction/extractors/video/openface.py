@@ -33,6 +33,7 @@ from pipeline.extraction.importers.openface import COLUMNS, Table, read_csv
 from pipeline.extraction.media import read_frames
 
 PROGRAM = "FeatureExtraction"
+MODELS = ("AU_predictors", "classifiers", "model")  # OpenFace's folders beside its program
 
 
 class OpenfaceSettings(ExtractorSettings):
@@ -80,6 +81,7 @@ class Extractor(BaseExtractor[OpenfaceSettings]):
     def __init__(self, settings: OpenfaceSettings, assets: Path) -> None:
         """Keep the settings; nothing is read yet."""
         super().__init__(settings, assets)
+        self.by_id = settings.csv_folder is not None  # which file is a clip's goes by its id
         self._latest: tuple[Path, Table] | None = None
 
     @property
@@ -94,17 +96,23 @@ class Extractor(BaseExtractor[OpenfaceSettings]):
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The program, or all csv files: a changed one makes all results anew.
+        """The program and its models, or all csv files: a changed one makes all results anew.
 
         Raises:
             AssetError: there is neither.
         """
         folder = self.settings.csv_folder
         if folder is None:
-            return (find_program(self.settings.executable),)
+            program = find_program(self.settings.executable)
+            models = [path for name in MODELS for path in sorted(program.parent.joinpath(name).rglob("*"))]
+            return (program, *(path for path in models if path.is_file()))
         if not folder.is_dir():
             raise AssetError(f"extractors.video.openface.csv_folder: there is no folder {folder}")
         return tuple(sorted(folder.glob("*.csv")))
+
+    def prepare(self) -> None:
+        """Find the program, or the folder."""
+        self.files  # noqa: B018 - it raises where there is neither
 
     def extract(self, clip: Clip) -> FeatureSequence:
         """Return one row a picture."""
