@@ -69,9 +69,7 @@ def load_encoder(folder: Path, asset: Path | None, unused: tuple[str, ...]) -> A
             f"{folder}: its *.safetensors cannot be read ({error}). Was a download broken off? Fetch it again"
         ) from error
     except (OSError, ValueError, LookupError, RuntimeError, TypeError, AttributeError, ImportError) as error:
-        raise AssetError(
-            f"{folder}: no encoder can be loaded from its config.json and *.safetensors: {error}"
-        ) from error
+        raise AssetError(f"{folder}: no encoder can be loaded from its safetensors: {error}") from error
     finally:
         notes.set_verbosity(level)
     lacking = [name for name in found["missing_keys"] if not name.startswith(unused)]

@@ -182,15 +182,16 @@ def token_times(text: str, spans: Sequence[tuple[int, int]], words: Sequence[Wor
 def place_words(text: str, words: Sequence[str]) -> list[tuple[int, int] | None]:
     """Return where words stand in a text, each after the one before it; None for one that does not.
 
-    Case does not matter. A word must be a whole one ("i" is not in "this"), or follow the last one directly
-    or be followed so by the next ("do" and "n't" are in "don't"). Letters that have no case may stand within
-    others: Chinese, Japanese and Thai have no spaces between words.
+    Case does not matter, nor which apostrophe is written, nor whether accents are characters of their own. A
+    word must be a whole one ("i" is not in "this"), or follow the last one directly or be followed so by the
+    next ("do" and "n't" are in "don't"). Only in scripts without spaces, such as Chinese and Thai, may it stand
+    within other letters.
 
     Returns:
         For each word its first and last-but-one character.
     """
-    lowered = "".join(low if len(low := letter.lower()) == 1 else letter for letter in text)
-    sought = ["".join(low if len(low := c.lower()) == 1 else c for c in word) for word in words]
+    lowered, spans = _comparable(text)
+    sought = [_comparable(word)[0] for word in words]
     places: list[tuple[int, int] | None] = []
     cursor, touching = 0, False
     for index, word in enumerate(sought):
@@ -208,15 +209,65 @@ def place_words(text: str, words: Sequence[str]) -> list[tuple[int, int] | None]
         touching = place is not None
         if place is not None:
             cursor = place[1]
+            place = spans[place[0]][0], spans[place[1] - 1][1]
         places.append(place)
     return places
 
 
+APOSTROPHES = "'\u2019\u02bc\uff07\u2018\u201b"  # ' and what is written for it
+_JOINERS = "\u200c\u200d"  # within words of Persian and of India's scripts
+_SPACELESS = (  # scripts without spaces between words: Thai, Lao, Burmese, Khmer, kana, Han
+    *((0x0E00, 0x0EFF), (0x1000, 0x109F), (0x1780, 0x17FF), (0x3040, 0x312F), (0x31A0, 0x31FF)),
+    *((0x3005, 0x3007), (0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF), (0xFF66, 0xFF9F)),
+    (0x20000, 0x3FFFF),
+)
+
+
+def is_mark(character: str) -> bool:
+    """Say whether a character belongs to the letter before it: an accent, a vowel sign, a joiner."""
+    return not character.isascii() and (unicodedata.category(character)[0] == "M" or character in _JOINERS)
+
+
+def is_spaceless(character: str) -> bool:
+    """Say whether a character is of a script that puts no spaces between words."""
+    return not character.isascii() and any(low <= ord(character) <= high for low, high in _SPACELESS)
+
+
+def compose(text: str) -> str:
+    """Return a text in Unicode's normal form C: letters and their accents are one character where there is one."""
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
+def _comparable(text: str) -> tuple[str, list[tuple[int, int]]]:
+    """Return a text in lower case, composed and with one kind of apostrophe, and where each of its characters
+    stands in the text as it is.
+    """
+    letters: list[str] = []
+    spans: list[tuple[int, int]] = []
+    start = 0
+    while start < len(text):
+        end = start + 1
+        while end < len(text) and (is_mark(text[end]) or "\u1160" <= text[end] <= "\u11ff"):  # or a Jamo
+            end += 1
+        composed = compose(text[start:end])
+        one_by_one = len(composed) == end - start
+        for offset, letter in enumerate(composed):
+            lower = "'" if letter in APOSTROPHES else letter.lower()
+            letters.append(lower if len(lower) == 1 else letter)
+            spans.append((start + offset, start + offset + 1) if one_by_one else (start, end))
+        start = end
+    return "".join(letters), spans
+
+
 def _one_word(left: str, right: str) -> bool:
     """Say whether two neighbouring characters belong to one word; either may be none."""
-    if not left or not right or not (left.isalnum() and right.isalnum()):
+    if not left or not right:
         return False
-    return "Lo" not in (unicodedata.category(left), unicodedata.category(right))
+    if is_mark(right):
+        return left.isalnum() or is_mark(left)
+    if not (left.isalnum() or is_mark(left)) or not right.isalnum():
+        return False
+    return not (is_spaceless(left) or is_spaceless(right))
 
 
 SYSTEM_LIBRARIES = {  # what wheels expect of the system -> Debian's package
