@@ -4,7 +4,7 @@ Both functions honour the part of the file that the clip means (``start_s``, ``e
 beginning of the file as a player shows it) and give times in seconds from the beginning of that part. They
 keep no state, use one thread, and end every bad file in a :class:`~pipeline.errors.MediaError` that says why.
 
-A file that was cut short, or is damaged in the middle, counts as readable when at least :data:`LEAST_SHARE`
+A file that was cut short, or is damaged in the middle, counts as readable when at least ``LEAST_SHARE``
 of the wanted part decodes, of what was asked for and not of what the file has of it; what decodes is then used.
 Below that the clip has failed: half an utterance under a whole one's label would be a wrong sample, not a
 short one. Streams that carry no length of their own (bare mp3, aac, h264) cannot be seen to lack an end, and
@@ -28,10 +28,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import MediaError, MomentaryError, StreamMissing
-from pipeline.extraction.clip import Clip
+from pipeline.extraction.clip import LEAST_SHARE, SLACK_S, Clip, is_enough
 
-LEAST_SHARE = 0.8  # of the wanted seconds, and of the stream's packets, that must decode
-SLACK_S = 0.25  # less than this may lack in any case: lengths in file headers are rounded
 PREROLL_S = 0.5  # audio decoding starts this much earlier: codecs and the resampler need a run-up
 LONGEST_PAUSE_S = 3600.0  # a longer jump between two pictures is a damaged time stamp
 LONGEST_SILENCE_S = 600.0  # where time stamps leave more seconds without sound, they are damaged
@@ -312,7 +310,7 @@ class _Part:
         reached_s = min(reached_s, self.end_s or np.inf)
         wanted_s = reached_s - self.begin_s if self._wanted_s is None else self._wanted_s
         decoded_s = max(0.0, reached_s - lost_s - self.begin_s)
-        if decoded_s < LEAST_SHARE * wanted_s and not wanted_s - SLACK_S <= decoded_s > 0:
+        if not is_enough(decoded_s, wanted_s):
             what, end = "cut short or damaged", ""
             if self.end_s is not None:
                 what = f"cut short or damaged, or {_span(self.begin_s, self.end_s)} are not its times"
@@ -334,7 +332,7 @@ def _on_screen(part: _Part, frame_rate_hz: float | None) -> Iterator[tuple[float
         middle_s = part.span_s / 2
     for time_s, frame in part.frames(0.0):
         if frame_rate_hz is None:
-            if time_s >= -1e-6:  # where a file begins is rounded to that
+            if -1e-6 <= time_s < end_s - 1e-6:  # where a file begins is rounded to that
                 count += 1
                 yield max(time_s, 0.0), frame
         elif shown is not None:

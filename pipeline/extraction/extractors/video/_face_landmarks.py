@@ -199,8 +199,18 @@ class FaceExtractor(BaseExtractor[S]):
 
 
 def blendshapes(result: Any, index: int) -> NDArray[np.float64]:
-    """Return the scores (52,) of a face's :data:`BLENDSHAPES`, each in [0, 1]."""
-    return np.array([shape.score for shape in result.face_blendshapes[index]])
+    """Return the scores (52,) of a face's :data:`BLENDSHAPES`, each in [0, 1].
+
+    Raises:
+        AssetError: the model gives others, or none.
+    """
+    shapes = result.face_blendshapes[index] if result.face_blendshapes else []
+    if (names := tuple(shape.category_name for shape in shapes)) != BLENDSHAPES:
+        raise AssetError(
+            f"{WEIGHTS}: gives {len(names)} blendshapes ({', '.join(names[:3]) or 'none'} ...), expected MediaPipe's "
+            f"{len(BLENDSHAPES)} from {BLENDSHAPES[0]} to {BLENDSHAPES[-1]}. Take its face_landmarker.task"
+        )
+    return np.array([shape.score for shape in shapes])
 
 
 def pose(result: Any, index: int) -> NDArray[np.float64]:

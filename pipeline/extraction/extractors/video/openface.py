@@ -29,6 +29,7 @@ from pydantic import Field, model_validator
 from pipeline.data.store import FeatureSequence, Status
 from pipeline.errors import AssetError, MediaError, MomentaryError, StreamMissing
 from pipeline.extraction.extractors.base import BaseExtractor, Clip, ExtractorSettings
+from pipeline.extraction.importers.base import check_covered
 from pipeline.extraction.importers.openface import COLUMNS, Table, read_csv
 from pipeline.extraction.media import read_frames
 
@@ -150,6 +151,8 @@ class Extractor(BaseExtractor[OpenfaceSettings]):
         if self._latest is None or self._latest[0] != path:  # the clips of one video come one after another
             self._latest = path, read_csv(path, clip.id, self.settings.non_finite)
         table = self._latest[1]
+        if end_s < np.inf:
+            check_covered(table.times, clip, f'{path}, id "{clip.id}"')
         within = (table.times >= start_s - 1e-6) & (table.times < end_s)
         if not within.any():
             raise MediaError(f'{path}, id "{clip.id}": has no row from {start_s} s to {end_s} s')
