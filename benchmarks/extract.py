@@ -205,7 +205,7 @@ def settings_of(name: str, folder: Path) -> dict[str, Any]:
 
 def work(extractor: BaseExtractor[Any], job: Job, clips: list[Clip]) -> None:
     """Do what a worker does with these clips, in files that are new each time, and what the stage does before."""
-    keys = keys_of(clips, type(extractor), "benchmark")
+    keys = keys_of(clips, extractor, "benchmark")
     batch = type(extractor).batch
     with ResultWriter(job.cache) as writer:
         for start in range(0, len(clips), batch):

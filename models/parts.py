@@ -96,8 +96,14 @@ class TextEncoder(nn.Module):
         return states, mask.sum(dim=1)
 
 
-def _load_bert(settings: TextSettings) -> tuple[nn.Module, int, int]:
-    """Return the encoder, its hidden size and its longest input."""
+def _load_bert(folder: Path, frozen_layers: int) -> tuple[nn.Module, int, int]:
+    """Return the encoder, its hidden size and its longest input.
+
+    Raises:
+        FileNotFoundError: there is no encoder.
+        ValueError: it is no BERT, or its files are cut short or do not belong together.
+    """
+    from safetensors import SafetensorError
     from transformers import AutoModel
 
     folder = settings.encoder
@@ -107,7 +113,26 @@ def _load_bert(settings: TextSettings) -> tuple[nn.Module, int, int]:
             f"Run: dvc repro assets, or set settings.encoder"
         )
     check_vocabulary(folder)
-    bert = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True).float()
+    try:
+        bert, found = AutoModel.from_pretrained(
+            folder,
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+    except SafetensorError as error:
+        raise ValueError(
+            f"{folder}: its *.safetensors cannot be read ({error}). Was a download broken off? Fetch it again"
+        ) from error
+    lacking = sorted(name for name in found["missing_keys"] if not name.startswith("pooler."))
+    others = sorted(name for name in found["unexpected_keys"] if "encoder.layer." in name)
+    if lacking or others:
+        raise ValueError(
+            f"{folder}: its weights and its config.json do not belong together; lacking: "
+            f"{', '.join(lacking[:3]) or 'none'}; beyond its layers: {', '.join(others[:3]) or 'none'}"
+        )
+    bert = bert.float()
     bert.pooler = None  # feeds nothing here
     for layer in bert.encoder.layer[: settings.frozen_layers]:
         layer.requires_grad_(False)
@@ -130,13 +155,28 @@ def check_vocabulary(folder: Path) -> int:
         found = {number: words[number] if number < len(words) else "nothing" for number in SPECIALS}
         if found != SPECIALS:
             raise ValueError(f"{folder / VOCABULARY}: found the special ids {found}, expected {SPECIALS}")
+        if len(words) > config["vocab_size"]:
+            raise ValueError(
+                f"{folder}: lists {len(words)} word pieces, but its config.json says {config['vocab_size']}"
+            )
     return int(config["vocab_size"])
 
 
 def read_vocabulary(folder: Path) -> list[str] | None:
     """Return the word pieces of an encoder by id; None where the folder does not list them."""
     path = folder / VOCABULARY
-    return path.read_text(encoding="utf-8").rstrip("\n").split("\n") if path.is_file() else None
+    if path.is_file():
+        return path.read_text(encoding="utf-8").rstrip("\n").split("\n")
+    path = folder / "tokenizer.json"
+    if not path.is_file():
+        return None
+    listed = json.loads(path.read_text(encoding="utf-8"))["model"]["vocab"]
+    if not isinstance(listed, dict):
+        return None  # of another kind than BERT's
+    words = [""] * (max(listed.values(), default=-1) + 1)
+    for word, number in listed.items():
+        words[number] = word
+    return words
 
 
 def encoder_files(settings: TextSettings) -> list[Path]:

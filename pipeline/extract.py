@@ -94,6 +94,7 @@ def main(params: Params, dataset: str, modality: str) -> None:
         workers=params.compute.workers,
         engine=params.compute.engine,
         address=params.compute.address,
+        clip_timeout_s=params.compute.clip_timeout_s,
         max_failed_share=params.compute.max_failed_share,
         align=chosen.extraction(modality).align,
     )
@@ -114,6 +115,7 @@ def extract(
     workers: int | str = "auto",
     engine: Engine = "processes",
     address: str = "auto",
+    clip_timeout_s: float = 3600.0,
     max_failed_share: float = 0.05,
     align: Align = "none",
     progress: bool = True,
@@ -132,7 +134,8 @@ def extract(
         cache: where results are kept by content.
         workers: how many, or "auto" for one per core.
         engine, address: where they run (pipeline/extraction/engines.py).
-        max_failed_share: the share of the samples that may fail; missing ones do not count as failed.
+        clip_timeout_s: a clip that takes longer has failed.
+        max_failed_share: of the samples that may fail; missing ones do not count as failed.
         align: rows averaged over words, or resampled to this many (pipeline/extraction/alignment.py).
         progress: show a bar with rate and time left.
 
@@ -157,7 +160,7 @@ def extract(
             versions=kept_clips.versions_of(owner),
         )
         made_with = kept_clips.made_with(instance, extractor)
-    keys = kept_clips.keys_of(clips, owner, made_with)
+        keys = kept_clips.keys_of(clips, instance, made_with)
     job = Job(
         modality,
         extractor,
@@ -170,7 +173,7 @@ def extract(
 
     def run(todo: Sequence[int]) -> dict[int, FeatureSequence]:
         title = f"{dataset} {modality}" if progress else ""
-        return compute(job, clips, keys, todo, workers, title, engine, address)
+        return compute(job, clips, keys, todo, workers, title, engine, address, clip_timeout_s)
 
     results = _Results(KeptResults(job.cache, job.dims), keys, run)
     rows = (

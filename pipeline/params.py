@@ -49,6 +49,9 @@ class Compute(Section):
     address: Annotated[str, Field(min_length=1)] = "auto"  # of the Ray cluster; auto: the one of this machine
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
     max_failed_share: Share = 0.05
+    clip_timeout_s: Annotated[float, Field(gt=0, le=7 * 86_400)] = (
+        3600.0  # a clip that takes longer has failed
+    )
 
 
 class Contradict(Section):

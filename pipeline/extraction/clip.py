@@ -7,6 +7,14 @@ from pathlib import Path
 
 from pipeline.data.manifest import Word
 
+LEAST_SHARE = 0.8  # of the wanted seconds, and of a stream's packets, that must be there
+SLACK_S = 0.25  # less than this may lack in any case: lengths in file headers are rounded
+
+
+def is_enough(found_s: float, wanted_s: float) -> bool:
+    """Say whether what was found of a part stands for the whole of it."""
+    return found_s >= LEAST_SHARE * wanted_s or wanted_s - SLACK_S <= found_s > 0
+
 
 @dataclass(frozen=True)
 class Clip:

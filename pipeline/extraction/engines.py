@@ -15,6 +15,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import re
 import signal
 import sys
 import time
@@ -37,13 +38,13 @@ from pipeline.machine import usable_cores
 
 Engine = Literal["processes", "ray"]
 
-STRIKES = 2  # a clip has failed after so many workers died at it
-LOSSES = 5  # a clip has failed after so many nodes were lost while they worked at it
-DEATHS = (
-    6  # the stage ends when so many workers in a row died before they were ready, without a result between
-)
-DEATHS_AT_WORK = 50  # the stage ends when so many in a row died at clips: the clips cannot be the reason
-PATIENCE_S = 30.0  # after so long without a free processor in the cluster there is a warning
+STRIKES = 2  # a clip that so many workers died of has failed
+LOSSES = 5  # and so has one that was lost so often together with a node
+DEATHS = 6  # so many workers that died before they were ready, without one result between them, end the stage
+DEATHS_AT_WORK = 50  # and so do so many that died of clips: it cannot be the fault of all of these
+DEATHS_AT_FIRST = 6  # so many are enough where no clip has come out yet
+SAME = 10  # so many first clips that all fail of the same odd error end the stage, too
+PATIENCE_S = 30.0  # without a free processor in the cluster, then it is said
 
 _ONE_THREAD = dict.fromkeys(
     (
@@ -115,6 +116,7 @@ def compute(
     title: str = "",
     engine: Engine = "processes",
     address: str = "auto",
+    timeout_s: float = 3600.0,
 ) -> dict[int, FeatureSequence]:
     """Compute and keep the results of some clips.
 
@@ -127,9 +129,11 @@ def compute(
         title: of the progress bar; without a title there is none.
         engine: where the workers run.
         address: of the Ray cluster.
+        timeout_s: a clip that takes longer has failed, and its worker is stopped: a decoder may hang.
 
     Returns:
-        Results that are not kept, by index: of unreadable files, unexpected errors, clips at which workers died.
+        Results that are not kept, by index: unreadable files, odd errors, clips that workers died of or were
+        stopped at.
 
     Raises:
         LacunaError: the cause is not a clip: weights are missing, the disk is full, there is no such cluster.
@@ -144,9 +148,9 @@ def compute(
     ) as bar:
         pool: _Pool
         if engine == "ray":
-            pool = _RayPool(job, clips, keys, bar.update, address)
+            pool = _RayPool(job, clips, keys, bar.update, timeout_s, address)
         else:
-            pool = _ProcessPool(job, clips, keys, bar.update)
+            pool = _ProcessPool(job, clips, keys, bar.update, timeout_s)
         return pool.run(todo, workers)
 
 
@@ -161,7 +165,16 @@ def extract_all(
     Raises:
         LacunaError: an error whose cause is not a clip.
     """
-    results = extractor.extract_batch([clip for _, _, clip in work])
+    clips = [clip for _, _, clip in work]
+    try:
+        results = extractor.extract_batch(clips)
+    except LacunaError:
+        raise
+    except Exception as error:  # noqa: BLE001 - one clip must not stop the others
+        results = [error]
+        if len(clips) > 1:
+            log.warning("%s: a batch failed (%s); its clips go one by one", job.extractor, error)
+            return [each for one in work for each in extract_all(job, extractor, [one])]
     return [
         (index, *base.with_status(result, job.dims, job.extractor))
         for (index, _, _), result in zip(work, results, strict=True)
@@ -186,6 +199,23 @@ def make_extractor(job: Job) -> BaseExtractor[Any]:
     return owner(owner.Settings.model_validate_json(job.settings), job.assets)
 
 
+def prepare(extractor: BaseExtractor[Any]) -> None:
+    """Let the extractor load what it needs.
+
+    Raises:
+        LacunaError: it cannot; whatever it is, no clip has been read yet.
+    """
+    try:
+        extractor.prepare()
+    except LacunaError:
+        raise
+    except Exception as error:
+        name = type(extractor).__module__.rpartition(".")[2]
+        raise LacunaError(
+            f"the {extractor.modality} extractor {name} cannot be made ready: {type(error).__name__}: {error}"
+        ) from error
+
+
 @contextmanager
 def closing(extractor: BaseExtractor[Any]) -> Iterator[BaseExtractor[Any]]:
     """Close the extractor at the block's end."""
@@ -199,9 +229,10 @@ def closing(extractor: BaseExtractor[Any]) -> Iterator[BaseExtractor[Any]]:
 
 
 class _Worker(ABC):
-    """A worker as its pool sees it: the indices of the clips in work, and whether its extractor is loaded."""
+    """A worker as its pool sees it: the indices that it is working on, since when, and whether it can take some."""
 
     doing: list[int]
+    since_s: float = 0.0  # of the clock that never goes back
     ready: bool
 
     @abstractmethod
@@ -219,25 +250,34 @@ class _Worker(ABC):
 
 @dataclass(frozen=True)
 class _Death:
-    """How a worker ended, and whether the clips in work may be the cause."""
+    """How a worker ended, whether the clip that it had may be to blame, and whether it took too long."""
 
     how: str
     blame: bool = True
+    late: bool = False
 
 
 class _Pool(ABC):
     """The workers, the queue of batches, and the results that are not kept."""
 
     def __init__(
-        self, job: Job, clips: Sequence[Clip], keys: Sequence[str | None], done: Callable[[int], object]
+        self,
+        job: Job,
+        clips: Sequence[Clip],
+        keys: Sequence[str | None],
+        done: Callable[[int], object],
+        timeout_s: float,
     ) -> None:
         self._job, self._clips, self._keys, self._done = job, clips, keys, done
+        self._timeout_s = timeout_s
         self._queue: deque[list[int]] = deque()
         self._workers: list[Any] = []
         self._unkept: dict[int, FeatureSequence] = {}
         self._strikes: Counter[int] = Counter()
         self._losses: Counter[int] = Counter()
         self._deaths = self._deaths_at_work = 0  # since the last result
+        self._first = True  # no clip has come out yet, but for those that failed of the same odd error
+        self._same: Counter[str] = Counter()
 
     @abstractmethod
     def _cores(self) -> int:
@@ -262,10 +302,11 @@ class _Pool(ABC):
                     free += 1
                 for worker in self._workers:
                     if worker.ready and not worker.doing and self._queue:
-                        worker.doing = self._queue.popleft()
+                        worker.doing, worker.since_s = self._queue.popleft(), time.monotonic()
                         worker.tell([(i, self._keys[i], self._clips[i]) for i in worker.doing])
                 for worker, came in self._wait():
                     self._take(worker, came)
+                self._stop_late()
             for worker in self._workers:
                 worker.say_goodbye()
             return self._unkept
@@ -276,6 +317,20 @@ class _Pool(ABC):
 
     def _end(self) -> None:  # noqa: B027 - optional for a subclass
         """Release what the pool holds."""
+
+    def _left_s(self) -> float | None:
+        """Return in how many seconds the next worker is late; None when none works."""
+        ends = [
+            worker.since_s + self._timeout_s * len(worker.doing) for worker in self._workers if worker.doing
+        ]
+        return max(0.0, min(ends) - time.monotonic()) if ends else None
+
+    def _stop_late(self) -> None:
+        now = time.monotonic()
+        for worker in list(self._workers):
+            if worker.doing and now > worker.since_s + self._timeout_s * len(worker.doing):
+                how = f"after more than {self._timeout_s:g} s a clip (compute.clip_timeout_s)"
+                self._bury(worker, _Death(how, late=True))
 
     def _wanted(self, workers: int | str) -> int:
         return max(1, self._cores()) if workers == "auto" else int(workers)
@@ -298,16 +353,40 @@ class _Pool(ABC):
             worker.doing.remove(index)
             if result is not None:
                 self._unkept[index] = result
+            self._watch(index, result)
         self._done(len(came))
+
+    def _watch(self, index: int, result: FeatureSequence | None) -> None:
+        """Notice when all first clips fail of the same, which is then not their fault."""
+        if not self._first:
+            return
+        if result is None or result.status is not Status.FAILED:
+            self._first = False
+            return
+        clip = self._clips[index]
+        reason = re.sub(rf"(?<!\w){re.escape(clip.id)}(?!\w)", "...", result.reason)
+        for path in (clip.video, clip.audio):
+            reason = reason.replace(str(path), "...").replace(path.name, "...") if path else reason
+        self._same[reason] += 1
+        self._first = len(self._same) == 1
+        if self._first and self._same[reason] >= SAME:
+            raise LacunaError(
+                f"{self._job.modality} extractor {self._job.extractor}: the first {SAME} clips all failed of "
+                f"the same, so that it is not their fault: {reason}. Nothing is kept of them; put it right, "
+                "and run: dvc repro"
+            )
 
     def _bury(self, worker: Any, death: _Death) -> None:
         self._workers.remove(worker)
         worker.stop()
-        if worker.ready:
+        if death.late:
+            pass  # it is known what stopped it
+        elif worker.ready:
             self._deaths_at_work += death.blame
         else:
             self._deaths += death.blame
-        if self._deaths >= DEATHS or self._deaths_at_work >= DEATHS_AT_WORK:
+        most = DEATHS_AT_FIRST if self._first else DEATHS_AT_WORK
+        if self._deaths >= DEATHS or self._deaths_at_work >= most:
             ids = ", ".join(self._clips[index].id for index in worker.doing[:3])
             deaths = self._deaths + self._deaths_at_work
             raise LacunaError(
@@ -316,7 +395,12 @@ class _Pool(ABC):
                 "above. Is there enough memory for compute.workers processes?"
             )
         for index in worker.doing:
-            self._strikes[index] += death.blame
+            if death.late and len(worker.doing) == 1:
+                reason = f"stopped {death.how}"
+                self._unkept[index] = FeatureSequence.absent(self._job.dims, Status.FAILED, reason)
+                self._done(1)
+                continue
+            self._strikes[index] += death.blame and not death.late
             self._losses[index] += not death.blame
             if self._strikes[index] >= STRIKES or self._losses[index] >= LOSSES:
                 count = STRIKES if self._strikes[index] >= STRIKES else LOSSES
@@ -324,8 +408,12 @@ class _Pool(ABC):
                 self._unkept[index] = FeatureSequence.absent(self._job.dims, Status.FAILED, reason)
                 self._done(1)
             else:
-                self._queue.append([index])  # alone, and after all others
-        log.warning("a worker process died %s; another takes over", death.how)
+                self._queue.append([index])  # at the end: the others come first
+        if death.late:
+            ids = ", ".join(self._clips[index].id for index in worker.doing[:3])
+            log.warning("%s: a worker was stopped %s; another takes over", ids, death.how)
+        else:
+            log.warning("a worker process died %s; another takes over", death.how)
 
 
 # --- processes of this machine --------------------------------------------------------
@@ -342,7 +430,8 @@ class _ProcessPool(_Pool):
 
     def _wait(self) -> Iterator[tuple[_Process, Done | Fault | _Death]]:
         busy = [worker.connection for worker in self._workers if worker.doing or not worker.ready]
-        ready = set(wait([*busy, *(worker.process.sentinel for worker in self._workers)]))
+        ends = [*busy, *(worker.process.sentinel for worker in self._workers)]
+        ready = set(wait(ends, self._left_s()))
         for worker in list(self._workers):
             if not ready & {worker.connection, worker.process.sentinel}:
                 continue
@@ -404,12 +493,19 @@ class _Process(_Worker):
         self.connection.close()
 
 
+def _leave(*_: object) -> None:
+    """End the process as an error does, so that programs that it started and its folders go with it."""
+    sys.exit(128 + signal.SIGTERM)
+
+
 def _work(connection: Connection, job: Job) -> None:
     """Work on batches until told to end, or until the parent is gone; the main function of a process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers
+    signal.signal(signal.SIGTERM, _leave)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         with closing(make_extractor(job)) as extractor, ResultWriter(job.cache) as writer:
+            prepare(extractor)
             connection.send(_Ready())
             while (work := connection.recv()) is not None:
                 connection.send(keep_all(writer, work, extract_all(job, extractor, work)))
@@ -446,9 +542,10 @@ class _RayPool(_Pool):
         clips: Sequence[Clip],
         keys: Sequence[str | None],
         done: Callable[[int], object],
+        timeout_s: float,
         address: str,
     ) -> None:
-        super().__init__(job, clips, keys, done)
+        super().__init__(job, clips, keys, done, timeout_s)
         self._ray = _connect(address)
         self._writer = ResultWriter(job.cache)
         self._stalled_since: float | None = None
@@ -588,6 +685,7 @@ class RayWorker:
         try:
             self._extractor = make_extractor(self._job)
             found = made_with(self._extractor, self._job.extractor)
+            prepare(self._extractor)
         except LacunaError as error:
             return Fault.of(error, where)
         except (ImportError, OSError) as error:

@@ -65,19 +65,21 @@ def made_with(instance: BaseExtractor[Any], name: str) -> str:
     )
 
 
-def keys_of(clips: Sequence[Clip], owner: type[BaseExtractor[Any]], shared: str) -> list[str | None]:
-    """Return the key of each clip.
+def keys_of(clips: Sequence[Clip], instance: BaseExtractor[Any], shared: str) -> list[str | None]:
+    """Return each clip's key, or None where its file cannot be read: nothing is kept of that.
 
     Args:
         clips: N clips.
-        owner: the extractor's class.
-        shared: what :func:`made_with` returns.
+        instance: the extractor.
+        shared: what :func:`made_with` gives.
 
     Returns:
         N keys of 64 hexadecimal digits; None for a clip whose file cannot be read, so that its result cannot be
         kept.
     """
-    return _keys_by_id(clips, shared) if owner.by_id else _keys_by_content(clips, owner.modality, shared)
+    if instance.by_id:
+        return _keys_by_id(clips, shared)
+    return _keys_by_content(clips, instance.modality, shared)
 
 
 def _keys_by_content(clips: Sequence[Clip], modality: str, shared: str) -> list[str | None]:
@@ -116,7 +118,7 @@ def _keys_by_id(clips: Sequence[Clip], shared: str) -> list[str | None]:
         names = [path.name if path else "" for path in (clip.video, clip.audio)]
         words = [asdict(word) for word in clip.words]
         times = [clip.start_s, clip.end_s, clip.audio_start_s, clip.audio_end_s]
-        meant = json.dumps([shared, clip.id, names, times, clip.text, words])
+        meant = json.dumps([shared, clip.id, names, times, clip.picture, clip.text, words])
         keys.append(hashlib.sha256(meant.encode()).hexdigest())
     return keys
 

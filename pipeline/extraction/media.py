@@ -4,11 +4,12 @@ Both functions decode only the clip's part of the file (``start_s``, ``end_s``; 
 file as a player shows it) and give times in seconds from the beginning of that part. They keep no state, use one
 thread, and raise :class:`~pipeline.errors.MediaError` with the reason for every file that they cannot read.
 
-A file that was cut short, or is damaged in the middle, counts as readable when at least :data:`LEAST_SHARE` of
-the wanted part can be decoded; the decoded part is then used. With less the clip has failed, because half of an
-utterance with the label of the whole would be a wrong sample. Streams without a length in their header (plain
-mp3, aac, h264 files) are taken as they are, because a missing end cannot be noticed. Where sound is missing in
-the middle, it is replaced by silence, so that the following sound stays in time with the picture.
+A file that was cut short, or is damaged in the middle, counts as readable when at least ``LEAST_SHARE``
+of the wanted part decodes, of what was asked for and not of what the file has of it; what decodes is then used.
+Below that the clip has failed: half an utterance under a whole one's label would be a wrong sample, not a
+short one. Streams that carry no length of their own (bare mp3, aac, h264) cannot be seen to lack an end, and
+are taken as they are where no end was asked for. Where sound is lacking in the middle, silence stands for it,
+so that what follows stays in time with the picture.
 
 What fails for a temporary reason (no memory, too many open files) is a
 :class:`~pipeline.errors.MomentaryError`: the next run tries again.
@@ -19,6 +20,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +28,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import MediaError, MomentaryError, StreamMissing
-from pipeline.extraction.clip import Clip
+from pipeline.extraction.clip import LEAST_SHARE, SLACK_S, Clip, is_enough
 
-LEAST_SHARE = 0.8  # of the wanted seconds and of the stream's packets must be decodable
-SLACK_S = 0.25  # up to this much may always be missing: lengths in file headers are rounded
 PREROLL_S = 0.5  # audio decoding starts this much earlier: codecs and the resampler need a run-up
 LONGEST_PAUSE_S = 3600.0  # a longer jump between two pictures is a damaged time stamp
-LONGEST_SILENCE_S = 600.0  # more seconds without sound, by the time stamps, mean that these are damaged
-LEAST_GAP_S = 0.1  # a shorter gap between two frames of sound comes from rounded time stamps
+LONGEST_SILENCE_S = 600.0  # where time stamps leave more seconds without sound, they are damaged
+LEAST_GAP_S = 0.1  # less between two frames of sound is the rounding of their time stamps
+SQUARE = 0.01  # pixels whose sides differ by less are square: sizes are rounded to whole pixels
+LONGEST_PIXEL = 8  # sides of a pixel further apart than this are a damaged header
 
 # Errors that the machine causes, not the file. EIO is not among them: ffmpeg also reports it for files that are
 # cut short.
@@ -59,6 +61,9 @@ _BARE = {
     "mpeg",
     "mpegts",
 }
+# Formats whose headers say where the last time stamp ends, and formats whose writers may have meant that or
+# the length: the two differ in a piece that was cut out of a longer file and keeps its time stamps.
+_ENDS, _ENDS_OR_LENGTHS = {"ogg"}, {"matroska", "webm", "nut"}
 
 
 def read_audio(clip: Clip, sample_rate_hz: int) -> NDArray[np.float32]:
@@ -76,9 +81,9 @@ def read_audio(clip: Clip, sample_rate_hz: int) -> NDArray[np.float32]:
 
     Raises:
         StreamMissing: the clip has no audio file, or the file has no sound.
-        MediaError: the file is absent, empty, damaged or cut short, or has no sound for more than
-            :data:`LONGEST_SILENCE_S`.
-        MomentaryError: it cannot be read at the moment.
+        MediaError: the file is absent, empty, damaged or cut short, of a kind that cannot be decoded here, or
+            has no sound for more than :data:`LONGEST_SILENCE_S`.
+        MomentaryError: it cannot be read now.
     """
     if clip.audio is None:
         raise StreamMissing("no audio file")
@@ -114,12 +119,14 @@ def read_frames(
 
     Yields:
         Seconds from the part's beginning (the middle of the period, not decreasing), and (H, W, 3) uint8 red,
-        green, blue, upright as the file's rotation says.
+        green, blue, as a player shows it: turned and mirrored as the file's display matrix says, with square
+        pixels (the shorter side is stretched), and of an interlaced picture its first field, with the lines
+        between them as means of their neighbours.
 
     Raises:
-        StreamMissing: the clip has no video file, or the file has no video (a cover picture does not count).
-        MediaError: the file is absent, empty, damaged or cut short.
-        MomentaryError: it cannot be read at the moment.
+        StreamMissing: the clip has no video file, or the file has no moving picture (a cover is none).
+        MediaError: the file is absent, empty, damaged or cut short, or of a kind that cannot be decoded here.
+        MomentaryError: it cannot be read now.
     """
     if clip.video is None:
         raise StreamMissing("no video file")
@@ -129,9 +136,10 @@ def read_frames(
         part = _Part(container, clip.video, "video", clip.start_s, clip.end_s)
         shown: Any = None
         picture = np.zeros(0, np.uint8)
+        shape = _pixel_shape(part)
         for time_s, frame in _on_screen(part, frame_rate_hz):
             if frame is not shown:
-                shown, picture = frame, _picture(frame, clip.picture, grey, clip.video)
+                shown, picture = frame, _picture(frame, clip.picture, grey, clip.video, shape)
             yield time_s, picture
         if shown is None:
             raise MediaError(f"{clip.video}: no picture decodes from {_span(clip.start_s, clip.end_s)}")
@@ -149,31 +157,43 @@ class _Part:
         self, container: Any, path: Path, kind: str, start_s: float | None, end_s: float | None
     ) -> None:
         self.container, self.path, self.kind = container, path, kind
-        attached = _attached_picture()
-        streams = [
-            s for s in getattr(container.streams, kind) if s.codec_context and not s.disposition & attached
-        ]
-        if not streams:
-            raise StreamMissing(f"{path}: has no {'sound' if kind == 'audio' else 'picture'}")
-        self.stream = streams[0]
+        self.stream = _chosen(container, path, kind)
         self.stream.codec_context.thread_count = 1
         self.begin_s, self.end_s = start_s or 0.0, end_s
-        self._origin_s = (container.start_time or 0) / 1e6
         self._bare = bool(_BARE & set(container.format.name.split(",")))
-        self._last_s: float | None = None  # where the stream ends according to the header
-        if not self._bare:
-            if self.stream.duration:
-                first = self.stream.start_time or 0
-                self._last_s = float((first + self.stream.duration) * self.stream.time_base) - self._origin_s
-            elif container.duration:
-                self._last_s = container.duration / 1e6
+        self._origin_s = (container.start_time or 0) / 1e6
+        self._hole_s = _hole_s(container)
+        # where the stream ends by its header
+        self._last_s = None if self._bare else self._end_by_header()
         ends = [s for s in (self._last_s, end_s) if s is not None]
         self.span_s = min(ends) - self.begin_s if ends else None
+        self._wanted_s = self.span_s if end_s is None else end_s - self.begin_s
         if self.span_s is not None and self.span_s <= 0:
             raise MediaError(
                 f"{path}: nothing lies in {_span(start_s, end_s)}"
                 + ("" if self._last_s is None else f"; its {kind} ends at {self._last_s:.3f} s")
             )
+
+    def _end_by_header(self) -> float | None:
+        """Return where the stream ends, in seconds of the file; None when the header does not say."""
+        names = set(self.container.format.name.split(","))
+        if self.stream.duration:
+            first_s = float((self.stream.start_time or 0) * self.stream.time_base)
+            length_s = float(self.stream.duration * self.stream.time_base)
+            if "flac" in names and first_s > 0:
+                return None  # a piece, under the header of what it was cut out of
+            if "avi" in names:
+                return length_s - self._hole_s
+        elif self.container.duration:
+            first_s, length_s = self._origin_s, self.container.duration / 1e6
+        else:
+            return None
+        ends = []
+        if not _ENDS & names:
+            ends.append(first_s + length_s - self._origin_s)
+        if (_ENDS | _ENDS_OR_LENGTHS) & names:
+            ends.append(length_s - self._origin_s)
+        return min([end for end in ends if end > self.begin_s] or ends)
 
     def frames(self, preroll_s: float) -> Iterator[tuple[float, Any]]:
         """Yield (seconds from the part's beginning, frame), from ``preroll_s`` before the part or earlier.
@@ -208,12 +228,15 @@ class _Part:
         yield from self._decode()
 
     def _seek(self, to_s: float) -> None:
-        target = int((to_s + self._origin_s) / self.stream.time_base)
+        hole_s = self._hole_s if to_s > 0 and self.kind == "video" else 0.0
+        target = int((to_s + self._origin_s + hole_s) / self.stream.time_base)
         self.container.seek(target, stream=self.stream, backward=True)
 
     def _decode(self) -> Iterator[tuple[float, Any]]:
         packets = damaged = 0
-        reached_s = self.begin_s
+        reached_s = others_s = self.begin_s
+        first_packet_s: float | None = None
+        lost_s = 0.0  # of the part's beginning, where there are packets, but none decodes
         problem = ""
         expected_s: float | None = None
         demuxer = self.container.demux()
@@ -227,8 +250,11 @@ class _Part:
                 break
             if packet.stream is not self.stream:
                 if packet.pts is not None and packet.time_base:
-                    reached_s = max(reached_s, float(packet.pts * packet.time_base) - self._origin_s)
+                    others_s = max(others_s, float(packet.pts * packet.time_base) - self._origin_s)
                 continue
+            if packet.size and packet.pts is not None:
+                packet_s = self._time_s(float(packet.pts * self.stream.time_base))
+                first_packet_s = packet_s if first_packet_s is None else min(first_packet_s, packet_s)
             try:
                 packets += packet.size > 0
                 frames = packet.decode()
@@ -237,15 +263,24 @@ class _Part:
                 problem = self._problem(error)
                 continue
             for frame in frames:
-                time_s = expected_s if frame.time is None else frame.time - self._origin_s
+                time_s = expected_s if frame.time is None else self._time_s(frame.time)
                 time_s = 0.0 if time_s is None else time_s
+                if expected_s is None and first_packet_s is not None:
+                    lost_s = max(0.0, time_s - max(first_packet_s, self.begin_s))
                 expected_s = time_s + self._length_s(frame)
                 if self.end_s is not None and time_s >= self.end_s:
-                    self._check(packets, damaged, self.end_s, problem)
+                    self._check(packets, damaged, self.end_s, lost_s, problem)
                     return
                 reached_s = max(reached_s, expected_s)
                 yield time_s - self.begin_s, frame
-        self._check(packets, damaged, reached_s, problem)
+        if self.end_s is None:  # a stream that ends before the others is not cut short
+            reached_s = max(reached_s, others_s)
+        self._check(packets, damaged, reached_s, lost_s, problem)
+
+    def _time_s(self, stamp_s: float) -> float:
+        """Return seconds of the file from a time stamp in seconds."""
+        hole_s = self._hole_s if self.kind == "video" and stamp_s > self._hole_s / 2 else 0.0
+        return stamp_s - self._origin_s - hole_s
 
     def _problem(self, error: Exception) -> str:
         """Return what is wrong with the file, from an error of decoding it.
@@ -269,19 +304,23 @@ class _Part:
         """Seconds that one picture is shown, by the stream's average rate."""
         return float(1 / self.stream.average_rate) if self.stream.average_rate else 0.04
 
-    def _check(self, packets: int, damaged: int, reached_s: float, problem: str) -> None:
+    def _check(self, packets: int, damaged: int, reached_s: float, lost_s: float, problem: str) -> None:
         because = f" ({problem})" if problem else ""
         if packets and damaged > (1 - LEAST_SHARE) * packets:
             raise MediaError(
                 f"{self.path}: {damaged} of {packets} {self.kind} packets cannot be decoded{because}"
             )
-        if self.span_s is None:
-            return
-        decoded_s = reached_s - self.begin_s
-        if decoded_s < LEAST_SHARE * self.span_s and decoded_s < self.span_s - SLACK_S:
+        reached_s = min(reached_s, self.end_s or np.inf)
+        wanted_s = reached_s - self.begin_s if self._wanted_s is None else self._wanted_s
+        decoded_s = max(0.0, reached_s - lost_s - self.begin_s)
+        if not is_enough(decoded_s, wanted_s):
+            what, end = "cut short or damaged", ""
+            if self.end_s is not None:
+                what = f"cut short or damaged, or {_span(self.begin_s, self.end_s)} are not its times"
+                end = "" if self._last_s is None else f"; its {self.kind} ends at {self._last_s:.3f} s"
             raise MediaError(
-                f"{self.path}: cut short or damaged: {decoded_s:.2f} s of {self.span_s:.2f} s of {self.kind} "
-                f"decode{because}; at least {LEAST_SHARE:.0%} must"
+                f"{self.path}: {what}: {decoded_s:.2f} s of {wanted_s:.2f} s of {self.kind} decode"
+                f"{because}; at least {LEAST_SHARE:.0%} must{end}"
             )
 
 
@@ -296,9 +335,9 @@ def _on_screen(part: _Part, frame_rate_hz: float | None) -> Iterator[tuple[float
         middle_s = part.span_s / 2
     for time_s, frame in part.frames(0.0):
         if frame_rate_hz is None:
-            if time_s >= 0:
+            if -1e-6 <= time_s < end_s - 1e-6:  # where a file begins is rounded to that
                 count += 1
-                yield time_s, frame
+                yield max(time_s, 0.0), frame
         elif shown is not None:
             if time_s - max(shown_s, 0.0) > LONGEST_PAUSE_S:
                 raise MediaError(f"{part.path}: the time stamps jump from {shown_s:.1f} s to {time_s:.1f} s")
@@ -319,18 +358,127 @@ def _on_screen(part: _Part, frame_rate_hz: float | None) -> Iterator[tuple[float
         yield end_s / 2, shown
 
 
-def _picture(frame: Any, half: str, grey: bool, path: Path) -> NDArray[np.uint8]:
+def _picture(frame: Any, half: str, grey: bool, path: Path, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
+    """Return a frame as it is shown; ``shape`` is what :func:`_pixel_shape` gives."""
+    wide, high, first_line = shape
+    size = {}
+    if wide != high:
+        size["width"] = max(frame.width, round(frame.width * wide / high))
+        size["height"] = max(frame.height, round(frame.height * high / wide))
     try:
-        picture: NDArray[np.uint8] = frame.to_ndarray(format="gray" if grey else "rgb24", threads=1)
+        picture: NDArray[np.uint8]
+        if not frame.interlaced_frame:
+            picture = frame.to_ndarray(format="gray" if grey else "rgb24", threads=1, **size)
+        else:
+            whole = frame.to_ndarray(format="gray" if grey else "rgb24", threads=1)
+            picture = _one_field(whole, first_line)
+            if size:
+                again = type(frame).from_ndarray(picture, format="gray" if grey else "rgb24")
+                picture = again.to_ndarray(threads=1, **size)
     except (_ffmpeg_error(), ValueError, OSError, MemoryError) as error:
         raise _failure(f"{path}: a picture cannot be converted", error) from error
-    quarters = round(frame.rotation / 90) % 4
-    if quarters:
-        picture = np.rot90(picture, quarters)
+    picture = _upright(picture, frame)
     if half:
         middle = picture.shape[1] // 2
         picture = picture[:, :middle] if half == "left" else picture[:, middle:]
     return np.ascontiguousarray(picture)
+
+
+def _pixel_shape(part: _Part) -> tuple[int, int, int]:
+    """Return how wide and how high a pixel of the stream is shown, and the first line of its first field.
+
+    Raises:
+        MediaError: no pixel is of that shape.
+    """
+    ratio = part.stream.sample_aspect_ratio or part.stream.codec_context.sample_aspect_ratio or Fraction(1)
+    if not 1 / LONGEST_PIXEL <= ratio <= LONGEST_PIXEL:
+        raise MediaError(f"{part.path}: damaged: it says that its pixels are {ratio} times as wide as high")
+    wide, high = ratio.numerator, ratio.denominator
+    if abs(wide / high - 1) < SQUARE:
+        wide = high = 1
+    # ffmpeg's AV_FIELD_BB and AV_FIELD_BT: the lower field is shown first
+    return wide, high, int(part.stream.codec_context.field_order in (3, 5))
+
+
+def _one_field(picture: NDArray[np.uint8], first_line: int) -> NDArray[np.uint8]:
+    """Return an interlaced (H, W) or (H, W, 3) picture with the field that begins in line 0 or 1 alone: its
+    two fields were taken one after the other, so that what moves is torn into a comb.
+    """
+    kept = np.arange(first_line, len(picture), 2)
+    between = np.arange(1 - first_line, len(picture), 2)
+    if not len(kept):
+        return picture
+    above, below = np.clip(between - 1, kept[0], kept[-1]), np.clip(between + 1, kept[0], kept[-1])
+    result = picture.copy()
+    result[between] = (picture[above].astype(np.uint16) + picture[below] + 1) // 2
+    return result
+
+
+def _upright(picture: NDArray[np.uint8], frame: Any) -> NDArray[np.uint8]:
+    """Turn and mirror a picture as the frame's display matrix says, to the nearest quarter of a turn.
+
+    The matrix takes a stored place (x, y), y down, to the shown one (a x + c y, b x + d y).
+    """
+    from av.sidedata.sidedata import Type
+
+    matrix = next((data for data in frame.side_data if data.type == Type.DISPLAYMATRIX), None)
+    if matrix is None or len(values := np.frombuffer(bytes(matrix), "<i4")) != 9:
+        return picture
+    a, b, c, d = (float(values[place]) for place in (0, 1, 3, 4))
+    if abs(a) + abs(d) >= abs(b) + abs(c):
+        flip_x, flip_y = a < 0, d < 0
+    else:
+        picture = picture.swapaxes(0, 1)
+        flip_x, flip_y = c < 0, b < 0
+    return picture[:: -1 if flip_y else 1, :: -1 if flip_x else 1]
+
+
+def _chosen(container: Any, path: Path, kind: str) -> Any:
+    """Return the stream that a player takes: the first that the file calls its default, else the first.
+
+    Raises:
+        StreamMissing: there is none of the kind.
+        MediaError: this build of ffmpeg cannot decode it.
+    """
+    from av.stream import Disposition
+
+    stills = Disposition.attached_pic | Disposition.timed_thumbnails
+    streams = [s for s in getattr(container.streams, kind) if not s.disposition & stills]
+    if not streams:
+        raise StreamMissing(f"{path}: has no {'sound' if kind == 'audio' else 'picture'}")
+    stream = next((s for s in streams if s.disposition & Disposition.default), streams[0])
+    if not stream.codec_context:
+        raise MediaError(f"{path}: its {kind} is of a kind that the installed PyAV cannot decode")
+    return stream
+
+
+def _hole_s(container: Any) -> float:
+    """Return the seconds that an AVI file was late when it was cut out of a longer one; 0 mostly, and in others.
+
+    AVI has no time stamps. What ffmpeg makes of such a piece has its first picture at 0 and then a hole as
+    long as what was cut off, no hole in the sound, and counts the hole in the length of both. That the sound's
+    index is shorter than its length by just the pictures' hole tells it from a picture that stands still.
+    """
+    if container.format.name != "avi" or not container.streams.audio:
+        return 0.0
+    sound = container.streams.audio[0]
+    entries = sound.index_entries
+    if not sound.duration or len(entries) < 2:
+        return 0.0
+    last, before = entries[len(entries) - 1].timestamp, entries[len(entries) - 2].timestamp
+    hole_s = float((sound.duration - (2 * last - before)) * sound.time_base)
+    if hole_s < SLACK_S:
+        return 0.0
+    for pictures in container.streams.video[:1]:
+        entries = pictures.index_entries
+        if len(entries) < 3:
+            return 0.0
+        first, second, third = (entries[index].timestamp for index in range(3))
+        seen_s = float((2 * second - first - third) * pictures.time_base)
+        if abs(seen_s - hole_s) > SLACK_S:
+            return 0.0
+        hole_s = seen_s
+    return hole_s
 
 
 def _stretches(part: _Part, sample_rate_hz: int) -> Iterator[tuple[float, NDArray[np.float32]]]:
@@ -427,12 +575,6 @@ def _ffmpeg_error() -> type[Exception]:
 
     error: type[Exception] = av.FFmpegError
     return error
-
-
-def _attached_picture() -> Any:
-    from av.stream import Disposition
-
-    return Disposition.attached_pic
 
 
 def _is_momentary(error: Exception) -> bool:

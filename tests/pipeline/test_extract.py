@@ -53,6 +53,7 @@ class ProbeSettings(ExtractorSettings):
     rows: int = 3
     pause_s: float = 0.0
     dies_at_start: bool = False
+    unready: bool = False
 
 
 def threads():
@@ -91,6 +92,12 @@ class Extractor(BaseExtractor[ProbeSettings]):
         with Path("starts.log").open("a") as log:
             log.write("*")
 
+    def prepare(self):
+        if self.settings.unready:
+            with Path("starts.log").open("a") as log:
+                log.write("!")
+            raise RuntimeError("half of a download")
+
     def extract(self, clip):
         with Path("calls.log").open("a") as log:
             log.write(f"{clip.id} {os.getpid()}\\n")
@@ -112,6 +119,9 @@ class Extractor(BaseExtractor[ProbeSettings]):
             raise MomentaryError("no space left")
         if kind == "odd":
             raise KeyError("surprise")
+        if kind == "hangs":  # as a decoder does, whose loop no signal reaches
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+            time.sleep(10_000)
         if kind == "asset":
             raise AssetError("the weights are not the pinned ones")
         if kind == "dies" or (kind == "once" and not Path("died").exists()):
@@ -298,7 +308,7 @@ def test_the_store_says_what_it_was_made_of(project: Project) -> None:
     with FeatureStore(project.store, ids) as store:
         info = store.info
         assert (info.dataset, info.modality, info.extractor) == ("toy", "audio", "probe")
-        assert info.settings == {"rows": 4, "pause_s": 0.0, "dies_at_start": False}
+        assert info.settings == {"rows": 4, "pause_s": 0.0, "dies_at_start": False, "unready": False}
         assert info.columns == ("first", "second")
         assert info.manifest_sha256 == manifest_checksum(manifest)
         assert set(info.versions) == {"av"}
@@ -519,17 +529,67 @@ def test_clips_that_kill_workers_one_after_another_fail_alone(project: Project) 
     ]  # a killer comes again when all are done
 
 
+@pytest.mark.parametrize(("before", "deaths"), [((), 6), (("ok-0",), 7)])
 def test_a_machine_on_which_every_clip_kills_is_not_tried_for_ever(
-    project: Project,
+    project: Project, before: tuple[str, ...], deaths: int
 ) -> None:
     engines = project.root / "pipeline/extraction/engines.py"
     source = engines.read_text(encoding="utf-8")
     assert "DEATHS_AT_WORK = 50 " in source
     engines.write_text(source.replace("DEATHS_AT_WORK = 50 ", "DEATHS_AT_WORK = 7 "), encoding="utf-8")
-    project.samples(*(f"dies-{index}" for index in range(9)))
+    project.samples(*before, *(f"dies-{index}" for index in range(9)))
     project.params(workers=1)
     said = project.run(code=1)
-    assert "7 worker processes died one after another, the last by signal SIGKILL, at dies-6" in said
+    last = f"dies-{deaths - 1}"
+    assert f"{deaths} worker processes died one after another, the last by signal SIGKILL, at {last}" in said
+
+
+def test_what_fails_before_a_clip_is_read_is_said_once(project: Project) -> None:
+    project.samples(*(f"ok-{index}" for index in range(8)))
+    project.params(workers=1, unready=True)
+    said = project.run(code=1)
+    assert (
+        "error: the audio extractor probe cannot be made ready: RuntimeError: half of a download"
+        in said.splitlines()
+    )
+    assert (project.root / "starts.log").read_text() == "**!"  # the stage's own, one worker, and its end
+    assert project.calls() == {}
+
+
+def test_the_same_odd_error_of_all_first_clips_is_not_their_fault(project: Project) -> None:
+    ids = project.samples(*(f"odd-{index:02d}" for index in range(14)))
+    project.params(workers=1)
+    said = project.run(code=1)
+    assert "the first 10 clips all failed of the same, so that it is not their fault: KeyError" in said
+    assert 10 <= project.calls().total() <= 11
+    for name in ids:
+        (project.root / f"media/{name}.wav").unlink()  # the disk is not there
+    said = project.run(code=1)
+    assert "so that it is not their fault: ...: there is no such file" in said
+    project.samples("ok-1", *ids, make=False)
+    (project.root / "media/ok-1.wav").write_bytes(b"sound")
+    project.run()
+    assert Counter(status for status, _ in project.statuses().values()) == {Status.FAILED: 14, Status.OK: 1}
+
+
+def test_a_clip_that_hangs_is_stopped_and_named(project: Project) -> None:
+    project.samples("hangs-1", "ok-1", "ok-2")
+    project.params(workers=1)
+    path = project.root / "params.yaml"
+    text = yaml.safe_load(path.read_text(encoding="utf-8"))
+    text["compute"]["clip_timeout_s"] = 3
+    path.write_text(yaml.safe_dump(text), encoding="utf-8")
+    said = project.run()
+    reason = "stopped after more than 3 s a clip (compute.clip_timeout_s)"
+    assert project.statuses() == {
+        "hangs-1": (Status.FAILED, reason),
+        "ok-1": (Status.OK, ""),
+        "ok-2": (Status.OK, ""),
+    }
+    assert "hangs-1: a worker was stopped after more than 3 s a clip" in said
+    assert project.calls() == {"hangs-1": 1, "ok-1": 1, "ok-2": 1}
+    project.run()
+    assert project.calls() == {"hangs-1": 1}  # another time it may go
 
 
 def test_no_more_workers_start_than_there_is_work(project: Project) -> None:

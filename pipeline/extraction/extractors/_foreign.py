@@ -51,7 +51,7 @@ class Importer(BaseExtractor[ImportSettings]):
     """Returns what a reader of pipeline/extraction/importers/ finds under each clip's id."""
 
     Settings = ImportSettings
-    libraries: ClassVar[tuple[str, ...]] = ("numpy",)
+    libraries: ClassVar[tuple[str, ...]] = ("h5py", "numpy", "pandas", "scipy")
     parts: ClassVar[tuple[str, ...]] = (
         "pipeline.extraction.extractors._foreign",
         "pipeline.data.csd",
@@ -60,7 +60,11 @@ class Importer(BaseExtractor[ImportSettings]):
             for name in ("base", "covarep", "openface", "plain_pickle", *sorted(set(FORMATS.values())))
         ),
     )
-    by_id: ClassVar[bool] = True
+    by_id = True
+
+    def prepare(self) -> None:
+        """Open the file."""
+        self._reader  # noqa: B018 - it is opened when it is first asked for
 
     @property
     def columns(self) -> tuple[str, ...]:

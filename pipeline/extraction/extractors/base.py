@@ -52,13 +52,12 @@ class BaseExtractor(ABC, Generic[S]):
     Class attributes:
         modality: text, audio or video.
         Settings: the schema of ``extractors.<modality>.<name>`` in params.yaml.
-        libraries: installed packages whose versions can change the numbers; the versions are part of a kept
-            result's key, and are written into the store.
-        parts: the other modules of this project whose code can change the numbers; their checksums are part of a
-            kept result's key.
-        batch: how many clips to give to :meth:`extract_batch` at once.
-        by_id: the result depends on the clip's id, and the media are not read (features that were computed
-            elsewhere).
+        libraries: distributions whose versions change the numbers; their versions are part of a result's key
+            and are written into the store.
+        parts: modules of this project beside the extractor's own whose code changes the numbers.
+        batch: how many clips :meth:`extract_batch` likes to have at once.
+        by_id: the result hangs on the clip's id, not on its media, which are not even read (features that
+            were computed elsewhere); an instance may say so for itself.
     """
 
     modality: ClassVar[str]
@@ -66,7 +65,7 @@ class BaseExtractor(ABC, Generic[S]):
     libraries: ClassVar[tuple[str, ...]] = ()
     parts: ClassVar[tuple[str, ...]] = ()
     batch: ClassVar[int] = 1
-    by_id: ClassVar[bool] = False
+    by_id: bool = False
 
     def __init__(self, settings: S, assets: Path) -> None:
         """Keep the settings; ``assets`` is the folder data/assets/<name>/ that the asset stage filled."""
@@ -87,6 +86,13 @@ class BaseExtractor(ABC, Generic[S]):
     def files(self) -> tuple[Path, ...]:
         """Files outside ``assets`` whose bytes can change the numbers: those that the settings name."""
         return ()
+
+    def prepare(self) -> None:
+        """Load what extracting needs, before any clip is read; what it raises is no clip's fault.
+
+        Raises:
+            LacunaError: the extractor cannot work here.
+        """
 
     @abstractmethod
     def extract(self, clip: Clip) -> FeatureSequence:
@@ -178,16 +184,17 @@ def token_times(text: str, spans: Sequence[tuple[int, int]], words: Sequence[Wor
 def place_words(text: str, words: Sequence[str]) -> list[tuple[int, int] | None]:
     """Return the places of words in a text; each word is looked for after the place of the one before it.
 
-    Case does not matter. A word must stand alone ("i" is not in "this"), or directly after the last one or directly
-    before the next one ("do" and "n't" are in "don't"). Letters of scripts without case may stand next to others:
-    Chinese, Japanese and Thai have no spaces between words.
+    Case does not matter, nor which apostrophe is written, nor whether accents are characters of their own. A
+    word must be a whole one ("i" is not in "this"), or follow the last one directly or be followed so by the
+    next ("do" and "n't" are in "don't"). Only in scripts without spaces, such as Chinese and Thai, may it stand
+    within other letters.
 
     Returns:
         For each word where it starts and ends in ``text``, the end one past its last character; None for a word
         that is not found.
     """
-    lowered = "".join(low if len(low := letter.lower()) == 1 else letter for letter in text)
-    sought = ["".join(low if len(low := c.lower()) == 1 else c for c in word) for word in words]
+    lowered, spans = _comparable(text)
+    sought = [_comparable(word)[0] for word in words]
     places: list[tuple[int, int] | None] = []
     cursor, touching = 0, False
     for index, word in enumerate(sought):
@@ -205,15 +212,65 @@ def place_words(text: str, words: Sequence[str]) -> list[tuple[int, int] | None]
         touching = place is not None
         if place is not None:
             cursor = place[1]
+            place = spans[place[0]][0], spans[place[1] - 1][1]
         places.append(place)
     return places
 
 
+APOSTROPHES = "'\u2019\u02bc\uff07\u2018\u201b"  # ' and what is written for it
+_JOINERS = "\u200c\u200d"  # within words of Persian and of India's scripts
+_SPACELESS = (  # scripts without spaces between words: Thai, Lao, Burmese, Khmer, kana, Han
+    *((0x0E00, 0x0EFF), (0x1000, 0x109F), (0x1780, 0x17FF), (0x3040, 0x312F), (0x31A0, 0x31FF)),
+    *((0x3005, 0x3007), (0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF), (0xFF66, 0xFF9F)),
+    (0x20000, 0x3FFFF),
+)
+
+
+def is_mark(character: str) -> bool:
+    """Say whether a character belongs to the letter before it: an accent, a vowel sign, a joiner."""
+    return not character.isascii() and (unicodedata.category(character)[0] == "M" or character in _JOINERS)
+
+
+def is_spaceless(character: str) -> bool:
+    """Say whether a character is of a script that puts no spaces between words."""
+    return not character.isascii() and any(low <= ord(character) <= high for low, high in _SPACELESS)
+
+
+def compose(text: str) -> str:
+    """Return a text in Unicode's normal form C: letters and their accents are one character where there is one."""
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
+def _comparable(text: str) -> tuple[str, list[tuple[int, int]]]:
+    """Return a text in lower case, composed and with one kind of apostrophe, and where each of its characters
+    stands in the text as it is.
+    """
+    letters: list[str] = []
+    spans: list[tuple[int, int]] = []
+    start = 0
+    while start < len(text):
+        end = start + 1
+        while end < len(text) and (is_mark(text[end]) or "\u1160" <= text[end] <= "\u11ff"):  # or a Jamo
+            end += 1
+        composed = compose(text[start:end])
+        one_by_one = len(composed) == end - start
+        for offset, letter in enumerate(composed):
+            lower = "'" if letter in APOSTROPHES else letter.lower()
+            letters.append(lower if len(lower) == 1 else letter)
+            spans.append((start + offset, start + offset + 1) if one_by_one else (start, end))
+        start = end
+    return "".join(letters), spans
+
+
 def _one_word(left: str, right: str) -> bool:
-    """Return whether two neighbouring characters belong to one word; either may be empty, at the text's ends."""
-    if not left or not right or not (left.isalnum() and right.isalnum()):
+    """Say whether two neighbouring characters belong to one word; either may be none."""
+    if not left or not right:
         return False
-    return "Lo" not in (unicodedata.category(left), unicodedata.category(right))
+    if is_mark(right):
+        return left.isalnum() or is_mark(left)
+    if not (left.isalnum() or is_mark(left)) or not right.isalnum():
+        return False
+    return not (is_spaceless(left) or is_spaceless(right))
 
 
 SYSTEM_LIBRARIES = {  # libraries of the system that Python packages need -> their package in Debian

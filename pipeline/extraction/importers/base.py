@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from pipeline.data.store import FeatureSequence, ForeignArrays
 from pipeline.errors import MediaError, StoreError
-from pipeline.extraction.extractors.base import Clip
+from pipeline.extraction.clip import LEAST_SHARE, Clip, is_enough
 
 LIMIT_BYTES = 32 * 2**30  # a larger file is refused before it is read
 
@@ -167,8 +167,44 @@ def file_of(folder: Path, clip: Clip, suffix: str) -> tuple[Path, bool] | None:
     return None
 
 
-def cut(sequence: FeatureSequence, clip: Clip) -> FeatureSequence:
-    """Return the frames of a whole video that lie in the clip, with times from the clip's start."""
+def check_covered(times_s: NDArray[Any], clip: Clip, where: str) -> None:
+    """Check that a whole video's rows go on to the clip's end, or nearly so.
+
+    Args:
+        times_s: (T,) seconds of the video, not decreasing.
+        clip: the part.
+        where: file and id, for the message.
+
+    Raises:
+        MediaError: less of the clip than is enough is there.
+    """
+    if clip.end_s is None or not len(times_s):
+        return
+    step_s = float(np.median(np.diff(times_s))) if len(times_s) > 1 else 0.0
+    wanted_s = clip.end_s - (clip.start_s or 0.0)
+    last_s = float(times_s[-1]) + step_s
+    found_s = max(0.0, min(clip.end_s, last_s) - (clip.start_s or 0.0))
+    if not is_enough(found_s, wanted_s):
+        raise MediaError(
+            f"{where}: its rows end at {last_s:.3f} s, so that {found_s:.2f} s of {wanted_s:.2f} s are there "
+            f"({clip.start_s or 0.0:.3f} s to {clip.end_s:.3f} s); at least {LEAST_SHARE:.0%} must"
+        )
+
+
+def cut(sequence: FeatureSequence, clip: Clip, where: str, *, sparse: bool = False) -> FeatureSequence:
+    """Return the frames of a whole video that lie in the clip, with times from its start.
+
+    Args:
+        sequence: of the whole video.
+        clip: the part.
+        where: file and id, for messages.
+        sparse: rows are words, so that the last one may end before the clip does.
+
+    Raises:
+        MediaError: the video's rows end too early.
+    """
+    if not sparse:
+        check_covered(sequence.times, clip, where)
     begin, end = clip.start_s or 0.0, np.inf if clip.end_s is None else clip.end_s
     inside = (sequence.times >= begin) & (sequence.times < end)
     return replace(

@@ -35,7 +35,10 @@ class Reader(Base):
         if not files:
             raise StoreError(f"{request.file}: found no *.mat; expected the folder that COVAREP wrote into")
         values, names = self._load(files[0])
-        self._columns = names if len(names) == values.shape[1] else self.numbered(values.shape[1])
+        self._named = files[0] if len(names) == values.shape[1] else None
+        if twice := sorted({name for name in names if name and names.count(name) > 1}):
+            raise StoreError(f"{files[0]}, names: {', '.join(twice[:3])} stand there more than once")
+        self._columns = names if self._named else self.numbered(values.shape[1])
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -69,13 +72,19 @@ class Reader(Base):
             return None
         path, is_whole = found
         try:
-            values, _ = self._load(path)
+            values, names = self._load(path)
         except StoreError as error:
             raise MediaError(f'{error} (id "{clip.id}")') from error
+        if self._named and len(names) == values.shape[1] and names != self._columns:
+            other = next(place for place, name in enumerate(names) if name != self._columns[place])
+            raise MediaError(
+                f'{path}, names (id "{clip.id}"): column {other} is "{names[other]}", in {self._named.name} '
+                f'"{self._columns[other]}"; expected the same columns in all files'
+            )
         times = (np.arange(len(values)) + 0.5) * (self.frame_period_s or 0.0)
         field = self.request.field or "features"
         made = self.sequence(values, f'{path}, {field}, id "{clip.id}"', times=times)
-        return cut(made, clip) if is_whole else made
+        return cut(made, clip, f'{path}, id "{clip.id}"') if is_whole else made
 
 
 def _read_newer(path: Path, field: str) -> tuple[NDArray[Any], tuple[str, ...]]:

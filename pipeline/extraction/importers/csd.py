@@ -52,4 +52,11 @@ class Reader(Base):
         made = self.sequence(
             values[order], f'{self.request.file}, features, id "{name}"', times=np.maximum(middles[order], 0)
         )
-        return cut(made, clip) if same_id(name) != clip.id else made
+        if same_id(name) == clip.id:
+            return made
+        return cut(
+            made,
+            clip,
+            f'{self.request.file}, id "{name}", for "{clip.id}"',
+            sparse=self.request.modality == "text",
+        )

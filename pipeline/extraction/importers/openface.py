@@ -92,7 +92,7 @@ class Reader(Base):
             self._latest = path, read_csv(path, clip.id, self.request.non_finite)
         table = self._latest[1]
         made = FeatureSequence(table.values, table.times.astype(np.float32), table.flags)
-        made = cut(made, clip) if is_whole else made
+        made = cut(made, clip, f'{path}, id "{clip.id}"') if is_whole else made
         if len(made.flags) and not made.flags.any():
             reason = f"no face in any of {len(made.flags)} pictures"
             return FeatureSequence.absent(len(COLUMNS), Status.MISSING, reason)

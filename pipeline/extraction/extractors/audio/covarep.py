@@ -108,6 +108,10 @@ class Extractor(BaseExtractor[CovarepSettings]):
         """0.01 s."""
         return HOP / SAMPLE_RATE_HZ
 
+    def prepare(self) -> None:
+        """Import scipy."""
+        import scipy.signal  # noqa: F401 - a broken installation is no clip's fault
+
     def extract(self, clip: Clip) -> FeatureSequence:
         """Return (T, 74) with T = one frame for every whole 10 ms, at 5, 15, ... ms."""
         signal = read_audio(clip, SAMPLE_RATE_HZ)

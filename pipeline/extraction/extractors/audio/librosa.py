@@ -49,6 +49,10 @@ class Extractor(BaseExtractor[LibrosaSettings]):
         """The hop."""
         return self.settings.hop_samples / self.settings.sample_rate_hz
 
+    def prepare(self) -> None:
+        """Import librosa."""
+        import librosa  # noqa: F401 - a broken installation is no clip's fault
+
     def extract(self, clip: Clip) -> FeatureSequence:
         """Return one row for each hop, computed from the sound around its time (librosa's centred frames)."""
         import librosa

@@ -27,10 +27,9 @@ from pipeline.extraction.extractors.base import BaseExtractor, Clip, ExtractorSe
 from pipeline.extraction.media import read_audio
 
 CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
-SAMPLE_RATE_HZ = (
-    16000  # all of these encoders were trained at this rate; another one in the folder is an error
-)
-MARGIN_S = 2.0  # context on either side of a window, removed from its result
+PROCESSOR = "processor_config.json"  # the same within a file of newer folders
+SAMPLE_RATE_HZ = 16000  # what all of these encoders were trained on; another rate in the folder is an error
+MARGIN_S = 2.0  # context to either side of a window, dropped from its result
 
 
 class Wav2vec2Settings(ExtractorSettings):
@@ -70,8 +69,8 @@ class Extractor(BaseExtractor[Wav2vec2Settings]):
             found = f"{folder} holds no {CONFIG}" if self.settings.model else "no encoder is given"
             raise AssetError(
                 f"wav2vec2: {found}. Write extractors.audio.wav2vec2.model: /a/folder in params.yaml, or "
-                "assets.wav2vec2: {path: /a/folder}; the folder has config.json and *.safetensors, as "
-                "`hf download facebook/wav2vec2-base` leaves them"
+                "assets.wav2vec2: {path: /a/folder}; the folder has config.json, preprocessor_config.json and "
+                "*.safetensors, as `hf download facebook/wav2vec2-base` leaves them"
             )
         return folder
 
@@ -92,6 +91,10 @@ class Extractor(BaseExtractor[Wav2vec2Settings]):
         """The strides' product: 0.02 s for all usual encoders."""
         return self._hop / SAMPLE_RATE_HZ
 
+    def prepare(self) -> None:
+        """Load the encoder and how its sound is normalised."""
+        self._preprocessor, self._model  # noqa: B018 - they are loaded when they are first asked for
+
     def extract(self, clip: Clip) -> FeatureSequence:
         """Return one row for each frame; a sound too short for a single frame is extended by silence."""
         samples = read_audio(clip, SAMPLE_RATE_HZ)
@@ -103,8 +106,8 @@ class Extractor(BaseExtractor[Wav2vec2Settings]):
         return FeatureSequence(values, times.astype(np.float32), np.ones(len(values), np.uint8))
 
     def _prepare(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the whole sound, with mean 0 and variance 1 if the encoder was trained on such sound."""
-        if not self._preprocessor.get("do_normalize", True):
+        """Return the whole sound with mean 0 and variance 1 if the encoder was trained so."""
+        if not self._preprocessor["do_normalize"]:
             return samples
         centred = samples - samples.mean(dtype=np.float64)
         # The constant is that of transformers' Wav2Vec2FeatureExtractor.
@@ -162,7 +165,16 @@ class Extractor(BaseExtractor[Wav2vec2Settings]):
     @cached_property
     def _preprocessor(self) -> dict[str, Any]:
         path = self.folder / PREPROCESSOR
-        settings = _read_json(path) if path.is_file() else {}
+        if path.is_file():
+            settings = _read_json(path)
+        else:
+            path = self.folder / PROCESSOR
+            settings = _read_json(path).get("feature_extractor", {}) if path.is_file() else {}
+        if not isinstance(settings, dict) or not isinstance(settings.get("do_normalize"), bool):
+            raise AssetError(
+                f"{self.folder}: {PREPROCESSOR} is not there, or says not whether sound is normalised; expected "
+                'one with "do_normalize": true or false and "sampling_rate", as the encoder was trained'
+            )
         rate = settings.get("sampling_rate", SAMPLE_RATE_HZ)
         if rate != SAMPLE_RATE_HZ:
             raise AssetError(f"{path}: found sampling_rate {rate}, expected {SAMPLE_RATE_HZ}")

@@ -14,10 +14,21 @@ from pydantic import model_validator
 
 from pipeline.data.store import FeatureSequence, Status
 from pipeline.errors import AssetError, StreamMissing
-from pipeline.extraction.extractors.base import BaseExtractor, Clip, ExtractorSettings, token_times
+from pipeline.extraction.extractors.base import (
+    APOSTROPHES,
+    BaseExtractor,
+    Clip,
+    ExtractorSettings,
+    compose,
+    is_mark,
+    is_spaceless,
+    token_times,
+)
 
-_WORD = re.compile(r"[^\W_]+(?:['’.-][^\W_]+)*")
-_CONTRACTION = re.compile(r"(n['’]t|['’](?:s|m|d|re|ll|ve))$")
+_HYPHENS = "-\u2010\u2011\u200c"  # and the joiner that divides the parts of a Persian word
+_WITHIN = f"{APOSTROPHES}{_HYPHENS}.\u00b7\u05f3\u05f4"  # stands within a word, between two letters
+_CONTRACTION = re.compile(rf"(n[{APOSTROPHES}]t|[{APOSTROPHES}](?:s|m|d|re|ll|ve))$", re.IGNORECASE)
+LONGEST_UNSPACED = 16  # characters of a word in a script without spaces
 
 
 class WordVectorSettings(ExtractorSettings):
@@ -46,8 +57,10 @@ class WordVectors(BaseExtractor[S]):
     """The vectors (T, D) of the T words of a transcript, without punctuation.
 
     An unknown word is zeros with flag 0; a transcript without any known word is *missing*. Contractions that
-    are no words of the table are split as GloVe's tokenizer does (don't: do, n't). There are no token ids:
-    rows of the table are no vocabulary of any encoder.
+    are no words of the table are split as GloVe's tokenizer does (don't: do, n't), and so are words that a
+    hyphen or an apostrophe joins (l'homme: l', homme) where the table has the parts. In scripts without spaces
+    between words the longest words of the table are taken one after another. Accents may be characters of their
+    own, in the text and in the table. There are no token ids: rows of the table are no vocabulary of any encoder.
     """
 
     modality = "text"
@@ -73,11 +86,15 @@ class WordVectors(BaseExtractor[S]):
         """The files of the settings."""
         return tuple(path for path in (self.settings.path, self.settings.words) if path is not None)
 
+    def prepare(self) -> None:
+        """Read the table."""
+        self._table  # noqa: B018 - it is read when it is first asked for
+
     def extract(self, clip: Clip) -> FeatureSequence:
         """Return one row a word."""
         rows, vectors = self._table
         pieces = [
-            piece for found in _WORD.finditer(clip.text) for piece in self._pieces(found[0], found.start())
+            piece for start, end in words_of(clip.text) for piece in self._pieces(clip.text[start:end], start)
         ]
         if not pieces:
             raise StreamMissing("empty transcript")
@@ -96,24 +113,108 @@ class WordVectors(BaseExtractor[S]):
         )
 
     def _pieces(self, word: str, start: int) -> list[tuple[str, tuple[int, int]]]:
-        """Return the parts of a word that are looked up, with their places: the whole word if the table has it, else
-        the word and its contraction, or the parts between hyphens.
-        """
-        rows, _ = self._table
-        plain = self._spelling(word.replace("’", "'"))
-        if plain in rows:
-            return [(plain, (start, start + len(word)))]
-        if found := _CONTRACTION.search(plain):
+        """Return a word as the file has it: whole, with its contraction apart, or cut at hyphens."""
+        span = start, start + len(word)
+        if (known := self._known(word)) is not None:
+            return [(known, span)]
+        if found := _CONTRACTION.search(word):
             cut = found.start()
-            return (
-                [*self._pieces(plain[:cut], start), (plain[cut:], (start + cut, start + len(word)))]
-                if cut
-                else []
-            )
-        if "-" in plain:
-            cut = plain.index("-")
-            return [*self._pieces(plain[:cut], start), *self._pieces(plain[cut + 1 :], start + cut + 1)]
-        return [(plain, (start, start + len(word)))]
+            right = self._known(word[cut:]) or self._spelling(_plain(word[cut:]))
+            return [*self._pieces(word[:cut], start), (right, (start + cut, span[1]))] if cut else []
+        cut = next((place for place, letter in enumerate(word) if letter in _HYPHENS), 0)
+        if cut:
+            return [*self._pieces(word[:cut], start), *self._pieces(word[cut + 1 :], start + cut + 1)]
+        cut = next((place for place, letter in enumerate(word) if letter in APOSTROPHES), 0)
+        if cut and self._known(word[cut + 1 :]) is not None:
+            left = self._known(word[: cut + 1]) or self._known(word[:cut])
+            if left is not None:
+                return [(left, (start, start + cut + 1)), *self._pieces(word[cut + 1 :], start + cut + 1)]
+        if len(word) > 1 and any(map(is_spaceless, word)):
+            return self._longest_first(word, start)
+        return [(self._spelling(_plain(word)), span)]
+
+    def _known(self, word: str) -> str | None:
+        """Return the table's spelling of a word, or None where it has none."""
+        rows, _ = self._table
+        tried = [_plain(word)]
+        if not word.isascii():
+            tried += [tried[0].replace("'", other) for other in APOSTROPHES[1:3] if "'" in tried[0]]
+            tried += [compose(word), "".join(c for c in tried[0] if c not in "\u200c\u200d")]
+        elif "'" in word:
+            tried += [word.replace("'", other) for other in APOSTROPHES[1:3]]
+        return next((spelling for each in tried if (spelling := self._spelling(each)) in rows), None)
+
+    def _longest_first(self, word: str, start: int) -> list[tuple[str, tuple[int, int]]]:
+        """Cut letters of a script without spaces into the longest words of the table, from left to right; what
+        lies between them, and letters of other scripts, are words of their own.
+        """
+        pieces: list[tuple[str, tuple[int, int]]] = []
+        at = open_from = 0
+
+        def close(end: int) -> None:
+            if end > open_from:
+                part = word[open_from:end]
+                spelling = self._known(part) or self._spelling(_plain(part))
+                pieces.append((spelling, (start + open_from, start + end)))
+
+        while at < len(word):
+            ends = range(min(len(word), at + LONGEST_UNSPACED), at, -1)
+            whole = (end for end in ends if end == len(word) or not is_mark(word[end]))
+            found = None
+            if is_spaceless(word[at]) and not is_mark(word[at]):
+                found = next(((known, end) for end in whole if (known := self._known(word[at:end]))), None)
+            if found is not None:
+                close(at)
+                pieces.append((found[0], (start + at, start + found[1])))
+                at = open_from = found[1]
+                continue
+            if (
+                at > open_from
+                and is_spaceless(word[at]) != is_spaceless(word[at - 1])
+                and not is_mark(word[at])
+            ):
+                close(at)
+                open_from = at
+            at += 1
+        close(len(word))
+        return pieces
+
+
+def words_of(text: str) -> list[tuple[int, int]]:
+    """Return where the words of a text begin and end: letters and digits with their accents and vowel signs, and
+    single apostrophes, hyphens and points between two of these.
+    """
+    words: list[tuple[int, int]] = []
+    begin: int | None = None
+    for place, letter in enumerate(text):
+        if letter.isalnum():
+            begin = place if begin is None else begin
+            continue
+        if begin is None:
+            continue
+        following = text[place + 1 : place + 2]
+        goes_on = is_mark(letter) and letter != "\u200c"
+        if not goes_on and letter in _WITHIN and following.isalnum():
+            goes_on = text[place - 1].isalnum() or is_mark(text[place - 1])
+        if not goes_on:
+            words.append((begin, place))
+            begin = None
+    return words if begin is None else [*words, (begin, len(text))]
+
+
+def _plain(word: str) -> str:
+    """Return a word composed, with plain apostrophes."""
+    for other in APOSTROPHES[1:]:
+        word = word.replace(other, "'")
+    return compose(word)
+
+
+def with_composed(rows: dict[str, int]) -> dict[str, int]:
+    """Add the composed form of words whose accents are characters of their own, and return the rows."""
+    others = [(compose(word), row) for word, row in rows.items() if compose(word) != word]
+    for word, row in others:
+        rows.setdefault(word, row)
+    return rows
 
 
 def column_names(dims: int) -> tuple[str, ...]:
@@ -136,7 +237,7 @@ def read_array(path: Path, words: Path) -> tuple[dict[str, int], NDArray[np.floa
     listed = _read_words(words)
     if len(vectors) != len(listed):
         raise AssetError(f"{path}: holds {len(vectors)} vectors, but {words} {len(listed)} words")
-    return {word: row for row, word in reversed(list(enumerate(listed)))}, vectors
+    return with_composed({word: row for row, word in reversed(list(enumerate(listed)))}), vectors
 
 
 def map_array(path: Path) -> NDArray[np.float32]:
@@ -171,15 +272,18 @@ def read_text(path: Path) -> tuple[dict[str, int], NDArray[np.float32]]:
     counts.
 
     Raises:
-        ValueError: a line is something else, or there is none.
+        ValueError: a line is something else, or there is none, or there are fewer than the first line says.
     """
     rows: dict[str, int] = {}
     vectors: list[NDArray[np.float32]] = []
+    count, lines = None, 0
     with path.open(encoding="utf-8", newline="\n") as file:
         for number, line in enumerate(file, start=1):
             parts = line.rstrip().split(" ")
             if number == 1 and len(parts) == 2:
+                count = int(parts[0]) if all(part.isdecimal() for part in parts) else None
                 continue
+            lines += 1
             width = len(vectors[0]) if vectors else len(parts) - 1
             word, vector = " ".join(parts[:-width]), np.array(parts[-width:], np.float32)
             if not word or not np.isfinite(vector).all():
@@ -189,4 +293,6 @@ def read_text(path: Path) -> tuple[dict[str, int], NDArray[np.float32]]:
                 vectors.append(vector)
     if not vectors:
         raise ValueError("there is no line with a word and its numbers")
-    return rows, np.stack(vectors)
+    if count is not None and lines < count:
+        raise ValueError(f"cut short: its first line says {count} words, found {lines}")
+    return with_composed(rows), np.stack(vectors)

@@ -20,7 +20,7 @@ from pydantic import Field
 
 from pipeline.data.store import FeatureSequence
 from pipeline.errors import AssetError, StreamMissing
-from pipeline.extraction.extractors._encoder import load_encoder
+from pipeline.extraction.extractors._encoder import check_tokenizer_files, check_vocabulary, load_encoder
 from pipeline.extraction.extractors.base import BaseExtractor, Clip, ExtractorSettings, token_times
 
 # For a given padded length every pass of the encoder has the same shape: missing rows are filled with padding. So a
@@ -104,6 +104,10 @@ class Extractor(BaseExtractor[BertSettings]):
             if p.suffix in (".json", ".safetensors", ".txt", ".model")
         )
 
+    def prepare(self) -> None:
+        """Load tokenizer and encoder."""
+        self._tokenizer, self._model  # noqa: B018 - they are loaded when they are first asked for
+
     def extract(self, clip: Clip) -> FeatureSequence:
         """Return one row a word piece."""
         result = self.extract_batch([clip])[0]
@@ -183,27 +187,33 @@ class Extractor(BaseExtractor[BertSettings]):
     def _tokenizer(self) -> tuple[Any, int]:
         from transformers import AutoTokenizer
 
+        check_tokenizer_files(self.folder)
         try:
             tokenizer = AutoTokenizer.from_pretrained(
                 self.folder, local_files_only=True, trust_remote_code=False, use_fast=True
             )
-        except (OSError, ValueError, KeyError) as error:
+        except Exception as error:  # of the tokenizers library, some are no other kind
             raise AssetError(f"{self.folder}: its tokenizer cannot be loaded: {error}") from error
         if not tokenizer.is_fast:
             raise AssetError(
                 f"{self.folder}: there is no fast tokenizer (tokenizer.json) that tells where pieces lie"
             )
+        check_vocabulary(self.folder, len(tokenizer), self._config)
         return tokenizer, min(self.settings.max_length, tokenizer.model_max_length, self._positions)
 
     @cached_property
-    def _positions(self) -> int:
-        """Return the largest number of word pieces that the encoder has positions for."""
+    def _config(self) -> Any:
         from transformers import AutoConfig
 
         try:
-            config = AutoConfig.from_pretrained(self.folder, local_files_only=True, trust_remote_code=False)
+            return AutoConfig.from_pretrained(self.folder, local_files_only=True, trust_remote_code=False)
         except (OSError, ValueError, KeyError) as error:
             raise AssetError(f"{self.folder}: its configuration cannot be loaded: {error}") from error
+
+    @cached_property
+    def _positions(self) -> int:
+        """Return how many word pieces the encoder has positions for."""
+        config = self._config
         count = getattr(config, "max_position_embeddings", None)
         if not isinstance(count, int) or count <= 0:  # positions are relative: any length is possible
             return sys.maxsize

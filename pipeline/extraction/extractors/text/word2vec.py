@@ -25,6 +25,7 @@ from pipeline.extraction.extractors.text._word_vectors import (
     WordVectorSettings,
     read_array,
     read_text,
+    with_composed,
 )
 
 _SUFFIXES = (".bin", ".txt", ".vec", ".npy")
@@ -148,4 +149,4 @@ def read_binary(path: Path) -> tuple[dict[str, int], BinaryVectors]:
         rows.setdefault(mapped[position:space].decode("utf-8", "replace"), row)
         offsets[row] = space + 1
         position = space + 1 + 4 * dims
-    return rows, BinaryVectors(mapped, offsets, dims)
+    return with_composed(rows), BinaryVectors(mapped, offsets, dims)

@@ -156,8 +156,10 @@ class FaceExtractor(BaseExtractor[S]):
         row: NDArray[np.float32] = np.stack(rows).mean(axis=0).astype(np.float32)
         return row if np.isfinite(row).all() else None
 
-    def _detect(self, picture: NDArray[np.uint8]) -> Any:
-        import mediapipe
+    def prepare(self) -> None:
+        """Load MediaPipe's model, and let it look at a black picture."""
+        with naming_system_libraries():
+            import mediapipe
 
         if self._landmarker is None:
             with _quiet(), naming_system_libraries():
@@ -167,6 +169,11 @@ class FaceExtractor(BaseExtractor[S]):
                         image_format=mediapipe.ImageFormat.SRGB, data=np.zeros((64, 64, 3), np.uint8)
                     )
                 )
+
+    def _detect(self, picture: NDArray[np.uint8]) -> Any:
+        import mediapipe
+
+        self.prepare()
         return self._landmarker.detect(mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=picture))
 
     def _load(self) -> Any:
@@ -192,8 +199,18 @@ class FaceExtractor(BaseExtractor[S]):
 
 
 def blendshapes(result: Any, index: int) -> NDArray[np.float64]:
-    """Return the scores (52,) of a face's :data:`BLENDSHAPES`, each in [0, 1]."""
-    return np.array([shape.score for shape in result.face_blendshapes[index]])
+    """Return the scores (52,) of a face's :data:`BLENDSHAPES`, each in [0, 1].
+
+    Raises:
+        AssetError: the model gives others, or none.
+    """
+    shapes = result.face_blendshapes[index] if result.face_blendshapes else []
+    if (names := tuple(shape.category_name for shape in shapes)) != BLENDSHAPES:
+        raise AssetError(
+            f"{WEIGHTS}: gives {len(names)} blendshapes ({', '.join(names[:3]) or 'none'} ...), expected MediaPipe's "
+            f"{len(BLENDSHAPES)} from {BLENDSHAPES[0]} to {BLENDSHAPES[-1]}. Take its face_landmarker.task"
+        )
+    return np.array([shape.score for shape in shapes])
 
 
 def pose(result: Any, index: int) -> NDArray[np.float64]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -92,6 +92,44 @@ class Chooser:
             x, y = _middle(box)
             return (x - self._last[0]) ** 2 + (y - self._last[1]) ** 2, box[0]
         return -box[2] * box[3], box[0]
+
+
+def describe_faces(
+    pictures: Iterable[tuple[float, NDArray[np.uint8]]],
+    faces_of: Callable[[NDArray[np.uint8]], list[NDArray[Any]]],
+    describe: Callable[[NDArray[Any]], NDArray[np.float32]],
+    at_once: int,
+) -> tuple[NDArray[np.float32], list[float], list[int]]:
+    """Describe the faces of a clip as its pictures come, so that a long clip's faces are not all in memory.
+
+    Args:
+        pictures: time and picture; a picture that stands still is the same array again.
+        faces_of: returns the faces of a picture, all of one shape.
+        describe: returns (N, D) float32 of N faces.
+        at_once: how many faces it gets; the last time perhaps fewer.
+
+    Returns:
+        The rows of all faces (sum of counts, D), or (0, 0) where there is none; and of each picture its time and
+        how many faces it has.
+    """
+    rows: list[NDArray[np.float32]] = []
+    times: list[float] = []
+    counts: list[int] = []
+    waiting: list[NDArray[Any]] = []
+    faces: list[NDArray[Any]] = []
+    last: NDArray[np.uint8] | None = None
+    for time_s, picture in pictures:
+        if picture is not last:
+            faces, last = faces_of(picture), picture
+        times.append(time_s)
+        counts.append(len(faces))
+        waiting += faces
+        while len(waiting) >= at_once:
+            rows.append(describe(np.stack(waiting[:at_once])))
+            del waiting[:at_once]
+    if waiting:
+        rows.append(describe(np.stack(waiting)))
+    return np.concatenate(rows) if rows else np.zeros((0, 0), np.float32), times, counts
 
 
 def averaged(rows: NDArray[np.float32], counts: Sequence[int]) -> NDArray[np.float32]:

@@ -19,7 +19,7 @@ from pydantic import Field, field_validator
 from pipeline.data.store import FeatureSequence, Status
 from pipeline.errors import AssetError
 from pipeline.extraction.extractors.base import BaseExtractor, Clip, ExtractorSettings
-from pipeline.extraction.extractors.video._faces import CASCADE, Choice, FaceFinder, averaged
+from pipeline.extraction.extractors.video._faces import CASCADE, Choice, FaceFinder, averaged, describe_faces
 from pipeline.extraction.media import read_frames
 
 FEATURES = 342
@@ -82,24 +82,25 @@ class Extractor(BaseExtractor[DensefaceSettings]):
         """
         return (self._weights,)
 
+    def prepare(self) -> None:
+        """Load the cascade and the network."""
+        self._finder, self._network  # noqa: B018 - they are loaded when they are first asked for
+
     def extract(self, clip: Clip) -> FeatureSequence:
         """Return one row a picture."""
-        times: list[float] = []
-        faces: list[list[NDArray[np.uint8]]] = []
-        last: NDArray[np.uint8] | None = None
         self._finder.start()
-        for time_s, picture in read_frames(clip, self.settings.frame_rate_hz, grey=True):
-            faces.append(faces[-1] if picture is last else self._finder.cut(picture, 64, margin=0))
-            times.append(time_s)
-            last = picture
-        flags = np.array([bool(found) for found in faces], np.uint8)
-        if not flags.any():
+        rows, times, counts = describe_faces(
+            read_frames(clip, self.settings.frame_rate_hz, grey=True),
+            lambda picture: self._finder.cut(picture, 64, margin=0),
+            self.describe,
+            FACES_A_PASS,
+        )
+        if not sum(counts):
             return FeatureSequence.absent(
-                FEATURES, Status.MISSING, f"no face in any of {len(faces)} pictures", len(faces)
+                FEATURES, Status.MISSING, f"no face in any of {len(counts)} pictures", len(counts)
             )
-        rows = self.describe(np.stack([face for found in faces for face in found]))
-        values = averaged(rows, [len(found) for found in faces])
-        return FeatureSequence(values, np.array(times, np.float32), flags)
+        flags = np.array([count > 0 for count in counts], np.uint8)
+        return FeatureSequence(averaged(rows, counts), np.array(times, np.float32), flags)
 
     def describe(self, faces: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the network's (N, 342) features of (N, 64, 64) grey faces, 0 to 255."""

@@ -16,7 +16,7 @@ from pydantic import Field
 from pipeline.data.store import FeatureSequence, ForeignArrays, Status
 from pipeline.errors import AssetError, StoreError
 from pipeline.extraction.extractors.base import BaseExtractor, Clip, ExtractorSettings
-from pipeline.extraction.extractors.video._faces import CASCADE, Choice, FaceFinder, averaged
+from pipeline.extraction.extractors.video._faces import CASCADE, Choice, FaceFinder, averaged, describe_faces
 from pipeline.extraction.media import read_frames
 
 WEIGHTS = "emotion_model.hdf5"
@@ -63,24 +63,25 @@ class Extractor(BaseExtractor[FerSettings]):
         """One over the frame rate."""
         return None if self.settings.frame_rate_hz is None else 1 / self.settings.frame_rate_hz
 
+    def prepare(self) -> None:
+        """Load the cascade and the network."""
+        self._finder, self._network  # noqa: B018 - they are loaded when they are first asked for
+
     def extract(self, clip: Clip) -> FeatureSequence:
         """Return one row a picture."""
-        times: list[float] = []
-        faces: list[list[NDArray[np.float32]]] = []
-        last: NDArray[np.uint8] | None = None
         self._finder.start()
-        for time_s, picture in read_frames(clip, self.settings.frame_rate_hz, grey=True):
-            faces.append(faces[-1] if picture is last else self._faces(picture))
-            times.append(time_s)
-            last = picture
-        flags = np.array([bool(found) for found in faces], np.uint8)
-        if not flags.any():
+        rows, times, counts = describe_faces(
+            read_frames(clip, self.settings.frame_rate_hz, grey=True),
+            self._faces,
+            self.describe,
+            FACES_A_PASS,
+        )
+        if not sum(counts):
             return FeatureSequence.absent(
-                len(self.columns), Status.MISSING, f"no face in any of {len(faces)} pictures", len(faces)
+                len(self.columns), Status.MISSING, f"no face in any of {len(counts)} pictures", len(counts)
             )
-        rows = self.describe(np.stack([face for found in faces for face in found]))
-        values = averaged(rows, [len(found) for found in faces])
-        return FeatureSequence(values, np.array(times, np.float32), flags)
+        flags = np.array([count > 0 for count in counts], np.uint8)
+        return FeatureSequence(averaged(rows, counts), np.array(times, np.float32), flags)
 
     def describe(self, faces: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the network's (N, 135) hidden features and logits of (N, 64, 64) grey faces in [-1, 1]."""

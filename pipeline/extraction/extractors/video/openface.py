@@ -28,10 +28,12 @@ from pydantic import Field, model_validator
 from pipeline.data.store import FeatureSequence, Status
 from pipeline.errors import AssetError, MediaError, MomentaryError, StreamMissing
 from pipeline.extraction.extractors.base import BaseExtractor, Clip, ExtractorSettings
+from pipeline.extraction.importers.base import check_covered
 from pipeline.extraction.importers.openface import COLUMNS, Table, read_csv
 from pipeline.extraction.media import read_frames
 
 PROGRAM = "FeatureExtraction"
+MODELS = ("AU_predictors", "classifiers", "model")  # OpenFace's folders beside its program
 
 
 class OpenfaceSettings(ExtractorSettings):
@@ -79,6 +81,7 @@ class Extractor(BaseExtractor[OpenfaceSettings]):
     def __init__(self, settings: OpenfaceSettings, assets: Path) -> None:
         """Keep the settings; nothing is read yet."""
         super().__init__(settings, assets)
+        self.by_id = settings.csv_folder is not None  # which file is a clip's goes by its id
         self._latest: tuple[Path, Table] | None = None
 
     @property
@@ -93,17 +96,23 @@ class Extractor(BaseExtractor[OpenfaceSettings]):
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The program, or all csv files: when one of them changes, all clips are extracted again.
+        """The program and its models, or all csv files: a changed one makes all results anew.
 
         Raises:
             AssetError: neither is there.
         """
         folder = self.settings.csv_folder
         if folder is None:
-            return (find_program(self.settings.executable),)
+            program = find_program(self.settings.executable)
+            models = [path for name in MODELS for path in sorted(program.parent.joinpath(name).rglob("*"))]
+            return (program, *(path for path in models if path.is_file()))
         if not folder.is_dir():
             raise AssetError(f"extractors.video.openface.csv_folder: there is no folder {folder}")
         return tuple(sorted(folder.glob("*.csv")))
+
+    def prepare(self) -> None:
+        """Find the program, or the folder."""
+        self.files  # noqa: B018 - it raises where there is neither
 
     def extract(self, clip: Clip) -> FeatureSequence:
         """Return one row a picture."""
@@ -141,6 +150,8 @@ class Extractor(BaseExtractor[OpenfaceSettings]):
         if self._latest is None or self._latest[0] != path:  # the clips of one video come one after another
             self._latest = path, read_csv(path, clip.id, self.settings.non_finite)
         table = self._latest[1]
+        if end_s < np.inf:
+            check_covered(table.times, clip, f'{path}, id "{clip.id}"')
         within = (table.times >= start_s - 1e-6) & (table.times < end_s)
         if not within.any():
             raise MediaError(f'{path}, id "{clip.id}": has no row from {start_s} s to {end_s} s')

@@ -169,7 +169,8 @@ def test_without_an_encoder_it_says_where_to_name_one(tmp_path: Path) -> None:
 def test_pickled_weights_are_refused(model_folder: Path, tmp_path: Path) -> None:
     folder = tmp_path / "pickled"
     folder.mkdir()
-    (folder / "config.json").write_bytes((model_folder / "config.json").read_bytes())
+    for name in ("config.json", "preprocessor_config.json"):
+        (folder / name).write_bytes((model_folder / name).read_bytes())
     torch.save({}, folder / "pytorch_model.bin")
     with pytest.raises(AssetError, match="safetensors"):
         build(folder, tmp_path).extract(write_wave(tmp_path / "a.wav", sound(0.2)))
