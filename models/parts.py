@@ -96,7 +96,7 @@ class TextEncoder(nn.Module):
         return states, mask.sum(dim=1)
 
 
-def _load_bert(folder: Path, frozen_layers: int) -> tuple[nn.Module, int, int]:
+def _load_bert(settings: TextSettings) -> tuple[nn.Module, int, int]:
     """Return the encoder, its hidden size and its longest input.
 
     Raises:
