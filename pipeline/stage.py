@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
-from pipeline.errors import LacunaError
+from pipeline.errors import LacunaError, ParamsError
 from pipeline.params import Params, load_params
+
+NAME_BY_DVC = "@"  # an argument that stands for the name behind the @ of the stage that DVC runs
 
 
 def run_stage(stage: Callable[..., None]) -> None:
@@ -18,10 +22,39 @@ def run_stage(stage: Callable[..., None]) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         params: Params = load_params()
-        stage(params, *sys.argv[1:])
+        stage(params, *arguments_for(stage, sys.argv[1:], os.environ))
     except LacunaError as error:
         logging.getLogger("lacuna").error("error: %s", error)
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         logging.getLogger("lacuna").error("stopped; what is finished is kept")
         raise SystemExit(130) from None
+
+
+def arguments_for(
+    stage: Callable[..., None], given: Sequence[str], environment: Mapping[str, str]
+) -> list[str]:
+    """Return the arguments for a stage's function, ``@`` replaced by the name that DVC gave the stage.
+
+    A name of params.yaml thus never stands in a command that a shell reads: DVC puts ``train@mmin`` (from another
+    folder ``../dvc.yaml:train@mmin``) into the environment variable DVC_STAGE.
+
+    Raises:
+        ParamsError: ``@`` where DVC runs no stage of that kind, or another number of arguments than the stage has.
+    """
+    arguments = []
+    for argument in given:
+        if argument == NAME_BY_DVC:
+            _, at, argument = environment.get("DVC_STAGE", "").rpartition("@")
+            if not at:
+                raise ParamsError(
+                    f"found {NAME_BY_DVC}, which stands for the name of the stage that DVC runs, but DVC runs none. "
+                    "Write the name, or run the stage by dvc repro"
+                )
+        arguments.append(argument)
+    wanted = list(inspect.signature(stage).parameters)[1:]
+    if len(arguments) != len(wanted):
+        raise ParamsError(
+            f"found {len(arguments)} argument(s), expected {len(wanted)}: {' '.join(wanted) or 'none'}"
+        )
+    return arguments
