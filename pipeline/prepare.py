@@ -11,6 +11,7 @@ import dataclasses
 import json
 import logging
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator
 from operator import attrgetter
@@ -19,7 +20,7 @@ from typing import Any
 
 from models import MODALITIES
 from pipeline.data.datasets.base import BaseLoader, Expected, LoaderSettings
-from pipeline.data.files import write_whole
+from pipeline.data.files import together
 from pipeline.data.manifest import Sample, leaves_root, write_manifest
 from pipeline.errors import DataError
 from pipeline.params import Params
@@ -28,6 +29,7 @@ from pipeline.stage import run_stage
 MANIFESTS = Path("data/manifests")
 COUNTED = ("label", "split", "speaker", "gender", "session")
 COUNTABLE = (*COUNTED, "dialogue", "picture")  # fields that a loader may expect a count of
+_UNFIT = re.compile("[\0-\x1f\x7f-\x9f\ud800-\udfff]")  # control characters; bytes that are not UTF-8
 NONE = "(none)"  # counts the samples that do not say
 
 log = logging.getLogger("lacuna")
@@ -62,13 +64,23 @@ def prepare(name: str, loader: BaseLoader[LoaderSettings], folder: Path) -> dict
             + (", or construct it: dvc repro corpus" if loader.constructed else "")
         )
     counts = _Counts(loader.root)
-    samples = write_manifest(folder / f"{name}.csv", counts.watch(loader.load()))
-    if not samples:
-        (folder / f"{name}.csv").unlink()
-        why = f"; {len(loader.skipped)} left out, the first: {loader.skipped[0]}" if loader.skipped else ""
-        raise DataError(f"{loader.root}: found no sample of the dataset {name}{why}")
+    manifest = folder / f"{name}.csv"
+    with together(folder) as beside:
+        samples = write_manifest(beside / manifest.name, counts.watch(loader), named=manifest)
+        if not samples:
+            why = (
+                f"; {len(loader.skipped)} left out, the first: {loader.skipped[0]}" if loader.skipped else ""
+            )
+            raise DataError(f"{loader.root}: found no sample of the dataset {name}{why}")
+        report = _report(name, loader, samples, counts)
+        text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
+        (beside / f"{name}.json").write_text(text, encoding="utf-8")
+    return report
+
+
+def _report(name: str, loader: BaseLoader[LoaderSettings], samples: int, counts: _Counts) -> dict[str, Any]:
     expected = loader.expected()
-    report = {
+    report: dict[str, Any] = {
         "dataset": name,
         "constructed": loader.constructed,
         "attribution": loader.attribution,
@@ -84,8 +96,15 @@ def prepare(name: str, loader: BaseLoader[LoaderSettings], folder: Path) -> dict
     }
     if loader.scores:
         report["score_limit"] = loader.score_limit
-    write_whole(folder / f"{name}.json", json.dumps(report, indent=2, ensure_ascii=False) + "\n")
     return report
+
+
+def _unfit(sample: Sample) -> str:
+    """Return what in a sample's names no table or terminal can take, or nothing."""
+    for field in ("id", "video_path", "audio_path"):
+        if found := _UNFIT.search(getattr(sample, field)):
+            return f"the {field} " + ("holds a control character" if found[0] < "\u00a0" else "is not UTF-8")
+    return ""
 
 
 class _Counts:
@@ -99,9 +118,12 @@ class _Counts:
         self.samples = 0
         self.missing_files: list[dict[str, str]] = []
 
-    def watch(self, samples: Iterator[Sample]) -> Iterator[Sample]:
+    def watch(self, loader: BaseLoader[LoaderSettings]) -> Iterator[Sample]:
         countable = attrgetter(*COUNTABLE)
-        for sample in samples:
+        for sample in loader.load():
+            if problem := _unfit(sample):
+                loader.skip(".", problem, entry=sample.id)
+                continue
             self.samples += 1
             self._together[countable(sample)] += 1
             given = {"text": sample.text.strip(), "audio": sample.audio_path, "video": sample.video_path}

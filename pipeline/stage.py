@@ -7,8 +7,11 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
+from pipeline.data.files import remove_leftovers, temporary_folder_of_its_own
 from pipeline.errors import LacunaError, ParamsError
+from pipeline.logs import log_to_stderr
 from pipeline.params import Params, load_params
 
 NAME_BY_DVC = "@"  # an argument that stands for the name behind the @ of the stage that DVC runs
@@ -19,10 +22,16 @@ def run_stage(stage: Callable[..., None]) -> None:
 
     Used as ``if __name__ == "__main__": run_stage(main)`` by the file of every stage.
     """
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    log_to_stderr()
     try:
         params: Params = load_params()
-        stage(params, *arguments_for(stage, sys.argv[1:], os.environ))
+        arguments = arguments_for(stage, sys.argv[1:], os.environ)
+        if left := remove_leftovers(Path("data")):
+            logging.getLogger("lacuna").info(
+                "removed %d leftover(s) of processes that were killed", len(left)
+            )
+        with temporary_folder_of_its_own():
+            stage(params, *arguments)
     except LacunaError as error:
         logging.getLogger("lacuna").error("error: %s", error)
         raise SystemExit(1) from None

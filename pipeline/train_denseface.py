@@ -43,7 +43,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.files import write_whole
+from pipeline.data.files import together
 from pipeline.errors import DataError
 from pipeline.extraction.extractors.video._densenet import CLASSES, DEVIATION, MEAN, SIDE, DenseNet
 from pipeline.params import DensefaceTraining, Params
@@ -182,8 +182,11 @@ def train(
     }
     # One key: safetensors writes several in an order that changes from run to run.
     content = save(kept, metadata={"model": f"DenseNet-BC-100-12; classes: {', '.join(CLASSES)}"})
-    write_whole(out.with_suffix(".json"), json.dumps(report, indent=2) + "\n")
-    write_whole(out, content)
+    with together(out.parent) as beside:
+        (beside / out.with_suffix(".json").name).write_text(
+            json.dumps(report, indent=2) + "\n", encoding="utf-8"
+        )
+        (beside / out.name).write_bytes(content)
     return report
 
 

@@ -31,6 +31,7 @@ from tests.project import ROOT
 INFRASTRUCTURE = {
     "pipeline/errors.py": "kinds of errors; what is raised writes no result",
     "pipeline/stage.py": "runs a stage: reads params.yaml, logs, ends with an exit code",
+    "pipeline/logs.py": "what a terminal shows",
     "pipeline/params.py": "checks params.yaml, whose values DVC compares by `params`",
     "pipeline/machine.py": "counts cores; no result depends on how many workers there are",
     "pipeline/data/files.py": "renames what is whole; the bytes are the caller's",

@@ -70,8 +70,13 @@ _WORDS = COLUMNS.index("words")
 _JSON = json.JSONEncoder(ensure_ascii=False)
 
 
-def write_manifest(path: Path, samples: Iterable[Sample]) -> int:
+def write_manifest(path: Path, samples: Iterable[Sample], *, named: Path | None = None) -> int:
     """Write the samples as csv, in their order, and return how many there were.
+
+    Args:
+        path: the file; it takes its place when whole.
+        samples: one a row.
+        named: what errors call the file, if not by its path.
 
     Raises:
         DataError: an id occurs twice or is empty, a path leaves the root, a split is unknown, a time runs backwards.
@@ -81,7 +86,7 @@ def write_manifest(path: Path, samples: Iterable[Sample]) -> int:
         writer = csv.writer(_Lines(file), lineterminator="\r\n")  # so that it quotes either of the two
         writer.writerow(COLUMNS)
         for number, sample in enumerate(samples, start=2):
-            _check(sample, seen, f"{path}, line {number}")
+            _check(sample, seen, f"{named or path}, line {number}")
             row = list(_VALUES(sample))  # csv writes None as nothing and a float with all its digits
             words = [(word.text, word.start_s, word.end_s) for word in sample.words]
             row[_WORDS] = _JSON.encode(words) if words else ""

@@ -105,11 +105,11 @@ class BaseLoader(ABC, Generic[S]):
 
     def skip(self, file: Path | str, reason: str, *, line: int | None = None, entry: str = "") -> None:
         """Name something that is left out: the file (absolute, or relative to the root) and why."""
-        self.skipped.append(Finding(self._inside(file), reason, line, entry))
+        self.skipped.append(_finding(self._inside(file), reason, line, entry))
 
     def note(self, file: Path | str, reason: str, *, line: int | None = None, entry: str = "") -> None:
         """Name something strange that is kept."""
-        self.notes.append(Finding(self._inside(file), reason, line, entry))
+        self.notes.append(_finding(self._inside(file), reason, line, entry))
 
     def lines(self, file: str) -> Iterator[tuple[int, str]]:
         """Yield (number from 1, text without its end) of a text file in UTF-8, with or without a BOM.
@@ -184,6 +184,12 @@ class BaseLoader(ABC, Generic[S]):
     def _inside(self, file: Path | str) -> str:
         path = Path(file)
         return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else path.as_posix()
+
+
+def _finding(file: str, reason: str, line: int | None, entry: str) -> Finding:
+    """Return a finding whose texts are UTF-8: what a file's name has that is not becomes an escape sequence."""
+    file, reason, entry = (t.encode("utf-8", "backslashreplace").decode() for t in (file, reason, entry))
+    return Finding(file, reason, line, entry)
 
 
 def _watched(lines: Iterable[str], foreign: dict[int, int]) -> Iterator[str]:
