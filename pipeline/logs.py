@@ -17,7 +17,7 @@ class _Clean(logging.Formatter):
 
 
 def log_to_stderr() -> None:
-    """Let this process log to stderr, cleaned (:func:`clean`), from the level INFO; once, and only if nobody does yet."""
+    """Let this process log to stderr from the level INFO, cleaned (:func:`clean`); once, if nobody does yet."""
     if hasattr(sys.stderr, "reconfigure"):  # a character that the terminal lacks is shown by its code
         sys.stderr.reconfigure(errors="backslashreplace")
     handler = logging.StreamHandler(sys.stderr)

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from models import MODALITIES
+from pipeline.data import files
 from pipeline.data.datasets.base import BaseLoader, Expected, LoaderSettings
-from pipeline.data.files import together
 from pipeline.data.manifest import Sample, leaves_root, write_manifest
 from pipeline.errors import DataError
 from pipeline.params import Params
@@ -63,9 +63,16 @@ def prepare(name: str, loader: BaseLoader[LoaderSettings], folder: Path) -> dict
             f"{loader.root}: not there. Write the place of your copy into datasets.{name}.root of params.yaml"
             + (", or construct it: dvc repro corpus" if loader.constructed else "")
         )
+    if linked := linked_folders(loader.root):
+        more = f" and {len(linked) - 1} more" if len(linked) > 1 else ""
+        raise DataError(
+            f"{linked[0]}{more}: found a linked folder below the dataset's root. DVC looks through links to files, "
+            "and a root may be a link, but it does not look into linked folders: a changed clip would go unseen. Put a "
+            "folder of links to files in its place: rm LINK && cp -rs /ITS/TARGET LINK"
+        )
     counts = _Counts(loader.root)
     manifest = folder / f"{name}.csv"
-    with together(folder) as beside:
+    with files.together(folder) as beside:
         samples = write_manifest(beside / manifest.name, counts.watch(loader), named=manifest)
         if not samples:
             why = (
@@ -76,6 +83,14 @@ def prepare(name: str, loader: BaseLoader[LoaderSettings], folder: Path) -> dict
         text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
         (beside / f"{name}.json").write_text(text, encoding="utf-8")
     return report
+
+
+def linked_folders(root: Path) -> list[Path]:
+    """Return the links to folders below a root, sorted: what DVC's checksum of the root does not cover."""
+    found = []
+    for folder, names, _ in os.walk(root):
+        found += [Path(folder, name) for name in names if os.path.islink(f"{folder}/{name}")]  # noqa: PTH114
+    return sorted(found)
 
 
 def _report(name: str, loader: BaseLoader[LoaderSettings], samples: int, counts: _Counts) -> dict[str, Any]:

@@ -20,7 +20,8 @@ STATES_KEPT_S = 30 * 24 * 3600.0  # how long a stopped training can be gone on w
 def whole_or_nothing(path: Path, *, keep_existing: bool = False) -> Iterator[Path]:
     """Give a path beside ``path`` to write to; it is renamed to ``path`` when the block ends without an error.
 
-    So nobody ever sees a half-written file or folder at ``path``, and what stood there stays until the new one is whole. The path beside it bears the names of this
+    So nobody ever sees a half-written file or folder at ``path``, and what stood there stays until the new one is
+    whole. The path beside it bears the names of this
     machine and process, so that two processes that write the same result do not disturb each other. After an
     error it is removed, and ``path`` is as it was. What a killed process of this machine left beside ``path``
     is removed as well.

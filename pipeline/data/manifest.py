@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import models
+from pipeline.data.csv_rows import csv_rows
 from pipeline.data.files import file_sha256, whole_or_nothing
 from pipeline.errors import DataError
 
@@ -119,26 +120,28 @@ def iter_manifest(path: Path) -> Iterator[Sample]:
     if not path.is_file():
         raise DataError(f"{path}: there is no such manifest. Write it with: dvc repro prepare")
     with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = csv.reader(file)
+        rows = csv_rows(file, str(path))
         try:
-            header = next(rows)
-        except StopIteration:
-            raise DataError(f"{path}: empty; expected the header {','.join(COLUMNS)}") from None
-        if tuple(header) != COLUMNS:
-            unknown = [name for name in header if name not in COLUMNS]
-            lacking = [name for name in COLUMNS if name not in header]
-            raise DataError(
-                f"{path}, line 1: found other columns than this version of Lacuna writes "
-                f"(unknown: {unknown or 'none'}; lacking: {lacking or 'none'}). Run: dvc repro -f -s prepare"
-            )
-        seen: set[str] = set()
-        for row in rows:
-            where = f"{path}, line {rows.line_num}"
-            if len(row) != len(COLUMNS):
-                raise DataError(f"{where}: found {len(row)} fields, expected {len(COLUMNS)}")
-            sample = Sample(**_from_texts(row, where))
-            _check(sample, seen, where)
-            yield sample
+            _, _, header = next(rows, (1, 1, None))
+            if header is None:
+                raise DataError(f"{path}: empty; expected the header {','.join(COLUMNS)}")
+            if tuple(header) != COLUMNS:
+                unknown = [name for name in header if name not in COLUMNS]
+                lacking = [name for name in COLUMNS if name not in header]
+                raise DataError(
+                    f"{path}, line 1: found other columns than this version of Lacuna writes "
+                    f"(unknown: {unknown or 'none'}; lacking: {lacking or 'none'}). Run: dvc repro -f -s prepare"
+                )
+            seen: set[str] = set()
+            for _, line, row in rows:
+                where = f"{path}, line {line}"
+                if len(row) != len(COLUMNS):
+                    raise DataError(f"{where}: found {len(row)} fields, expected {len(COLUMNS)}")
+                sample = Sample(**_from_texts(row, where))
+                _check(sample, seen, where)
+                yield sample
+        except UnicodeDecodeError as error:
+            raise DataError(f"{path}: not UTF-8 ({error.reason}). Run: dvc repro -f -s prepare") from error
 
 
 def manifest_checksum(path: Path) -> str:
@@ -205,7 +208,7 @@ def _from_texts(row: Sequence[str], where: str) -> dict[str, Any]:
             values[name] = float(text) if (text := values[name]) else None
             if text and not math.isfinite(values[name]):
                 raise ValueError(text)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         kind = "[[word, start, end], ...] as JSON" if name == "words" else "a finite number or nothing"
         raise DataError(f'{where}, column {name}: found "{text[:80]}", expected {kind}') from None
     return values
