@@ -304,8 +304,16 @@ def _copy_path(name: str, asset: Asset, beside: Path) -> str:
     if source.is_file():
         found = {source.name: source}
     elif source.is_dir():
-        # Links to files are followed (caches of models consist of them), links to folders are not.
-        walked = (Path(folder) / file for folder, _, files in os.walk(source) for file in files)
+        # Links to files are followed (model caches are full of them), links to folders are not.
+        walked, linked = [], []
+        for folder, folders, files in os.walk(source):
+            walked += [Path(folder, file) for file in files]
+            linked += [path for one in folders if (path := Path(folder, one)).is_symlink()]
+        if linked:
+            raise AssetError(
+                f"assets.{name}.path: {min(linked)} is a link to a folder, which is not followed; "
+                "put the folder itself there"
+            )
         found = {path.relative_to(source).as_posix(): path for path in sorted(walked)}
         if asset.files:
             fits = [key for key in found if any(_matches(PurePosixPath(key).parts, g) for g in asset.files)]

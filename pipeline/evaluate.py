@@ -45,7 +45,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.files import whole_or_nothing, write_whole
+from pipeline.data.files import together, whole_or_nothing, write_whole
+from pipeline.data.shown import for_spreadsheet
 from pipeline.params import Params
 from pipeline.stage import run_stage
 from pipeline.training.evaluation import Result, Results, ScoreResult, evaluate_experiment, summarise
@@ -91,7 +92,8 @@ def _prediction_rows(name: str, classes: Sequence[str], results: Sequence[Result
             for index, sample in enumerate(result.ids):
                 label, predicted = classes[result.labels[index]], classes[best[index]]
                 numbers = [f"{chance:.6f}" for chance in chances[index]]
-                yield [name, result.fold, result.run, condition, sample, label, predicted, *numbers]
+                texts = map(for_spreadsheet, (sample, label, predicted))
+                yield [name, result.fold, result.run, condition, *texts, *numbers]
 
 
 def _score_rows(name: str, results: Sequence[ScoreResult]) -> Iterable[list[object]]:
@@ -99,7 +101,7 @@ def _score_rows(name: str, results: Sequence[ScoreResult]) -> Iterable[list[obje
         for condition, found in result.predicted.items():
             for sample, truth, predicted in zip(result.ids, result.scores, found, strict=True):
                 numbers = f"{truth:.6f}", f"{predicted:.6f}"
-                yield [name, result.fold, result.run, condition, sample, *numbers]
+                yield [name, result.fold, result.run, condition, for_spreadsheet(sample), *numbers]
 
 
 def _confusion_rows(name: str, classes: Sequence[str], results: Sequence[Result]) -> Iterable[list[object]]:
@@ -111,7 +113,7 @@ def _confusion_rows(name: str, classes: Sequence[str], results: Sequence[Result]
 
 
 def _text(value: float | int | str) -> str:
-    return f"{value:.6f}" if isinstance(value, float) else str(value)
+    return f"{value:.6f}" if isinstance(value, float) else for_spreadsheet(str(value))
 
 
 def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -133,8 +135,9 @@ def main(params: Params, name: str) -> None:
     data = Path("data")
     evaluate_on = params.evaluation_masks(experiment)
     found = evaluate_experiment(name, dataset, experiment, evaluate_on, params.compute, data)
-    write_results(data / "results" / name, name, found.classes, found.results)
-    write_arrays(data / "results" / name / "hidden.npz", found.hidden)
+    with together(data / "results" / name) as beside:
+        write_results(beside, name, found.classes, found.results)
+        write_arrays(beside / "hidden.npz", found.hidden)
     _, table = summarise(found.results)
     _log.info("%s: average over missing conditions %s", name, table["average"])
 

@@ -1,6 +1,7 @@
 """The schema of params.yaml, checked whole before any stage works.
 
-Sections are the stages' names. ``load_params`` is the only reader; a stage gets a checked object, never a raw dict.
+Sections are the stages' names. ``load_params`` is the only reader (pipeline/params_file.py reads the file as DVC
+does); a stage gets a checked object, never a raw dict.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from models import MODALITIES as MODALITIES
@@ -20,6 +20,7 @@ from pipeline.data.datasets import base as loaders
 from pipeline.errors import ParamsError, nearest
 from pipeline.extraction.extractors import base as extractors
 from pipeline.extraction.extractors.base import ExtractorSettings
+from pipeline.params_file import read_params_file
 from pipeline.training import metrics
 from pipeline.training.classes import ClassRules, is_comparison
 
@@ -27,7 +28,7 @@ T = TypeVar("T")
 
 PARAMS_FILE = Path("params.yaml")
 Share = Annotated[float, Field(ge=0, le=1)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=100)]
 Condition = Literal["a", "v", "t", "av", "at", "vt", "avt"]
 Checksum = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -38,7 +39,7 @@ TRAINING_SETS = ("full", "missing", "augmented", "random-condition", "a", "v", "
 class Section(BaseModel):
     """The root of every section: an unknown key is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False, allow_inf_nan=False)
 
 
 class Compute(Section):
@@ -493,41 +494,13 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
         ParamsError: the file is absent, is not YAML, or says something that is not allowed; the message lists every
             mistake with the key's path, what was found, what is allowed and the nearest name.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ParamsError(
-            f"{path}: cannot be read ({error.strerror}). Run Lacuna in the project's folder"
-        ) from error
-    try:
-        raw = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 - a subclass of SafeLoader
-    except yaml.YAMLError as error:
-        raise ParamsError(f"{path}: not valid YAML: {error}") from error
-    if not isinstance(raw, dict):
-        raise ParamsError(
-            f"{path}: found {type(raw).__name__}, expected sections such as datasets and experiments"
-        )
+    raw = read_params_file(path)
     try:
         params = Params.model_validate(raw)
     except ValidationError as error:
         raise ParamsError(_explain(path, error, Params)) from error
     _check_names(path, params)
     return params
-
-
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML that refuses a key given twice, where PyYAML would silently keep the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise yaml.YAMLError(
-                    f'the key "{key}" stands twice, again in line {key_node.start_mark.line + 1}'
-                )
-            seen.add(key)
-        return super().construct_mapping(node, deep)
 
 
 @cache

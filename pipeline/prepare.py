@@ -11,6 +11,7 @@ import dataclasses
 import json
 import logging
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator
 from operator import attrgetter
@@ -18,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from models import MODALITIES
+from pipeline.data import files
 from pipeline.data.datasets.base import BaseLoader, Expected, LoaderSettings
-from pipeline.data.files import write_whole
 from pipeline.data.manifest import Sample, leaves_root, write_manifest
 from pipeline.errors import DataError
 from pipeline.params import Params
@@ -28,7 +29,8 @@ from pipeline.stage import run_stage
 MANIFESTS = Path("data/manifests")
 COUNTED = ("label", "split", "speaker", "gender", "session")
 COUNTABLE = (*COUNTED, "dialogue", "picture")  # fields that a loader may expect a count of
-NONE = "(none)"  # stands for the samples whose field is empty
+_UNFIT = re.compile("[\0-\x1f\x7f-\x9f\ud800-\udfff]")  # control characters; bytes that are not UTF-8
+NONE = "(none)"  # counts the samples that do not say
 
 log = logging.getLogger("lacuna")
 
@@ -61,14 +63,39 @@ def prepare(name: str, loader: BaseLoader[LoaderSettings], folder: Path) -> dict
             f"{loader.root}: not there. Write the place of your copy into datasets.{name}.root of params.yaml"
             + (", or construct it: dvc repro corpus" if loader.constructed else "")
         )
+    if linked := linked_folders(loader.root):
+        more = f" and {len(linked) - 1} more" if len(linked) > 1 else ""
+        raise DataError(
+            f"{linked[0]}{more}: found a linked folder below the dataset's root. DVC looks through links to files, "
+            "and a root may be a link, but it does not look into linked folders: a changed clip would go unseen. Put a "
+            "folder of links to files in its place: rm LINK && cp -rs /ITS/TARGET LINK"
+        )
     counts = _Counts(loader.root)
-    samples = write_manifest(folder / f"{name}.csv", counts.watch(loader.load()))
-    if not samples:
-        (folder / f"{name}.csv").unlink()
-        why = f"; {len(loader.skipped)} left out, the first: {loader.skipped[0]}" if loader.skipped else ""
-        raise DataError(f"{loader.root}: found no sample of the dataset {name}{why}")
+    manifest = folder / f"{name}.csv"
+    with files.together(folder) as beside:
+        samples = write_manifest(beside / manifest.name, counts.watch(loader), named=manifest)
+        if not samples:
+            why = (
+                f"; {len(loader.skipped)} left out, the first: {loader.skipped[0]}" if loader.skipped else ""
+            )
+            raise DataError(f"{loader.root}: found no sample of the dataset {name}{why}")
+        report = _report(name, loader, samples, counts)
+        text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
+        (beside / f"{name}.json").write_text(text, encoding="utf-8")
+    return report
+
+
+def linked_folders(root: Path) -> list[Path]:
+    """Return the links to folders below a root, sorted: what DVC's checksum of the root does not cover."""
+    found = []
+    for folder, names, _ in os.walk(root):
+        found += [Path(folder, name) for name in names if os.path.islink(f"{folder}/{name}")]  # noqa: PTH114
+    return sorted(found)
+
+
+def _report(name: str, loader: BaseLoader[LoaderSettings], samples: int, counts: _Counts) -> dict[str, Any]:
     expected = loader.expected()
-    report = {
+    report: dict[str, Any] = {
         "dataset": name,
         "constructed": loader.constructed,
         "attribution": loader.attribution,
@@ -84,8 +111,15 @@ def prepare(name: str, loader: BaseLoader[LoaderSettings], folder: Path) -> dict
     }
     if loader.scores:
         report["score_limit"] = loader.score_limit
-    write_whole(folder / f"{name}.json", json.dumps(report, indent=2, ensure_ascii=False) + "\n")
     return report
+
+
+def _unfit(sample: Sample) -> str:
+    """Return what in a sample's names no table or terminal can take, or nothing."""
+    for field in ("id", "video_path", "audio_path"):
+        if found := _UNFIT.search(getattr(sample, field)):
+            return f"the {field} " + ("holds a control character" if found[0] < "\u00a0" else "is not UTF-8")
+    return ""
 
 
 class _Counts:
@@ -99,10 +133,12 @@ class _Counts:
         self.samples = 0
         self.missing_files: list[dict[str, str]] = []
 
-    def watch(self, samples: Iterator[Sample]) -> Iterator[Sample]:
-        """Count the samples and yield them unchanged."""
+    def watch(self, loader: BaseLoader[LoaderSettings]) -> Iterator[Sample]:
         countable = attrgetter(*COUNTABLE)
-        for sample in samples:
+        for sample in loader.load():
+            if problem := _unfit(sample):
+                loader.skip(".", problem, entry=sample.id)
+                continue
             self.samples += 1
             self._together[countable(sample)] += 1
             given = {"text": sample.text.strip(), "audio": sample.audio_path, "video": sample.video_path}

@@ -28,6 +28,8 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
+from pipeline.data.files import whole_or_nothing
+from pipeline.data.shown import without_controls
 from pipeline.data.store import Status
 from pipeline.params import Params
 from pipeline.reporting import figures
@@ -81,7 +83,8 @@ log = logging.getLogger("lacuna")
 def main(params: Params) -> None:
     """Write data/report/."""
     datasets, experiments = gather(params, DATA)
-    write(params, datasets, experiments, DATA / "report")
+    with whole_or_nothing(DATA / "report") as beside:
+        write(params, datasets, experiments, beside)
     log.info(
         "%s: %d dataset(s), %d experiment(s)", DATA / "report/index.html", len(datasets), len(experiments)
     )
@@ -140,7 +143,7 @@ def write(
             csv.writer(file, lineterminator="\n").writerows(rows)
     for name, svg in drawn.items():
         (folder / "figures" / f"{name}.svg").write_text(figures.standalone(svg), encoding="utf-8")
-    (folder / "index.html").write_text(page, encoding="utf-8")
+    (folder / "index.html").write_text(without_controls(page), encoding="utf-8")
 
 
 def result_rows(comparisons: Sequence[Comparison]) -> Iterator[list[object]]:

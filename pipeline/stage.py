@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
-from pipeline.errors import LacunaError
+from pipeline.data.files import remove_leftovers, temporary_folder_of_its_own
+from pipeline.errors import LacunaError, ParamsError
+from pipeline.logs import log_to_stderr
 from pipeline.params import Params, load_params
+
+NAME_BY_DVC = "@"  # an argument that stands for the name behind the @ of the stage that DVC runs
 
 
 def run_stage(stage: Callable[..., None]) -> None:
@@ -15,13 +22,48 @@ def run_stage(stage: Callable[..., None]) -> None:
 
     Used as ``if __name__ == "__main__": run_stage(main)`` by the file of every stage.
     """
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    log_to_stderr()
     try:
         params: Params = load_params()
-        stage(params, *sys.argv[1:])
+        arguments = arguments_for(stage, sys.argv[1:], os.environ)
+        if left := remove_leftovers(Path("data")):
+            logging.getLogger("lacuna").info(
+                "removed %d leftover(s) of processes that were killed", len(left)
+            )
+        with temporary_folder_of_its_own():
+            stage(params, *arguments)
     except LacunaError as error:
         logging.getLogger("lacuna").error("error: %s", error)
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         logging.getLogger("lacuna").error("stopped; what is finished is kept")
         raise SystemExit(130) from None
+
+
+def arguments_for(
+    stage: Callable[..., None], given: Sequence[str], environment: Mapping[str, str]
+) -> list[str]:
+    """Return the arguments for a stage's function, ``@`` replaced by the name that DVC gave the stage.
+
+    A name of params.yaml thus never stands in a command that a shell reads: DVC puts ``train@mmin`` (from another
+    folder ``../dvc.yaml:train@mmin``) into the environment variable DVC_STAGE.
+
+    Raises:
+        ParamsError: ``@`` where DVC runs no stage of that kind, or another number of arguments than the stage has.
+    """
+    arguments = []
+    for argument in given:
+        if argument == NAME_BY_DVC:
+            _, at, argument = environment.get("DVC_STAGE", "").rpartition("@")
+            if not at:
+                raise ParamsError(
+                    f"found {NAME_BY_DVC}, which stands for the name of the stage that DVC runs, but DVC runs none. "
+                    "Write the name, or run the stage by dvc repro"
+                )
+        arguments.append(argument)
+    wanted = list(inspect.signature(stage).parameters)[1:]
+    if len(arguments) != len(wanted):
+        raise ParamsError(
+            f"found {len(arguments)} argument(s), expected {len(wanted)}: {' '.join(wanted) or 'none'}"
+        )
+    return arguments

@@ -58,8 +58,10 @@ from typing import Any
 import torch
 
 from models.base import MODALITIES
+from pipeline.data.files import whole_or_nothing
 from pipeline.data.manifest import read_manifest
 from pipeline.data.masks import read_masks
+from pipeline.logs import log_to_stderr
 from pipeline.machine import usable_cores
 from pipeline.params import Compute, Dataset, Experiment, Params
 from pipeline.stage import run_stage
@@ -152,18 +154,18 @@ def train_experiment(
     }
     done = _train_all(planned, samples, compute, device)
     folder = data / "runs" / name
-    shutil.rmtree(folder, ignore_errors=True)
-    parameters = 0
-    for (number, run), source in sorted(done.items()):
-        target = folder / f"{number}-{run}"
-        target.mkdir(parents=True)
-        for file in ("weights.safetensors", "normaliser.safetensors", "history.csv"):
-            shutil.copyfile(source / file, target / file)
-        fit_facts = json.loads((source / "fit.json").read_text(encoding="utf-8"))
-        parameters = fit_facts["parameters"]
-        facts = _run_facts(name, planned[number, run], run, samples) | fit_facts
-        _write_json(target / "run.json", facts)
-    _write_json(folder / "summary.json", _summary(name, resolved, samples, splits, seeds, parameters))
+    with whole_or_nothing(folder) as beside:
+        parameters = 0
+        for (number, run), source in sorted(done.items()):
+            target = beside / f"{number}-{run}"
+            target.mkdir(parents=True)
+            for file in ("weights.safetensors", "normaliser.safetensors", "history.csv"):
+                shutil.copyfile(source / file, target / file)
+            fit_facts = json.loads((source / "fit.json").read_text(encoding="utf-8"))
+            parameters = fit_facts["parameters"]
+            facts = _run_facts(name, planned[number, run], run, samples) | fit_facts
+            _write_json(target / "run.json", facts)
+        _write_json(beside / "summary.json", _summary(name, resolved, samples, splits, seeds, parameters))
     return folder
 
 
@@ -209,7 +211,7 @@ def _start_worker(samples: SampleSet) -> None:
     global _worker_samples
     _worker_samples = samples
     torch.set_num_threads(1)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    log_to_stderr()
     parent = multiprocessing.parent_process()
 
     def watch() -> None:

@@ -31,7 +31,6 @@ On a CPU equal files and settings give equal weights, bit for bit; but a CPU is 
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import logging
@@ -43,7 +42,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.files import write_whole
+from pipeline.data.csv_rows import check_header, csv_rows
+from pipeline.data.files import together
 from pipeline.errors import DataError
 from pipeline.extraction.extractors.video._densenet import CLASSES, DEVIATION, MEAN, SIDE, DenseNet
 from pipeline.params import DensefaceTraining, Params
@@ -186,8 +186,11 @@ def train(
     }
     # One entry only: safetensors writes several in an order that changes from run to run.
     content = save(kept, metadata={"model": f"DenseNet-BC-100-12; classes: {', '.join(CLASSES)}"})
-    write_whole(out.with_suffix(".json"), json.dumps(report, indent=2) + "\n")
-    write_whole(out, content)
+    with together(out.parent) as beside:
+        (beside / out.with_suffix(".json").name).write_text(
+            json.dumps(report, indent=2) + "\n", encoding="utf-8"
+        )
+        (beside / out.name).write_bytes(content)
     return report
 
 
@@ -269,20 +272,20 @@ def _rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, s
     if not path.is_file():
         raise DataError(f"{path}: there is no such file")
     with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file)
-        names = [name.strip() for name in reader.fieldnames or []]
-        reader.fieldnames = names
-        if lacking := [name for name in columns if name not in names]:
-            raise DataError(f"{path}: found the columns {names}; lacking: {lacking}")
+        rows = csv_rows(file, str(path))
+        line = 0
         try:
-            for row in reader:
-                if None in row or None in row.values():
-                    raise DataError(
-                        f"{path}, line {reader.line_num}: found another number of fields than {len(names)}"
-                    )
-                yield reader.line_num, row
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise DataError(f"{path}, line {reader.line_num}: not a csv file ({error})") from error
+            _, _, header = next(rows, (1, 1, []))
+            names = [name.strip() for name in header]
+            check_header(names, columns, str(path))
+            for line, _, row in rows:
+                if not row:
+                    continue
+                if len(row) != len(names):
+                    raise DataError(f"{path}, line {line}: found {len(row)} fields, expected {len(names)}")
+                yield line, dict(zip(names, row, strict=True))
+        except UnicodeDecodeError as error:
+            raise DataError(f"{path}, after line {line}: not UTF-8 ({error.reason})") from error
 
 
 def _pixels(text: str, where: str) -> NDArray[np.uint8]:

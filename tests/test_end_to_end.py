@@ -46,7 +46,7 @@ class TestMainJob:
         before = digests(project, "data/features/demo/*.h5", *RESULTS)
         change(project, "datasets.demo.audio.extractor", "librosa")
         ran = repro(project)
-        allowed = ("extract-audio@demo", "mask@demo", "train@", "evaluate@", "report")
+        allowed = ("check", "extract-audio@demo", "mask@demo", "train@", "evaluate@", "report")
         assert "extract-audio@demo" in ran
         assert all(name.startswith(allowed) for name in ran), ran
         assert digests(project, "data/features/demo/audio.h5").items() - before.items()
@@ -113,7 +113,7 @@ class TestMainJob:
         change(project, "experiments.mmin.task", "regression")
         change(project, "experiments.mmin.select_by", "mae")
         ran = repro(project)
-        assert set(ran) == {"train@mmin", "evaluate@mmin", "report"}
+        assert set(ran) == {"check", "train@mmin", "evaluate@mmin", "report"}
         average = json.loads((project / "data/results/mmin/metrics.json").read_text())["average"]
         assert {"mae", "r", "acc2_non0", "f1_has0", "acc3", "acc5", "acc7"} <= average.keys()
         assert 0 < average["mae"]["mean"] < 4

@@ -1,6 +1,6 @@
 """The one place through which the commands print.
 
-Every text goes through :func:`clean`, so that a file's name or a transcript cannot control the terminal.
+Every text goes through ``clean`` (pipeline/logs.py), so that a file's name or a transcript cannot control the terminal.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from pipeline.logs import clean as clean
+
 NAMED = 5  # names that a line lists before it says how many more there are
 
 
@@ -19,11 +21,6 @@ def set_up() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-
-
-def clean(text: str) -> str:
-    """Return the text with every control character but the line break replaced by its escape sequence."""
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 
 def say(text: str = "") -> None:

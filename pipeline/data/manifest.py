@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import models
+from pipeline.data.csv_rows import csv_rows
 from pipeline.data.files import file_sha256, whole_or_nothing
 from pipeline.errors import DataError
 
@@ -70,8 +71,13 @@ _WORDS = COLUMNS.index("words")
 _JSON = json.JSONEncoder(ensure_ascii=False)
 
 
-def write_manifest(path: Path, samples: Iterable[Sample]) -> int:
+def write_manifest(path: Path, samples: Iterable[Sample], *, named: Path | None = None) -> int:
     """Write the samples as csv, in their order, and return how many there were.
+
+    Args:
+        path: the file; it takes its place when whole.
+        samples: one a row.
+        named: what errors call the file, if not by its path.
 
     Raises:
         DataError: an id occurs twice or is empty, a path leaves the root, a split is unknown, a time runs backwards.
@@ -81,7 +87,7 @@ def write_manifest(path: Path, samples: Iterable[Sample]) -> int:
         writer = csv.writer(_Lines(file), lineterminator="\r\n")  # so that fields with CR or LF are quoted
         writer.writerow(COLUMNS)
         for number, sample in enumerate(samples, start=2):
-            _check(sample, seen, f"{path}, line {number}")
+            _check(sample, seen, f"{named or path}, line {number}")
             row = list(_VALUES(sample))  # csv writes None as nothing and a float with all its digits
             words = [(word.text, word.start_s, word.end_s) for word in sample.words]
             row[_WORDS] = _JSON.encode(words) if words else ""
@@ -114,26 +120,28 @@ def iter_manifest(path: Path) -> Iterator[Sample]:
     if not path.is_file():
         raise DataError(f"{path}: there is no such manifest. Write it with: dvc repro prepare")
     with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = csv.reader(file)
+        rows = csv_rows(file, str(path))
         try:
-            header = next(rows)
-        except StopIteration:
-            raise DataError(f"{path}: empty; expected the header {','.join(COLUMNS)}") from None
-        if tuple(header) != COLUMNS:
-            unknown = [name for name in header if name not in COLUMNS]
-            lacking = [name for name in COLUMNS if name not in header]
-            raise DataError(
-                f"{path}, line 1: found other columns than this version of Lacuna writes "
-                f"(unknown: {unknown or 'none'}; lacking: {lacking or 'none'}). Run: dvc repro -f -s prepare"
-            )
-        seen: set[str] = set()
-        for row in rows:
-            where = f"{path}, line {rows.line_num}"
-            if len(row) != len(COLUMNS):
-                raise DataError(f"{where}: found {len(row)} fields, expected {len(COLUMNS)}")
-            sample = Sample(**_from_texts(row, where))
-            _check(sample, seen, where)
-            yield sample
+            _, _, header = next(rows, (1, 1, None))
+            if header is None:
+                raise DataError(f"{path}: empty; expected the header {','.join(COLUMNS)}")
+            if tuple(header) != COLUMNS:
+                unknown = [name for name in header if name not in COLUMNS]
+                lacking = [name for name in COLUMNS if name not in header]
+                raise DataError(
+                    f"{path}, line 1: found other columns than this version of Lacuna writes "
+                    f"(unknown: {unknown or 'none'}; lacking: {lacking or 'none'}). Run: dvc repro -f -s prepare"
+                )
+            seen: set[str] = set()
+            for _, line, row in rows:
+                where = f"{path}, line {line}"
+                if len(row) != len(COLUMNS):
+                    raise DataError(f"{where}: found {len(row)} fields, expected {len(COLUMNS)}")
+                sample = Sample(**_from_texts(row, where))
+                _check(sample, seen, where)
+                yield sample
+        except UnicodeDecodeError as error:
+            raise DataError(f"{path}: not UTF-8 ({error.reason}). Run: dvc repro -f -s prepare") from error
 
 
 def manifest_checksum(path: Path) -> str:
@@ -200,7 +208,7 @@ def _from_texts(row: Sequence[str], where: str) -> dict[str, Any]:
             values[name] = float(text) if (text := values[name]) else None
             if text and not math.isfinite(values[name]):
                 raise ValueError(text)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         kind = "[[word, start, end], ...] as JSON" if name == "words" else "a finite number or nothing"
         raise DataError(f'{where}, column {name}: found "{text[:80]}", expected {kind}') from None
     return values

@@ -17,7 +17,6 @@ import multiprocessing
 import os
 import re
 import signal
-import sys
 import time
 from abc import ABC, abstractmethod
 from collections import Counter, deque
@@ -34,6 +33,7 @@ from pipeline.errors import LacunaError
 from pipeline.extraction.extractors import base
 from pipeline.extraction.extractors.base import BaseExtractor, Clip
 from pipeline.extraction.kept_clips import ResultWriter, file_of, made_with
+from pipeline.logs import log_to_stderr
 from pipeline.machine import usable_cores
 
 Engine = Literal["processes", "ray"]
@@ -501,8 +501,7 @@ def _leave(*_: object) -> None:
 def _work(connection: Connection, job: Job) -> None:
     """Work on batches until told to end, or until the parent is gone; the main function of a process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers
-    signal.signal(signal.SIGTERM, _leave)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    log_to_stderr()
     try:
         with closing(make_extractor(job)) as extractor, ResultWriter(job.cache) as writer:
             prepare(extractor)
@@ -675,7 +674,7 @@ class RayWorker:
         import ray
 
         os.environ.update(_ONE_THREAD | _NO_NETWORK)
-        logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+        log_to_stderr()
         where = f"Ray node {ray.util.get_node_ip_address()}: "
         shared = "every node must see the project's folder and the media under the same paths"
         try:

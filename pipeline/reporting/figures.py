@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
+from pipeline.data.shown import without_controls
+
 # Colours of the light page. A series' colour is told apart without hue as well: each has its own marker.
 INK, MUTED, GRID, PAPER = "#1b1f24", "#5b636d", "#d9dde2", "#ffffff"
 SERIES = ("#68707b", "#b4570a", "#0b63a5", "#107a5a", "#8a3f9e", "#b3243f", "#5f6b00", "#00727f")
@@ -359,4 +361,4 @@ def _svg(figure: Any) -> str:
     buffer = io.StringIO()
     with mpl.rc_context(settings):
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    return buffer.getvalue()
+    return without_controls(buffer.getvalue())  # XML may not hold them

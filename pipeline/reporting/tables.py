@@ -7,6 +7,8 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from pipeline.data.shown import for_spreadsheet, without_controls
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -49,8 +51,8 @@ class Table:
         """Return it as csv; a deviation and the marks stand in the same field, for the eye."""
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(self.head)
-        writer.writerows([[_plain(cell, "±") for cell in row] for row in self.rows])
+        writer.writerow([for_spreadsheet(name) for name in self.head])
+        writer.writerows([[for_spreadsheet(_plain(cell, "±")) for cell in row] for row in self.rows])
         return out.getvalue()
 
     def to_md(self) -> str:
@@ -80,7 +82,9 @@ class Table:
         ]
         lines += [rf"  \begin{{tabular}}{{{columns}}}", r"    \toprule"]
         lines += [f"    {' & '.join(_tex(name) for name in self.head)} \\\\", r"    \midrule"]
-        lines += [f"    {' & '.join(_tex_cell(cell) for cell in row)} \\\\" for row in self.rows]
+        rows = [" & ".join(_tex_cell(cell) for cell in row) for row in self.rows]
+        # `[` or `*` after the break of the row above would be its argument.
+        lines += [f"    {'{}' if row[:1] in ('[', '*') else ''}{row} \\\\" for row in rows]
         lines += [r"    \bottomrule", r"  \end{tabular}"]
         lines += [rf"  \par\smallskip {_tex(note)}" for note in self.notes]
         lines += [r"\end{table}"]
@@ -103,7 +107,7 @@ _MD = str.maketrans(
 
 
 def _md(text: str) -> str:
-    return text.translate(_MD)
+    return without_controls(text).translate(_MD)
 
 
 _TEX = str.maketrans(
@@ -123,7 +127,7 @@ _TEX = str.maketrans(
 
 
 def _tex(text: str) -> str:
-    return text.translate(_TEX)
+    return without_controls(text).translate(_TEX)
 
 
 def _tex_cell(cell: Cell) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -221,3 +222,51 @@ def test_command_line(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "1 left out" in done.stderr
     assert [s.id for s in read_manifest(tmp_path / "data" / "manifests" / "mine.csv")] == ["1001_DFA_ANG_XX"]
+
+
+@pytest.mark.parametrize(
+    ("sample", "reason"),
+    [
+        (Sample("a\x1b[2J", text="x"), "the id holds a control character"),
+        (Sample("a\nfailed: b", text="x"), "the id holds a control character"),
+        (Sample("a\x9b", text="x"), "the id holds a control character"),
+        (Sample("a", video_path="a\x07.mp4"), "the video_path holds a control character"),
+        (Sample("a\udcff", text="x"), "the id is not UTF-8"),
+        (Sample("a", audio_path="\udcff.wav"), "the audio_path is not UTF-8"),
+    ],
+)
+def test_a_name_that_no_table_or_terminal_can_take_is_left_out(
+    root: Path, tmp_path: Path, sample: Sample, reason: str
+) -> None:
+    report = prepare("set", Fixed(root, [Sample("é 感", text="x"), sample]), tmp_path / "out")
+    assert [one.id for one in read_manifest(tmp_path / "out" / "set.csv")] == ["é 感"]
+    (skipped,) = report["skipped"]
+    assert skipped["reason"] == reason
+    assert skipped["entry"] == sample.id.replace("\udcff", "\\udcff")
+
+
+@pytest.mark.parametrize(
+    ("loader", "file", "lists"),
+    [
+        ("cremad", b"1001_DFA_ANG_XX\xff.flv", "skipped"),
+        ("folder", b"cl\xffip.mp4", "notes"),
+        ("ravdess", b"Actor_01/\xff.mp4", "skipped"),
+    ],
+)
+def test_a_files_name_that_is_not_utf_8_is_named(
+    tmp_path: Path, loader: str, file: bytes, lists: str
+) -> None:
+    root = tmp_path / "root"
+    good = {
+        "cremad": "1001_DFA_ANG_XX.flv",
+        "folder": "clip.mp4",
+        "ravdess": "Actor_01/01-01-03-01-01-01-01.mp4",
+    }
+    for path in (root / good[loader], root / os.fsdecode(file)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    (root / "samples.csv").write_text("id,video_path\na,clip.mp4\n")
+    owner = base.find(loader)
+    report = prepare("set", owner(owner.Settings(), root), tmp_path / "out")
+    assert report["samples"] == 1
+    assert any("\\udcff" in one["file"] for one in report[lists])

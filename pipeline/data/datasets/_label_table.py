@@ -44,8 +44,8 @@ def labelled_clips(loader: BaseLoader[Any], table: str, limit: float = math.inf)
         video, clip = row["video_id"].strip(), row["clip_id"].strip()
         name = f"{video}_{clip}"
         score, part = finite(row["label"]), PARTS.get(row["mode"].strip().lower())
-        if not is_name(video) or not is_name(clip):
-            loader.skip(table, "video_id and clip_id must be names inside Raw", line=line, entry=name)
+        if wrong := not_a_name(row, "video_id", "clip_id"):
+            loader.skip(table, wrong, line=line, entry=name)
         elif score is None or abs(score) > limit:
             wanted = "a number" if limit == math.inf else f"a number in [-{limit:g}, {limit:g}]"
             loader.skip(table, f'found the label "{row["label"]}", expected {wanted}', line=line, entry=name)
@@ -119,6 +119,14 @@ def unimodal_scores(
                 table, f'found the {column} "{text}", expected a number: left empty', line=line, entry=name
             )
     return scores
+
+
+def not_a_name(row: Mapping[str, str], *columns: str) -> str:
+    """Return which column holds no name, or nothing."""
+    for column in columns:
+        if not is_name(row[column].strip()):
+            return f'found the {column} "{row[column]}", expected a name inside Raw'
+    return ""
 
 
 def is_name(text: str) -> bool:

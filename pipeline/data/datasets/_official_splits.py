@@ -8,9 +8,10 @@ never executed.
 from __future__ import annotations
 
 import ast
-import csv
+import io
 from pathlib import Path
 
+from pipeline.data.csv_rows import check_header, csv_rows, read_small
 from pipeline.errors import DataError
 
 PARTS = {
@@ -33,7 +34,7 @@ def read_split(path: Path) -> dict[str, str]:
         DataError: the file cannot be read, has a part of another name, or has a video in two parts.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_small(path).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: the split file cannot be read ({error})") from error
     rows = _folds(path, text) if path.suffix == ".py" else _table(path, text)
@@ -47,19 +48,28 @@ def read_split(path: Path) -> dict[str, str]:
 
 
 def _table(path: Path, text: str) -> list[tuple[int, str, str]]:
-    rows = csv.DictReader(text.splitlines())
-    key = next((name for name in ("video", "video_id", "id") if name in (rows.fieldnames or [])), None)
-    if key is None or "split" not in (rows.fieldnames or []):
-        raise DataError(f"{path}, line 1: found {rows.fieldnames}, expected the columns video and split")
+    rows = csv_rows(io.StringIO(text, newline=""), str(path))
+    _, _, header = next(rows, (1, 1, []))
+    key = next((name for name in ("video", "video_id", "id") if name in header), None)
+    if key is None or "split" not in header:
+        raise DataError(f"{path}, line 1: found {header}, expected the columns video and split")
+    check_header(header, (), str(path))
     result = []
-    for row in rows:
-        part = PARTS.get((row["split"] or "").strip().lower())
-        if part is None or not row[key]:
+    for line, _, fields in rows:
+        if not fields:
+            continue
+        if len(fields) != len(header):
+            raise DataError(f"{path}, line {line}: found {len(fields)} fields, expected {len(header)}")
+        row = dict(zip(header, fields, strict=True))
+        video, part = row[key].strip(), PARTS.get(row["split"].strip().lower())
+        if not video:
+            raise DataError(f"{path}, line {line}: found no name of a video in the column {key}")
+        if part is None:
             raise DataError(
-                f'{path}, line {rows.line_num}: found the split "{row["split"]}" of "{row[key]}", '
+                f'{path}, line {line}: found the split "{row["split"]}" of "{video}", '
                 f"expected train, valid or test"
             )
-        result.append((rows.line_num, row[key].strip(), part))
+        result.append((line, video, part))
     return result
 
 
@@ -71,7 +81,7 @@ def _folds(path: Path, text: str) -> list[tuple[int, str, str]]:
                 continue
             if part := _LISTS.get(node.targets[0].id):
                 result += [(node.lineno, str(video), part) for video in ast.literal_eval(node.value)]
-    except (SyntaxError, ValueError) as error:
+    except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError) as error:
         raise DataError(f"{path}: not the SDK's lists of videos ({error})") from error
     if {part for *_, part in result} != {"train", "valid", "test"}:
         raise DataError(f"{path}: expected the lists {', '.join(_LISTS)}")

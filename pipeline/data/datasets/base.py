@@ -11,7 +11,6 @@ dataset at all is a DataError.
 
 from __future__ import annotations
 
-import csv
 import importlib
 import io
 import re
@@ -23,6 +22,7 @@ from typing import ClassVar, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
+from pipeline.data.csv_rows import check_header, csv_rows, read_small
 from pipeline.data.manifest import Sample
 from pipeline.errors import DataError, ParamsError, nearest
 
@@ -104,12 +104,12 @@ class BaseLoader(ABC, Generic[S]):
         return None
 
     def skip(self, file: Path | str, reason: str, *, line: int | None = None, entry: str = "") -> None:
-        """Report something that is left out: the file (absolute, or relative to the root) and the reason."""
-        self.skipped.append(Finding(self._inside(file), reason, line, entry))
+        """Name something that is left out: the file (absolute, or relative to the root) and why."""
+        self.skipped.append(_finding(self._inside(file), reason, line, entry))
 
     def note(self, file: Path | str, reason: str, *, line: int | None = None, entry: str = "") -> None:
-        """Report something unusual that is kept."""
-        self.notes.append(Finding(self._inside(file), reason, line, entry))
+        """Name something strange that is kept."""
+        self.notes.append(_finding(self._inside(file), reason, line, entry))
 
     def lines(self, file: str) -> Iterator[tuple[int, str]]:
         """Yield (number from 1, text without its end) of a text file in UTF-8, with or without a BOM.
@@ -138,43 +138,39 @@ class BaseLoader(ABC, Generic[S]):
             delimiter: what separates two fields.
 
         Raises:
-            DataError: the file cannot be read, its header is not UTF-8, it is not csv, or lacks a column.
+            DataError: the file cannot be read, its header is not UTF-8, it is not csv (a quote is never closed), or
+                a column lacks or stands twice.
         """
         text = self._read(file).decode("utf-8-sig", errors="surrogateescape")
         foreign: dict[int, int] = {}  # line -> its first byte that is not UTF-8, both from 1
-        rows = csv.reader(_watched(io.StringIO(text, newline=""), foreign), delimiter=delimiter)
-        try:
-            header = next(rows, [])
-            for line, byte in foreign.items():
-                raise DataError(
-                    f"{self.root / file}, line {line}: not UTF-8 (byte {byte} of the line); save it as UTF-8"
-                )
-            if lacking := [name for name in columns if name not in header]:
-                raise DataError(
-                    f"{self.root / file}, line 1: lacks the columns {', '.join(lacking)}; "
-                    f"found {', '.join(header) or 'nothing'}"
-                )
-            start = rows.line_num + 1
-            for row in rows:
-                line, start = start, rows.line_num + 1
-                if not row:
-                    continue
-                if foreign:
-                    for number, byte in foreign.items():
-                        reason = f"not UTF-8 (byte {byte} of the line); save the file as UTF-8"
-                        self.skip(file, reason, line=number)
-                    foreign.clear()
-                    continue
-                if len(row) != len(header):
-                    self.skip(file, f"found {len(row)} fields, expected {len(header)}", line=line)
-                    continue
-                yield line, dict(zip(header, row, strict=True))
-        except csv.Error as error:
-            raise DataError(f"{self.root / file}, line {rows.line_num}: not csv: {error}") from error
+        where = str(self.root / file)
+        rows = csv_rows(_watched(io.StringIO(text, newline=""), foreign), where, delimiter)
+        _, _, header = next(rows, (1, 1, []))
+        for line, byte in foreign.items():
+            raise DataError(f"{where}, line {line}: not UTF-8 (byte {byte} of the line); save it as UTF-8")
+        check_header(header, columns, where)
+        if nameless := [str(place) for place, name in enumerate(header, start=1) if not name.strip()]:
+            self.note(file, f"column {', '.join(nameless)} has no name: not read", line=1)
+        for line, last, row in rows:
+            if not row:
+                continue
+            if foreign:
+                for number, byte in foreign.items():
+                    reason = f"not UTF-8 (byte {byte} of the line); save the file as UTF-8"
+                    self.skip(file, reason, line=number)
+                foreign.clear()
+                continue
+            to = f"; the row runs to line {last}: is a quote open?" if last > line else ""
+            if len(row) != len(header):
+                self.skip(file, f"found {len(row)} fields, expected {len(header)}{to}", line=line)
+                continue
+            if to and any(_like_a_row(field, delimiter, len(header)) for field in row):
+                self.note(file, f"a text holds what looks like rows of their own{to}", line=line)
+            yield line, {name: value for name, value in zip(header, row, strict=True) if name.strip()}
 
     def _read(self, file: str) -> bytes:
         try:
-            return (self.root / file).read_bytes()
+            return read_small(self.root / file)
         except OSError as error:
             raise DataError(
                 f"{self.root / file}: cannot be read ({error.strerror}). "
@@ -184,6 +180,17 @@ class BaseLoader(ABC, Generic[S]):
     def _inside(self, file: Path | str) -> str:
         path = Path(file)
         return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else path.as_posix()
+
+
+def _finding(file: str, reason: str, line: int | None, entry: str) -> Finding:
+    """Return a finding whose texts are UTF-8: what a file's name has that is not becomes an escape sequence."""
+    file, reason, entry = (t.encode("utf-8", "backslashreplace").decode() for t in (file, reason, entry))
+    return Finding(file, reason, line, entry)
+
+
+def _like_a_row(text: str, delimiter: str, fields: int) -> bool:
+    """Whether a line of a text but its first and last has as many delimiters as a row has."""
+    return any(line.count(delimiter) == fields - 1 for line in text.split("\n")[1:-1])
 
 
 def _watched(lines: Iterable[str], foreign: dict[int, int]) -> Iterator[str]:

@@ -29,8 +29,8 @@ MEDIA = (".mp4", ".avi", ".mkv", ".mov", ".flv", ".webm", ".wav", ".mp3", ".flac
 class Settings(LoaderSettings):
     """Where the table is, and what separates its fields."""
 
-    table: str = "samples.csv"
-    delimiter: str = ","
+    table: Annotated[str, Field(min_length=1)] = "samples.csv"
+    delimiter: Annotated[str, Field(pattern=r'^[^"\r\n\x00 ]$')] = ","  # one character
     score_limit: Annotated[float, Field(gt=0)] = 3.0  # the largest score, of either sign
 
 
@@ -112,10 +112,10 @@ class Loader(BaseLoader[Settings]):
             values["audio_path"] = video
         for start, end in (("start_s", "end_s"), ("audio_start_s", "audio_end_s")):
             begin, stop = values.get(start), values.get(end)
-            if (begin or 0) < 0 or (stop is not None and stop <= (begin or 0)):
-                raise _Refused(
-                    f"the sample runs from {begin} to {stop} s; expected {start} from 0 on, before {end}"
-                )
+            if begin is not None and begin < 0:
+                raise _Refused(f"found the {start} {begin:g}, expected 0 or more")
+            if stop is not None and stop <= (begin or 0):
+                raise _Refused(f"the sample ends at {stop:g} s, not after its start at {begin or 0:g} s")
         if (
             not video and "start_s" in values and "audio_start_s" not in values
         ):  # a sample with sound alone: the times are of the sound file

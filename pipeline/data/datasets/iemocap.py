@@ -287,8 +287,12 @@ class Loader(BaseLoader[Settings]):
             if not line.strip() or number == 1 or line.strip().startswith("Total score"):
                 continue
             match = _WORD.match(line)
-            if match is None or int(match[2]) < int(match[1]):
+            if match is None:
                 self.skip(file, "not a word: start frame, end frame, score, word", line=number, entry=turn)
+                continue
+            if int(match[2]) < int(match[1]):
+                reason = f"the word ends at frame {match[2]}, before its start at frame {match[1]}"
+                self.skip(file, reason, line=number, entry=turn)
                 continue
             token = re.sub(r"\(\d+\)$", "", match[4])
             if not token.startswith(("<", "++")):

@@ -85,15 +85,20 @@ class Loader(BaseLoader[Settings]):
             dialogue, number = row["Dialogue_ID"].strip(), row["Utterance_ID"].strip()
             clip = f"dia{dialogue}_utt{number}"
             emotion, sentiment = row["Emotion"].strip().lower(), row["Sentiment"].strip().lower()
-            if not dialogue.isdecimal() or not number.isdecimal():
-                self.skip(table, "Dialogue_ID and Utterance_ID must be numbers", line=line, entry=clip)
-            elif emotion not in EMOTIONS or sentiment not in SENTIMENTS:
+            if not dialogue.isdecimal():
                 self.skip(
-                    table,
-                    f'found the emotion "{emotion}" and the sentiment "{sentiment}"',
-                    line=line,
-                    entry=clip,
+                    table, f'found the Dialogue_ID "{dialogue}", expected a number', line=line, entry=clip
                 )
+            elif not number.isdecimal():
+                self.skip(
+                    table, f'found the Utterance_ID "{number}", expected a number', line=line, entry=clip
+                )
+            elif emotion not in EMOTIONS:
+                reason = f'found the emotion "{emotion}", expected one of {", ".join(EMOTIONS)}'
+                self.skip(table, reason, line=line, entry=clip)
+            elif sentiment not in SENTIMENTS:
+                reason = f'found the sentiment "{sentiment}", expected one of {", ".join(SENTIMENTS)}'
+                self.skip(table, reason, line=line, entry=clip)
             elif clip in seen:
                 self.skip(table, "the utterance stands twice", line=line, entry=clip)
             else:

@@ -136,11 +136,18 @@ class Loader(BaseLoader[Settings]):
                     rows = ratings.setdefault(video, [])
                     for (start, end), score in zip(times, values[:, 0], strict=True):
                         number = finite(str(score))
-                        if number is None or not -3 <= number <= 3 or not 0 <= start < end:
-                            when = f"{video} {start:g}-{end:g}"
-                            self.skip(labels, f"sentiment {score}, expected a number in [-3, 3]", entry=when)
+                        when = f"{video} {start:g}-{end:g}"
+                        start, end = self._from_zero(labels, float(start), float(end), when)
+                        if number is None or not -3 <= number <= 3:
+                            self.skip(
+                                labels,
+                                f"found the sentiment {score}, expected a number in [-3, 3]",
+                                entry=when,
+                            )
+                        elif end <= start:
+                            self.skip(labels, _backwards(start, end), entry=when)
                         else:
-                            rows.append(_Rating(float(start), float(end), round(number, 6), "", None))
+                            rows.append(_Rating(start, end, round(number, 6), "", None))
         except StoreError as error:
             raise DataError(f"the labels cannot be read: {error}") from error
         return ratings
@@ -152,14 +159,24 @@ class Loader(BaseLoader[Settings]):
             start, end, score = (finite(row[name]) for name in ("start", "end", "sentiment"))
             part = row.get("split", "").strip().lower()
             if start is None or end is None or score is None:
-                self.skip(file, "start, end and sentiment must be numbers", line=line, entry=row["video"])
-            elif not -3 <= score <= 3 or not 0 <= start < end:
+                wrong = next(name for name in ("start", "end", "sentiment") if finite(row[name]) is None)
                 self.skip(
                     file,
-                    f"sentiment {score:g} or times {start:g}-{end:g} out of range",
+                    f'found the {wrong} "{row[wrong]}", expected a number',
                     line=line,
                     entry=row["video"],
                 )
+                continue
+            start, end = self._from_zero(file, start, end, row["video"], line)
+            if not -3 <= score <= 3:
+                self.skip(
+                    file,
+                    f"found the sentiment {score:g}, expected a number in [-3, 3]",
+                    line=line,
+                    entry=row["video"],
+                )
+            elif end <= start:
+                self.skip(file, _backwards(start, end), line=line, entry=row["video"])
             elif part and part not in PARTS:
                 self.skip(
                     file,
@@ -171,6 +188,16 @@ class Loader(BaseLoader[Settings]):
                 rating = _Rating(start, end, score, PARTS.get(part, ""), line)
                 ratings.setdefault(row["video"], []).append(rating)
         return ratings
+
+    def _from_zero(
+        self, file: Path | str, start_s: float, end_s: float, entry: str, line: int | None = None
+    ) -> tuple[float, float]:
+        """Return start and end of a segment; the owners' files hold starts below 0, which become 0 and are noted."""
+        if start_s >= 0:
+            return start_s, end_s
+        if end_s > 0:
+            self.note(file, f"it starts at {start_s:g} s: taken from 0 on", line=line, entry=entry)
+        return 0.0, end_s
 
     def _video(
         self, file: Path, ratings: list[_Rating], split: dict[str, str] | None, words: TimedWords | None
@@ -187,12 +214,9 @@ class Loader(BaseLoader[Settings]):
                 self.skip(file, "not a segment: video___n___start___end___text", line=number, entry=line[:60])
                 continue
             name = f"{video}_{fields[1]}"
-            if not 0 <= start < end or name in seen:
-                why = (
-                    "the segment stands twice"
-                    if name in seen
-                    else f"it ends at {end:g} s, not after {start:g} s"
-                )
+            start, end = self._from_zero(file, start, end, name, number)
+            if end <= start or name in seen:
+                why = "the segment stands twice" if name in seen else _backwards(start, end)
                 self.skip(file, why, line=number, entry=name)
                 continue
             seen.add(name)
@@ -220,6 +244,10 @@ class Loader(BaseLoader[Settings]):
                 score=rating.score,
             )
             turns[video] += 1
+
+
+def _backwards(start_s: float, end_s: float) -> str:
+    return f"it ends at {end_s:g} s, not after its start at {start_s:g} s"
 
 
 def _near(rating: _Rating, start_s: float, end_s: float) -> bool:

@@ -227,14 +227,24 @@ class Loader(BaseLoader[Settings]):
             start, end, score = finite(fields[0]), finite(fields[1]), finite(fields[4])
             name = f"{video}_{segment}"
             if start is None or end is None or score is None or not segment.isdigit():
-                if number > 1 or score is not None:  # otherwise it is a header, which some copies have
+                if number > 1 or score is not None:  # else a header, which some copies have
+                    read = {"start": start, "end": end, "score": score}
+                    wrong = next((what for what, value in read.items() if value is None), "segment")
+                    value = fields[{"start": 0, "end": 1, "score": 4, "segment": 3}[wrong]]
                     self.skip(
-                        labels, "start, end, segment and score must be numbers", line=number, entry=name
+                        labels, f'found the {wrong} "{value}", expected a number', line=number, entry=name
                     )
-            elif not -3 <= score <= 3 or not 0 <= start < end:
+            elif not -3 <= score <= 3:
                 self.skip(
                     labels,
-                    f"score {score:g} or times {start:g}-{end:g} out of range",
+                    f"found the score {score:g}, expected a number in [-3, 3]",
+                    line=number,
+                    entry=name,
+                )
+            elif end <= max(start, 0.0):
+                self.skip(
+                    labels,
+                    f"it ends at {end:g} s, not after its start at {max(start, 0.0):g} s",
                     line=number,
                     entry=name,
                 )
@@ -244,7 +254,9 @@ class Loader(BaseLoader[Settings]):
                 self.skip(labels, "the segment stands twice", line=number, entry=name)
             else:
                 seen.add(name)
-                yield number, video, segment, start, end, score
+                if start < 0:
+                    self.note(labels, f"it starts at {start:g} s: taken from 0 on", line=number, entry=name)
+                yield number, video, segment, max(start, 0.0), end, score
 
     def _note_unlabelled(self, names: set[str]) -> None:
         for path in sorted((self.root / "Video/Segmented").glob("*.mp4")):

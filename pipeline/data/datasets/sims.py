@@ -93,8 +93,8 @@ class Loader(BaseLoader[Settings]):
         for line, row in self.table(table, ("video_id", "clip_id", "text", "label")):
             video, clip = row["video_id"].strip(), row["clip_id"].strip()
             name, score = f"{video}_{clip}", finite(row["label"])
-            if not _label_table.is_name(video) or not _label_table.is_name(clip):
-                self.skip(table, "video_id and clip_id must be names inside Raw", line=line, entry=name)
+            if wrong := _label_table.not_a_name(row, "video_id", "clip_id"):
+                self.skip(table, wrong, line=line, entry=name)
             elif score is None or abs(score) > self.score_limit:
                 self.skip(
                     table,

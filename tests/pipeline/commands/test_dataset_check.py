@@ -38,7 +38,7 @@ def test_found_against_expected(tmp_path: Path) -> None:
     assert "missing files: 2" in lines
     assert "  Video/Segmented/lXPQBPVc5Cw_2.mp4: the video of lXPQBPVc5Cw_2" in lines
     assert (
-        "  Labels/OpinionLevelSentiment.csv, line 5: score 7.5 or times 0.5-0.9 out of range [WKA5OygbEKI_2]"
+        "  Labels/OpinionLevelSentiment.csv, line 5: found the score 7.5, expected a number in [-3, 3] [WKA5OygbEKI_2]"
         in lines
     )
 

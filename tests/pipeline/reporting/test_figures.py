@@ -113,3 +113,12 @@ def test_the_legend_of_results_by_condition() -> None:
     many = [figures.Series(f"e{i}", i, {"a": i / 20}) for i in range(17)]
     found = texts(figures.by_condition(many, {"a": "a"}, "UA", None, 340, legend=True))
     assert {f"e{i}" for i in range(17)} <= set(found)
+
+
+@pytest.mark.filterwarnings("ignore:Glyph")  # a font has no such character; the page's reader may
+def test_a_control_character_in_a_name_leaves_the_xml_whole() -> None:
+    name = "a\x1b[2J\x85 <b>"
+    svg = figures.by_condition([figures.Series(name, 0, {"a": 0.4})], {"a": f"{name} -->"}, "UA", None, 340)
+    root = ElementTree.fromstring(figures.standalone(svg))  # noqa: S314
+    texts = [node.text for node in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert "a\\x1b[2J\\x85 <b> -->" in texts

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 
+import pytest
+
+from pipeline.data.shown import for_spreadsheet, without_controls
 from pipeline.reporting.tables import Cell, Table
 
 HOSTILE = "<b>a|b</b>_100%&$\\"
@@ -49,3 +53,38 @@ def test_latex_escapes_and_balances() -> None:
 
 def test_a_line_break_in_a_name_breaks_no_row() -> None:
     assert len(table("a\nb").to_md().splitlines()) == len(table("a b").to_md().splitlines())
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("=cmd|' /C calc'!A0", "'=cmd|' /C calc'!A0"),
+        ("@SUM(1+1)", "'@SUM(1+1)"),
+        ("+1+cmd|' /C calc'!A0", "'+1+cmd|' /C calc'!A0"),
+        ("-2+3+cmd|' /C calc'!A0", "'-2+3+cmd|' /C calc'!A0"),
+        ("\t=1", "'\t=1"),
+        ("\r=1", "\\r=1"),
+        ("-3g5yACwYnA", "-3g5yACwYnA"),  # a video of CMU-MOSEI
+        ("-0.25", "-0.25"),
+        ("-1e-05", "-1e-05"),
+        ("a=b", "a=b"),
+        ("\x1b[2J\u202e", "\\x1b[2J\\u202e"),
+    ],
+)
+def test_a_field_is_no_formula(text: str, expected: str) -> None:
+    assert for_spreadsheet(text) == expected
+    (row,) = list(csv.reader(io.StringIO(table(text).to_csv())))[1:]
+    assert row[0] == expected
+
+
+def test_no_kind_of_table_holds_a_control_character() -> None:
+    name = "\x1b]0;x\x07\x85\x9b\u2028\u202e\ud800é"
+    for text in (table(name).to_csv(), table(name).to_md(), table(name).to_tex()):
+        assert not re.search("[\0-\x09\x0b-\x1f\x7f-\x9f\u2028\u202e\ud800]", text)
+        assert "é" in text and "x1b" in text
+    assert without_controls("a\tb\nc") == "a\tb\nc"
+
+
+@pytest.mark.parametrize("name", ["[2cm]", "*", "[x"])
+def test_a_name_is_no_argument_of_the_row_above(name: str) -> None:
+    assert f"    {{}}{name} & " in table(name).to_tex()
