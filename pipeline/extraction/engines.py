@@ -17,6 +17,7 @@ import multiprocessing
 import os
 import re
 import signal
+import sys
 import time
 from abc import ABC, abstractmethod
 from collections import Counter, deque
