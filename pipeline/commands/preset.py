@@ -68,6 +68,7 @@ class Protocol(Section):
 
     folds: dict[str, Any] | None = None
     labels: tuple[str, ...] = ()
+    options: Annotated[dict[str, Any], Field(default_factory=dict)]  # the loader's
     fields: Annotated[dict[str, Any], Field(default_factory=dict)]
     features: Annotated[dict[Modality, PaperExtractor], Field(default_factory=dict)]
 
@@ -230,7 +231,7 @@ def make_draft(name: str, preset: Preset, dataset: str, params: Params) -> Draft
         entry = {
             "loader": loader,
             "root": f"data/raw/{loader}",
-            "options": {},
+            "options": protocol.options,
             "labels": list(protocol.labels),
             "folds": protocol.folds or {"scheme": "official"},
             **{modality: features[modality].model_dump(exclude_defaults=True) for modality in MODALITIES},

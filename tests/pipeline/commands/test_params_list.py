@@ -17,7 +17,8 @@ def test_types_bounds_defaults_and_notes_stand_beside_the_key() -> None:
     lines = describe().splitlines()
     assert "| `size` | integer, at least 20, at most 10000 | `240` |  |" in lines
     assert "| `runs` | integer, at least 1 | `1` | seeds, from the root seed on |" in lines
-    assert '| `draw` | one of `fixed`, `sampled` | `"fixed"` |  |' in lines
+    note = "sampled: drawn anew in every epoch of a training"
+    assert f'| `draw` | one of `fixed`, `sampled` | `"fixed"` | {note} |' in lines
     assert "| `dataset` | text | none: it must be given |  |" in lines
 
 
