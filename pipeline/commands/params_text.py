@@ -129,19 +129,21 @@ def _parse(text: str) -> Node:
     return _node(text, events, next(events))
 
 
-def _node(text: str, events: Iterator[yaml.Event], event: yaml.Event) -> Node:
+def _node(text: str, events: Iterator[Any], event: Any) -> Node:
     start, end = event.start_mark.index, event.end_mark.index
     if not isinstance(event, yaml.CollectionStartEvent):
         return Node(start, max(start, len(text[:end].rstrip())))
     flow, mapping = bool(event.flow_style), isinstance(event, yaml.MappingStartEvent)
     entries: dict[str, Entry] = {}
-    while not isinstance(event := next(events), yaml.CollectionEndEvent):
-        value = _node(text, events, event)
+    one: Any = next(events)
+    while not isinstance(one, yaml.CollectionEndEvent):
+        value = _node(text, events, one)
         if mapping:
-            key, value = event, _node(text, events, next(events))
+            key, value = one, _node(text, events, next(events))
             entries[str(getattr(key, "value", key))] = Entry(key.start_mark.index, value)
-        end = value.end
-    return Node(start, event.end_mark.index if flow else end, flow, entries if mapping else None)
+        end, one = value.end, next(events)
+    closing: Any = one
+    return Node(start, closing.end_mark.index if flow else end, flow, entries if mapping else None)
 
 
 def _find(node: Node | None, keys: Keys) -> Node | None:
