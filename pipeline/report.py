@@ -547,7 +547,8 @@ def _experiment_part(one: ExperimentFacts) -> dict[str, Any]:
     """Return what the template shows of how an experiment was made."""
     runs = list(one.runs.values())
     first = runs[0] if runs else {}
-    networks, network = [], one.trained
+    networks: list[dict[str, Any]] = []
+    network: Mapping[str, Any] | None = one.trained
     while network is not None:
         networks.append({key: value for key, value in network.items() if key != "pretraining"})
         network = network["pretraining"]
