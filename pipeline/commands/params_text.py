@@ -129,26 +129,21 @@ def _parse(text: str) -> Node:
     return _node(text, events, next(events))
 
 
-def _node(text: str, events: Iterator[yaml.Event], event: yaml.Event) -> Node:
-    start, end = _place(event.start_mark), _place(event.end_mark)
+def _node(text: str, events: Iterator[Any], event: Any) -> Node:
+    start, end = event.start_mark.index, event.end_mark.index
     if not isinstance(event, yaml.CollectionStartEvent):
         return Node(start, max(start, len(text[:end].rstrip())))
     flow, mapping = bool(event.flow_style), isinstance(event, yaml.MappingStartEvent)
     entries: dict[str, Entry] = {}
-    while not isinstance(event := next(events), yaml.CollectionEndEvent):
-        value = _node(text, events, event)
+    one: Any = next(events)
+    while not isinstance(one, yaml.CollectionEndEvent):
+        value = _node(text, events, one)
         if mapping:
-            key, value = event, _node(text, events, next(events))
-            entries[str(getattr(key, "value", key))] = Entry(_place(key.start_mark), value)
-        end = value.end
-    return Node(start, _place(event.end_mark) if flow else end, flow, entries if mapping else None)
-
-
-def _place(mark: Any) -> int:
-    """Return where a mark stands in the text; events that were parsed from text have marks."""
-    if mark is None:
-        raise ValueError("found an event without its place in the text, expected one that was parsed from it")
-    return mark.index
+            key, value = one, _node(text, events, next(events))
+            entries[str(getattr(key, "value", key))] = Entry(key.start_mark.index, value)
+        end, one = value.end, next(events)
+    closing: Any = one
+    return Node(start, closing.end_mark.index if flow else end, flow, entries if mapping else None)
 
 
 def _find(node: Node | None, keys: Keys) -> Node | None:

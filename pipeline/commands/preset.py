@@ -222,8 +222,10 @@ def make_draft(name: str, preset: Preset, dataset: str, params: Params) -> Draft
     table: dict[str, Any] = {"title": f"{preset.title} on {dataset}", "experiments": list(experiments)}
     if preset.baseline is not None:
         table["baseline"] = preset.baseline
-    table.update({kind: content for kind, content in rows.items() if content})
-    used: set[str] = {mask for one in experiments.values() for mask in _masks_of(one)}
+    for kind, content in rows.items():
+        if content:
+            table[kind] = content
+    used = set().union(*(_masks_of(one) for one in experiments.values()))
     masks = {mask: settings for mask, settings in preset.masks.items() if mask in used}
     entry: dict[str, Any] | None = None
     notes: tuple[str, ...] = ()
