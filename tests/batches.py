@@ -1,15 +1,19 @@
-"""Small random batches for the tests of models and regimes."""
+"""Small random batches for the tests of models and regimes, and networks as the loop would use them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from importlib import import_module
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from models.base import MODALITIES, Batch, Dialogues, Network, drop_modalities
+from models.base import MODALITIES, NO_LABEL, Batch, Dialogues, Network, drop_frames, drop_modalities
+from pipeline.training.regimes.base import BaseRegime, Step
 
 DIMS = {"text": 6, "audio": 5, "video": 4}
 LONGEST = {"text": 7, "audio": 9, "video": 5}
@@ -57,19 +61,117 @@ def hide_each(
     return replace(drop_modalities(batch, leave), views=views | ({"whole": batch} if whole else {}))
 
 
-def converse(batch: Batch, sizes: list[int], speakers: int = 2) -> Batch:
-    """Return the batch as dialogues of so many turns, in the order of its rows, the speakers taking turns."""
+def in_dialogues(batch: Batch, sizes: Sequence[int] | None = None, context: Sequence[int] = ()) -> Batch:
+    """Return the batch as dialogues: its rows in their order, cut into so many turns each.
+
+    Args:
+        batch: with or without views.
+        sizes: turns of each dialogue; None: 3, 2, 1, 3, 2, 1, ... until the rows are used up.
+        context: rows without a label.
+    """
+    if sizes is None:
+        found, left = [], len(batch)
+        for size in itertools.cycle((3, 2, 1)):
+            if not left:
+                break
+            found.append(min(size, left))
+            left -= found[-1]
+        sizes = found
+    dialogue = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
     turn = torch.cat([torch.arange(size) for size in sizes])
-    talk = Dialogues(
-        dialogue=torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes)),
-        turn=turn,
-        speaker=turn % speakers,
-        labelled=torch.ones(len(batch), dtype=torch.bool),
-        count=len(sizes),
-        longest=max(sizes),
+    labelled = torch.ones(len(batch), dtype=torch.bool)
+    labelled[list(context)] = False
+    dialogues = Dialogues(dialogue, turn, turn % 2, labelled, len(sizes), max(sizes))
+    return as_dialogues(batch, dialogues)
+
+
+def as_dialogues(batch: Batch, dialogues: Dialogues) -> Batch:
+    """Return the batch, and its views, with their rows in these dialogues."""
+    counted = dialogues.labelled
+    return replace(
+        batch,
+        dialogues=dialogues,
+        labels=None if batch.labels is None else torch.where(counted, batch.labels, NO_LABEL),
+        scores=None if batch.scores is None else torch.where(counted, batch.scores, 0.0),
+        views={name: as_dialogues(view, dialogues) for name, view in batch.views.items()},
     )
-    views = {name: replace(view, dialogues=talk) for name, view in batch.views.items()}
-    return replace(batch, dialogues=talk, views=views)
+
+
+def shown(network: Network, batch: Batch, pattern: list[bool], seed: int = 0) -> Batch:
+    """Return a whole batch as the loop gives it to this network in training: some modalities hidden, with the
+    views and dialogues that the network asks for. A redrawn view lacks other modalities, and frames.
+    """
+    left = hide(batch, pattern)
+    generator = torch.Generator().manual_seed(seed)
+    views: dict[str, Batch] = {}
+    for name, view in network.views(network.settings).items():
+        if view.kind == "complement":
+            views[name] = hide(batch, [not there for there in pattern])
+        elif view.kind == "whole":
+            views[name] = batch
+        else:
+            chosen = torch.randint(0, len(PATTERNS), (len(batch),), generator=generator).tolist()
+            other = hide_each(batch, [PATTERNS[one] for one in chosen])
+            keep = {m: torch.rand(other.observed[m].shape, generator=generator) < 0.8 for m in other.observed}
+            views[name] = drop_frames(other, keep)
+    left = replace(left, views=views)
+    return in_dialogues(left) if network.dialogues else left
+
+
+def build(model: str, outputs: int, dims: Mapping[str, int] = DIMS, **settings: Any) -> Network:
+    """Return a network with the same weights at each call."""
+    owner = import_module(f"models.{model}").Model
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network: Network = owner(owner.Settings.model_validate(settings), dims, outputs)
+    return network
+
+
+def ready(network: Network, outputs: int, size: int = 24) -> Network:
+    """Return the network after what the loop does before the first epoch: it knows how many samples there are,
+    and has seen the training part.
+    """
+    network.samples_known(size, 3.0)
+
+    def batches() -> Iterator[Batch]:
+        for start in range(0, size, 12):
+            batch = make_batch(12, outputs, seed=start, first_row=start)
+            yield in_dialogues(batch) if network.dialogues else batch
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network.look_at_training(batches, 0)
+    return network
+
+
+def run_epoch(
+    network: Network,
+    regime: BaseRegime,
+    batches: Sequence[Batch],
+    epoch: int,
+    optimizers: Mapping[str, torch.optim.Optimizer] | None = None,
+) -> tuple[set[str], float]:
+    """Do one step of every stage; return the parameters that got a gradient, and the sum of the losses."""
+    network.train()
+    network.epoch_start(epoch)
+    reached: set[str] = set()
+    groups, total = network.parameter_groups(), 0.0
+    for stage, wanted in network.stages.items():
+        network.stage_start(stage)
+        network.zero_grad(set_to_none=True)
+        trained = {name: group for name, group in groups.items() if not wanted or name in wanted}
+        step = Step(network, network, epoch, 0, torch.Generator().manual_seed(0), trained)
+        losses = regime.gradients(step, batches)
+        total = sum(float(loss) for loss in losses.values())
+        ids = {id(p) for group in trained.values() for p in group}
+        reached |= {
+            name
+            for name, p in network.named_parameters()
+            if id(p) in ids and p.grad is not None and p.grad.abs().sum() > 0
+        }
+        if optimizers is not None:
+            optimizers[stage].step()
+    return reached, total
 
 
 def lengthen(batch: Batch, frames: int) -> Batch:
@@ -83,6 +185,7 @@ def lengthen(batch: Batch, frames: int) -> Batch:
         features={m: pad(v, 9.0) for m, v in batch.features.items()},
         observed={m: functional.pad(v, (0, frames)) for m, v in batch.observed.items()},
         token_ids=None if batch.token_ids is None else functional.pad(batch.token_ids, (0, frames)),
+        views={name: lengthen(view, frames + 1) for name, view in batch.views.items()},
     )
 
 
@@ -104,13 +207,30 @@ def reorder(batch: Batch, order: Tensor) -> Batch:
         token_ids=None if batch.token_ids is None else batch.token_ids[order],
         rows=None if batch.rows is None else batch.rows[order],
         views={name: reorder(view, order) for name, view in batch.views.items()},
-        facts=take(batch.facts),
     )
 
 
 def one_of(batch: Batch, row: int) -> Batch:
     """Return a batch of one sample."""
     return reorder(batch, torch.tensor([row]))
+
+
+def reorder_dialogues(batch: Batch, order: Sequence[int]) -> tuple[Batch, Tensor]:
+    """Return some of a batch's dialogues in another order, and which of its rows they are."""
+    dialogues = batch.dialogues
+    assert dialogues is not None
+    parts = [torch.nonzero(dialogues.dialogue == number)[:, 0] for number in order]
+    rows = torch.cat(parts)
+    sizes = [len(part) for part in parts]
+    found = Dialogues(
+        torch.repeat_interleave(torch.arange(len(order)), torch.tensor(sizes)),
+        dialogues.turn[rows],
+        dialogues.speaker[rows],
+        dialogues.labelled[rows],
+        len(order),
+        max(sizes),
+    )
+    return as_dialogues(reorder(batch, rows), found), rows
 
 
 def train(network: Network, batch: Batch, steps: int, rate: float = 2e-3) -> list[dict[str, float]]:

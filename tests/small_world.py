@@ -85,7 +85,7 @@ def samples(size: int) -> list[Sample]:
     return made
 
 
-def dialogues(size: int, turns: int = 6, unlabelled: int = 5) -> list[Sample]:
+def dialogues(size: int, turns: int = 6, unlabelled: int = 7) -> list[Sample]:
     """Return the rows of :func:`samples` as turns of dialogues that lie mixed in the manifest, in a falling order.
 
     Args:
@@ -97,7 +97,7 @@ def dialogues(size: int, turns: int = 6, unlabelled: int = 5) -> list[Sample]:
     for index, sample in enumerate(samples(size)):
         number = seen[index % 5]
         seen[index % 5] += 1
-        context = index % unlabelled == unlabelled - 1 - index % 3
+        context = index % unlabelled == 3
         made.append(
             replace(
                 sample,

@@ -17,6 +17,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 import safetensors.torch
@@ -68,14 +69,20 @@ def code_checksums(names: Sequence[str]) -> dict[str, str]:
             continue
         source = path.read_bytes()
         found[name] = hashlib.sha256(source).hexdigest()
-        imported: set[str] = set()
-        for node in ast.walk(ast.parse(source)):
-            if isinstance(node, ast.Import):
-                imported.update(alias.name for alias in node.names)
-            elif isinstance(node, ast.ImportFrom) and node.module is not None and not node.level:
-                imported.update([node.module, *(f"{node.module}.{alias.name}" for alias in node.names)])
-        waiting += [other for other in imported if other.startswith(COMPUTING)]
+        waiting += [other for other in _imported(source) if other.startswith(COMPUTING)]
     return found
+
+
+@lru_cache(maxsize=256)  # every fold and seed of an experiment asks for the same files
+def _imported(source: bytes) -> frozenset[str]:
+    """Return all that a module's text imports: modules, and names that may be modules."""
+    imported: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            imported.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module is not None and not node.level:
+            imported.update([node.module, *(f"{node.module}.{alias.name}" for alias in node.names)])
+    return frozenset(imported)
 
 
 def build(experiment: Experiment, dims: Mapping[str, int], outputs: int) -> Network:

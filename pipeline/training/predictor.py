@@ -76,8 +76,10 @@ class Predictor:
         """
         modalities = {m: self._sequences(m, features.get(m)) for m in MODALITIES}
         samples = SampleSet((Sample(id="given"),), self.classes, np.zeros(1, np.int64), modalities, {})
+        # To a model that reads dialogues, the sample is one of a single turn.
+        turns = (torch.ones(1, dtype=torch.int64), np.ones(1, bool)) if self.network.dialogues else None
         batch = samples.prepare(self.normalisers, torch.device("cpu")).collate(
-            torch.zeros(1, dtype=torch.int64)
+            torch.zeros(1, dtype=torch.int64), turns=turns
         )
         with deterministic(torch.device("cpu"), 0), torch.no_grad():
             prediction = self.network(replace(batch, labels=None)).prediction.double()  # there are none
