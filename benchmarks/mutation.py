@@ -164,7 +164,9 @@ def _child(tree: Path, tests: tuple[str, ...]) -> None:
     silent = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silent, 1)
     os.dup2(silent, 2)
-    os._exit(int(pytest.main(["-x", "-m", "not slow and not gpu", "-p", "no:cacheprovider", *tests])))
+    given = ["-x", "-m", "not slow and not gpu", "-p", "no:cacheprovider"]
+    given += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # what is imported already
+    os._exit(int(pytest.main([*given, *tests])))
 
 
 def outcome(tree: Path, tests: tuple[str, ...], limit_s: float) -> str:

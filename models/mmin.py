@@ -204,7 +204,9 @@ class Model(Network):
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Return the groups text, audio, video, imagination, imagination_backward and classifier."""
-        groups = {m: list(getattr(self.encoders, m).parameters()) for m in MODALITIES}
+        groups: dict[str, list[nn.Parameter]] = {
+            m: list(getattr(self.encoders, m).parameters()) for m in MODALITIES
+        }
         groups["imagination"] = list(self.imagine_forward.parameters())
         if self.imagine_backward is not None:
             groups["imagination_backward"] = list(self.imagine_backward.parameters())
