@@ -365,9 +365,10 @@ class _Pool(ABC):
             self._first = False
             return
         clip = self._clips[index]
-        reason = re.sub(rf"(?<!\w){re.escape(clip.id)}(?!\w)", "...", result.reason)
+        reason = result.reason
         for path in (clip.video, clip.audio):
             reason = reason.replace(str(path), "...").replace(path.name, "...") if path else reason
+        reason = re.sub(rf"(?<!\w){re.escape(clip.id)}(?!\w)", "...", reason)
         self._same[reason] += 1
         self._first = len(self._same) == 1
         if self._first and self._same[reason] >= SAME:
