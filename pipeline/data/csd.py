@@ -79,6 +79,6 @@ class Sequences:
             return ()
         try:
             names = json.loads(str(self.file.read(name).ravel()[0]))
-        except (ValueError, IndexError):
+        except (ValueError, IndexError, RecursionError):
             return ()
         return tuple(map(str, names)) if isinstance(names, list) else ()

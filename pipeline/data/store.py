@@ -40,6 +40,11 @@ from pipeline.errors import StoreError
 
 FEATURE_SCHEMA = 2
 ROWS_A_CHUNK = 1024
+LIMIT_FOREIGN_BYTES = 2**32  # of one array of somebody else's file
+SMALL_BYTES, DENSEST = (
+    2**26,
+    1100,
+)  # an array above the first takes up at least its bytes over the second (deflate)
 _NUMBERS = {"values": "<f4", "times": "<f4", "flags": "u1", "token_ids": "<i8"}
 
 
@@ -523,6 +528,9 @@ def open_checked(path: Path, kind: str, schema: int, fix: str) -> Any:
         file = h5py.File(path, "r")
     except OSError as error:
         raise StoreError(f"{path}: not a whole HDF5 file ({error}). Remove it and run: {fix}") from error
+    if bomb := _declares_what_it_does_not_hold(file):
+        file.close()
+        raise StoreError(f"{path}, {bomb}. Remove it and run: {fix}")
     found, version = file.attrs.get("kind"), file.attrs.get("schema")
     if found != kind or version != schema:
         file.close()
@@ -531,6 +539,23 @@ def open_checked(path: Path, kind: str, schema: int, fix: str) -> Any:
             f"Remove it and run: {fix}"
         )
     return file
+
+
+def _declares_what_it_does_not_hold(file: Any) -> str:
+    """Return which array is declared far larger than what the file holds of it, or nothing; no values are read."""
+    found: list[str] = []
+
+    def look(name: str, node: Any) -> None:
+        if isinstance(node, h5py.Dataset) and node.nbytes > SMALL_BYTES:
+            held = node.id.get_storage_size()
+            if held * DENSEST < node.nbytes:
+                found.append(f"{name}: declares {node.nbytes} bytes, and holds {held}")
+
+    try:
+        file.visititems(look)
+    except (OSError, RuntimeError, ValueError, KeyError):
+        return ""  # whoever reads it says what is damaged
+    return found[0] if found else ""
 
 
 def write_arrays(path: Path, kind: str, schema: int, groups: Mapping[str, Mapping[str, Any]]) -> None:
@@ -647,6 +672,10 @@ class ForeignArrays:
             if node.size is None or node.size > self._limit:
                 raise StoreError(
                     f'{self.path}, "{name}": found {node.size} values, at most {self._limit} are read'
+                )
+            if node.nbytes > LIMIT_FOREIGN_BYTES:
+                raise StoreError(
+                    f'{self.path}, "{name}": found {node.nbytes} bytes, at most {LIMIT_FOREIGN_BYTES} are read'
                 )
             array: NDArray[Any] = node[...]
             if array.dtype.kind in "SO":

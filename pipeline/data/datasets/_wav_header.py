@@ -26,9 +26,10 @@ def wav_seconds(path: Path) -> float:
             while len(chunk := file.read(8)) == 8:
                 name, size = struct.unpack("<4sI", chunk)
                 if name == b"fmt ":
-                    body = file.read(size + size % 2)
-                    if len(body) >= 12:
+                    body = file.read(min(size, 12))  # a damaged size may say 4 GB
+                    if len(body) == 12:
                         bytes_a_second = struct.unpack_from("<I", body, 8)[0]
+                    file.seek(size + size % 2 - len(body), 1)
                 elif name == b"data":
                     if not bytes_a_second:
                         raise MediaError(f"{path}: its header has no format before the samples")

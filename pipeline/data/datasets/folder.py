@@ -156,6 +156,6 @@ def _value(column: str, text: str) -> object:
     if column == "words":
         try:
             return tuple(Word(str(token), float(start), float(end)) for token, start, end in json.loads(text))
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, RecursionError):
             raise _Refused("the words are not JSON: [[word, start, end], ...]") from None
     return text

@@ -7,6 +7,7 @@ are HDF5 behind 512 bytes of MATLAB's own; their arrays lie transposed, as MATLA
 from __future__ import annotations
 
 import math
+import struct
 import zlib
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,10 @@ from pipeline.extraction.importers.base import Request, cut, file_of, plain_file
 
 RATE_HZ = 100.0
 LIMIT_BYTES = 2 * 2**30  # one recording's
-LIMIT_VALUES = 2**28  # of one array; compressed, it may take up much less in the file
+LIMIT_VALUES = 2**28  # of one array, whatever it takes up in the file
+LIMIT_NAMES = 2**16  # bytes of the cells with the columns' names; cells within cells take a reader's stack
+NUMBERS = ("double", "single", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)))
+_MATRIX, _PACKED = 14, 15
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 
 
@@ -96,15 +100,36 @@ def _read_newer(path: Path, field: str) -> tuple[NDArray[Any], tuple[str, ...]]:
         return values.T, file.read_cell("names") if "names" in file else ()
 
 
+def _check_names(path: Path) -> None:
+    """Refuse a variable ``names`` of a file of MATLAB 5 to 7 that is far too large for names of columns."""
+    with path.open("rb") as file:
+        order = {b"IM": "<", b"MI": ">"}.get(file.read(128)[126:])
+        while order and len(tag := file.read(8)) == 8:
+            kind, size = struct.unpack(f"{order}II", tag)
+            end = file.tell() + size
+            start = file.read(min(size, LIMIT_NAMES + 1))
+            if kind == _PACKED:
+                start = zlib.decompressobj().decompress(start, LIMIT_NAMES + 1)
+                if len(start) >= 8:
+                    kind, size = struct.unpack_from(f"{order}II", start)
+            # Its flags (16 bytes), its dimensions, and then its name: within the first hundred bytes.
+            if kind == _MATRIX and size > LIMIT_NAMES and b"names" in start[:256].split(b"\0"):
+                raise StoreError(f"{path}, names: found {size} bytes, at most {LIMIT_NAMES} are read")
+            file.seek(end)
+
+
 def _read_older(path: Path, field: str) -> tuple[NDArray[Any], tuple[str, ...]]:
     """Read a file of MATLAB 4 to 7."""
     from scipy.io import loadmat, whosmat
     from scipy.io.matlab import MatReadError
 
     try:
-        for name, shape, _ in whosmat(path):
+        for name, shape, kind in whosmat(path):
             if name in (field, "names") and (size := math.prod(map(int, shape))) > LIMIT_VALUES:
                 raise StoreError(f"{path}, {name}: found {size} values, at most {LIMIT_VALUES} are read")
+            if name == field and kind not in NUMBERS:
+                raise StoreError(f"{path}, {name}: found a {kind}, expected numbers (T, D)")
+        _check_names(path)
         content = loadmat(path, variable_names=[field, "names"])
     except (
         MatReadError,
@@ -118,7 +143,7 @@ def _read_older(path: Path, field: str) -> tuple[NDArray[Any], tuple[str, ...]]:
         raise StoreError(f"{path}: not a whole .mat file ({error})") from error
     if field not in content:
         raise StoreError(f"{path}: has no {field}")
-    names = np.asarray(content.get("names", [])).ravel()
-    return np.asarray(content[field]), tuple(
-        str(np.asarray(name).ravel()[0]) if np.size(name) else "" for name in names
-    )
+    names = [np.asarray(name).ravel() for name in np.asarray(content.get("names", [])).ravel()]
+    if any(name.dtype.kind not in "US" and len(name) for name in names):
+        return np.asarray(content[field]), ()  # no texts: they name nothing
+    return np.asarray(content[field]), tuple(str(name[0]) if len(name) else "" for name in names)

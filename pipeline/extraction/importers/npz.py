@@ -5,8 +5,10 @@ of objects.
 
 from __future__ import annotations
 
+import math
 import zipfile
 import zlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,9 +20,26 @@ from pipeline.extraction.extractors.base import Clip
 from pipeline.extraction.importers import base
 from pipeline.extraction.importers.base import Reader as Base
 from pipeline.extraction.importers.base import Request, plain_file
+from pipeline.machine import memory_bytes
 
 NEEDED = ("ids", "offsets", "values")
 ALLOWED = (*NEEDED, "times", "flags", "status", "reasons", "tokens", "token_ids", "columns")
+
+
+def _check_declared(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path) -> None:
+    """Refuse an array whose header declares more than its entry holds: numpy asks for the memory before it reads."""
+    if not entry.filename.endswith(".npy"):
+        return
+    with archive.open(entry) as file:
+        version = np.lib.format.read_magic(file)
+        read = (
+            np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        )
+        shape, _, dtype = read(file)
+    if (declared := math.prod(map(int, shape)) * dtype.itemsize) > entry.file_size:
+        raise StoreError(
+            f"{path}, {entry.filename}: its header declares {declared} bytes, it holds {entry.file_size}"
+        )
 
 
 class Reader(Base):
@@ -31,14 +50,16 @@ class Reader(Base):
         path = plain_file(request.file)
         try:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-                for entry in archive.zip.infolist():
-                    if (
-                        entry.file_size > base.LIMIT_BYTES
-                    ):  # the unpacked size: a small file can unpack into a huge one
+                most = min(base.LIMIT_BYTES, memory_bytes())
+                entries = archive.zip.infolist()
+                for entry in entries:  # unpacked: zeros pack into next to nothing
+                    if entry.file_size > most:
                         raise StoreError(
-                            f"{path}, {entry.filename}: found {entry.file_size} bytes, at most "
-                            f"{base.LIMIT_BYTES} are read"
+                            f"{path}, {entry.filename}: found {entry.file_size} bytes, at most {most} are read"
                         )
+                    _check_declared(archive.zip, entry, path)
+                if (total := sum(entry.file_size for entry in entries)) > most:
+                    raise StoreError(f"{path}: found {total} bytes, at most {most} are read")
                 self._arrays: dict[str, NDArray[Any]] = {k: archive[k] for k in ALLOWED if k in archive.files}
         except (
             OSError,
@@ -48,6 +69,7 @@ class Reader(Base):
             zipfile.BadZipFile,
             zlib.error,
             MemoryError,
+            SyntaxError,
         ) as error:
             raise StoreError(f"{path}: not a whole npz file of plain arrays ({error})") from error
         self._check()

@@ -57,7 +57,9 @@ COLUMNS = (
 HEADS = ("frame", "face_id", "timestamp", "confidence", "success")  # the first five
 NEEDED = ("frame", "confidence", "success", *COLUMNS)
 LIMIT_BYTES = 2 * 2**30  # one csv file's; five kB a picture
-# How builds of OpenFace write values that are not finite numbers: nan, -nan, -nan(ind), -1.#IND, inf.
+LIMIT_LINE = 2**16  # bytes of its first line
+LIMIT_LINES = 2**23  # three days of pictures
+# How OpenFace's builds write what is no number: nan, -nan, -nan(ind), -1.#IND, inf.
 _NO_NUMBER = re.compile(r"[-+]?(nan(\(\w+\))?|inf(inity)?|1\.#\w+)", re.IGNORECASE)
 
 
@@ -193,6 +195,13 @@ def _lines(path: Path, where: str) -> tuple[list[str], list[int], list[bytes]]:
         content = plain_file(path, LIMIT_BYTES).read_bytes()
     except (StoreError, OSError) as error:
         raise MediaError(f"{error} ({where.rpartition(', ')[2]})") from error
+    start = content[:LIMIT_LINE]
+    if len(start) == LIMIT_LINE and b"\n" not in start and b"\r" not in start:
+        raise MediaError(
+            f"{where}: its first line has no end within {LIMIT_LINE} bytes; expected OpenFace's columns"
+        )
+    if (count := content.count(b"\n") + content.count(b"\r")) > LIMIT_LINES:
+        raise MediaError(f"{where}: found {count} ends of lines, at most {LIMIT_LINES} are read")
     raw = content.removeprefix(b"\xef\xbb\xbf").splitlines()
     header = [name.strip() for name in (raw[0] if raw else b"").decode("utf-8", "replace").split(",")]
     if lacking := [name for name in NEEDED if name not in header]:

@@ -8,6 +8,7 @@ function is called.
 from __future__ import annotations
 
 import pickle
+import pickletools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,36 @@ class _Unpickler(pickle.Unpickler):
             ) from None
 
 
+class _Bounded:
+    """A file that reads no more than it holds: the memory is asked for before the end of the file is found."""
+
+    def __init__(self, file: Any, size: int) -> None:
+        self._file, self._size = file, size
+        self.readline, self.tell = file.readline, file.tell
+
+    def read(self, count: int) -> bytes:
+        if count > self._size - self._file.tell():
+            raise pickle.UnpicklingError(
+                f"it declares {count} bytes where it holds {self._size - self._file.tell()}"
+            )
+        data: bytes = self._file.read(count)
+        return data
+
+
+def _check_sizes(file: Any, size: int) -> None:
+    """Refuse a pickle that asks for more than it holds, in bytes or in places of its memo.
+
+    Raises:
+        pickle.UnpicklingError: it does.
+        ValueError: it is no whole pickle.
+    """
+    for count, (code, argument, _) in enumerate(pickletools.genops(_Bounded(file, size))):
+        if code.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(argument) > count:
+            raise pickle.UnpicklingError(f"it keeps object {argument} where it has no more than {count}")
+        if code.name == "FRAME" and int(argument) > size:
+            raise pickle.UnpicklingError(f"it declares {argument} bytes where it holds {size}")
+
+
 def load(path: Path) -> Any:
     """Return what a pickle holds.
 
@@ -103,6 +134,8 @@ def load(path: Path) -> Any:
     """
     with plain_file(path).open("rb") as file:
         try:
+            _check_sizes(file, path.stat().st_size)
+            file.seek(0)
             return _Unpickler(file, encoding="latin1").load()
         except pickle.UnpicklingError as error:
             raise StoreError(f"{path}: this pickle is refused: {error}") from error
