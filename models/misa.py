@@ -38,13 +38,12 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models import Modality
 from models.base import MODALITIES, Batch, Network, Output
 from models.layers import distance, full_precision, task_loss, unit_rows
 from models.parts import StackedBiLstm, TextEncoder, TextSettings, encoder_files, split_parameters
 
 MOMENTS = 5
-PAIRS: tuple[tuple[Modality, Modality], ...] = (("text", "audio"), ("text", "video"), ("audio", "video"))
+PAIRS: tuple[tuple[str, str], ...] = (("text", "audio"), ("text", "video"), ("audio", "video"))
 
 
 class MISASettings(TextSettings):
@@ -148,7 +147,7 @@ class Model(Network):
             losses["reconstruction"] = self.settings.reconstruction_weight * torch.stack(restored).mean()
         return Output(prediction, losses, hidden)
 
-    def _difference(self, private: Mapping[Modality, Tensor], shared: Mapping[Modality, Tensor]) -> Tensor:
+    def _difference(self, private: Mapping[str, Tensor], shared: Mapping[str, Tensor]) -> Tensor:
         """Private against shared of each modality, and private against private of each pair (Eq. 8)."""
         pairs = [(private[m], shared[m]) for m in MODALITIES]
         pairs += [(private[a], private[b]) for a, b in PAIRS]
@@ -189,6 +188,6 @@ def cmd(first: Tensor, second: Tensor, moments: int = MOMENTS) -> Tensor:
     return total
 
 
-def similarity(shared: Mapping[Modality, Tensor]) -> Tensor:
+def similarity(shared: Mapping[str, Tensor]) -> Tensor:
     """Return the mean CMD of the three pairs of shared representations."""
     return torch.stack([cmd(shared[a], shared[b]) for a, b in PAIRS]).mean()
