@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import AssetError
 from pipeline.extraction.extractors.base import Clip
-from pipeline.extraction.extractors.video import facelandmarker
+from pipeline.extraction.extractors.video import _face_landmarks, facelandmarker
 from pipeline.extraction.extractors.video.facelandmarker import (
     BLENDSHAPES,
     IBUG_68,
@@ -60,7 +60,7 @@ def test_values_equal_a_straight_call(
     import mediapipe
     from mediapipe.tasks.python import BaseOptions, vision
 
-    weights = assets("facelandmarker") / facelandmarker.WEIGHTS
+    weights = assets("facelandmarker") / _face_landmarks.WEIGHTS
     options = vision.FaceLandmarkerOptions(
         base_options=BaseOptions(model_asset_path=str(weights)),
         output_face_blendshapes=True,
@@ -177,12 +177,12 @@ def test_the_rate_is_a_setting(assets: Callable[[str], Path], happy: Path) -> No
 
 
 def test_notes_are_kept_from_the_screen_but_no_error(capfd: pytest.CaptureFixture[str]) -> None:
-    with facelandmarker._quiet():
+    with _face_landmarks._quiet():
         os.write(2, b"W0000 00:00:1.2 7 graph.cc:1] a note\n")
         os.write(2, b"INFO: Created TensorFlow Lite XNNPACK delegate for CPU.\n")
         os.write(2, b"E0000 00:00:1.2 7 graph.cc:1] something is wrong\n")
     assert capfd.readouterr().err == "E0000 00:00:1.2 7 graph.cc:1] something is wrong\n"
-    with pytest.raises(RuntimeError), facelandmarker._quiet():
+    with pytest.raises(RuntimeError), _face_landmarks._quiet():
         os.write(2, b"W0000 the cause\n")
         raise RuntimeError
     assert "the cause" in capfd.readouterr().err
@@ -193,7 +193,7 @@ def test_other_weights_are_refused(
 ) -> None:
     for file in assets("facelandmarker").iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
-    with (tmp_path / facelandmarker.WEIGHTS).open("r+b") as file:
+    with (tmp_path / _face_landmarks.WEIGHTS).open("r+b") as file:
         file.seek(100_000)
         file.write(b"\x01\x02\x03\x04")
     with pytest.raises(AssetError, match="refused: its sha256"):

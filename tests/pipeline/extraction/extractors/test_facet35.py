@@ -36,7 +36,7 @@ def test_every_stand_in_is_a_blendshape_and_is_in_the_table() -> None:
 
 
 def test_a_hand_worked_smile() -> None:
-    values = np.zeros((2, 198), np.float32)
+    values = np.zeros((2, 58), np.float32)
     for name, score in (("mouthSmileLeft", 0.8), ("mouthSmileRight", 0.6), ("cheekSquintLeft", 0.2)):
         values[0, facelandmarker.BLENDSHAPES.index(name)] = score
     values[0, 55:58] = np.radians([10, -20, 30])
@@ -48,10 +48,13 @@ def test_a_hand_worked_smile() -> None:
     assert rows.dtype == np.float32
 
 
-def test_the_pose_columns_are_where_they_are_read(tmp_path: Path) -> None:
+def test_facelandmarkers_first_columns_are_those_that_facet35_reads(tmp_path: Path) -> None:
+    """So that its rows can be compared with facelandmarker's, as below."""
     names = facelandmarker.Extractor(facelandmarker.FacelandmarkerSettings(), tmp_path).columns
-    first = len(facelandmarker.BLENDSHAPES) + 3
-    assert names[first : first + 3] == facet35._POSE
+    blendshapes = tuple(f"blendshape_{name}" for name in facelandmarker.BLENDSHAPES)
+    angles = ("pose_pitch", "pose_yaw", "pose_roll")
+    assert names[:58] == (*blendshapes, "pose_x_cm", "pose_y_cm", "pose_z_cm", *angles)
+    assert names[facet35._ANGLES] == angles
 
 
 def test_a_real_face_smiles_when_happy(assets: Callable[[str], Path]) -> None:
