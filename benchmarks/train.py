@@ -97,7 +97,7 @@ def compare_loops(data: SampleSet, folds: Folds, model: str, epochs: int, device
             network.train()
             twin.train()
             sides: list[tuple[str, Callable[[], object]]] = [
-                ("ours", lambda: run._train_stage("all")),
+                ("ours", lambda: run._train_phase("all")),
                 ("bare", bare),
             ]
             for name, work in sides if epoch % 2 else sides[::-1]:

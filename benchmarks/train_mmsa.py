@@ -130,9 +130,9 @@ def time_ours(name: str, data: dict[str, np.ndarray], bert: Path, batches: str) 
     network.train()
     network.epoch_start(2)
     wall, processor = time.perf_counter(), time.process_time()
-    for stage in network.stages:
-        network.stage_start(stage)
-        run._train_stage(stage)
+    for phase in network.phases:
+        network.phase_start(phase)
+        run._train_phase(phase)
     return time.perf_counter() - wall, time.process_time() - processor
 
 

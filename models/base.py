@@ -25,7 +25,7 @@ Missing modalities become zeros here, in :func:`drop_modalities`, for every mode
 models never draw masks. What a model may ask for besides: other versions of each sample (:meth:`Network.views`),
 whole dialogues (:attr:`Network.dialogues`), a network to start from (:meth:`Network.pretraining`), a look at the
 training part before the first epoch (:meth:`Network.look_at_training`), several passes an epoch
-(:attr:`Network.stages`).
+(:attr:`Network.phases`).
 
 B is the batch size, T_m the longest sequence of modality m in the batch, D_m its columns, C the outputs.
 """
@@ -199,14 +199,14 @@ class Network(nn.Module, ABC):
         Settings: the schema of ``experiments.<name>.settings`` in params.yaml.
         dialogues: whether batches hold whole dialogues, with :attr:`Batch.dialogues`; ``batch_size`` then counts
             dialogues.
-        stages: the passes over the training samples that make one epoch, in order: name -> the parameter
+        phases: the passes over the training samples that make one epoch, in order: name -> the parameter
             groups that it trains with an optimiser of its own (empty: all of them). Nearly every model has
             just one.
     """
 
     Settings: ClassVar[type[ModelSettings]]
     dialogues: ClassVar[bool] = False
-    stages: ClassVar[Mapping[str, tuple[str, ...]]] = {"all": ()}
+    phases: ClassVar[Mapping[str, tuple[str, ...]]] = {"all": ()}
 
     def __init__(self, settings: Any, dims: Mapping[str, int], outputs: int) -> None:
         """Build the network; every model takes just these three.
@@ -286,8 +286,8 @@ class Network(nn.Module, ABC):
     def epoch_start(self, epoch: int) -> None:
         """Prepare for epoch 1, 2, ... (for the few models that keep state over epochs)."""
 
-    def stage_start(self, stage: str) -> None:
-        """Prepare for one of :attr:`stages`: the losses of the following batches are that stage's."""
+    def phase_start(self, phase: str) -> None:
+        """Prepare for one of :attr:`phases`: the losses of the following batches are that phase's."""
 
 
 def drop_modalities(

@@ -4,7 +4,7 @@ Text, audio and video are summarised to one vector each and fused. Two lower bou
 task: of the mutual information between text and audio, and text and video (Barber-Agakov: E[log q(y|x)] +
 H(y), with a Gaussian q), and, by contrastive predictive coding, of that between the fusion and each modality.
 
-Each epoch has two stages (:attr:`Model.stages`). ``bound`` fits q alone, by its likelihood. ``main`` trains
+Each epoch has two phases (:attr:`Model.phases`). ``bound`` fits q alone, by its likelihood. ``main`` trains
 all the rest on task + alpha * CPC - beta * (E[log q] + H), with q as it is.
 
 Taken from the authors' code (declare-lab/Multimodal-Infomax) where the paper leaves it open: one-directional
@@ -14,13 +14,13 @@ the covariance among positive + among negative samples), that is the mean of 1/2
 score of 0 is neither; weights at the start xavier-normal, all matrices but BERT's.
 
 Deviations:
-- The code's likelihood leaves out log sigma^2 and the constant in both stages, so that nothing keeps the
+- The code's likelihood leaves out log sigma^2 and the constant in both phases, so that nothing keeps the
   variance from growing; here it is the Gaussian's whole density, as in the paper.
 - The code clips one norm over all weights, in ``main`` with q's gradients and in ``bound`` with the encoders',
-  which its optimiser does not move then. Here a stage's norm is that of the weights it moves.
+  which its optimiser does not move then. Here a phase's norm is that of the weights it moves.
 - The code never halves the rate of q; here ``halve_after`` halves every rate. Of CMU-MOSEI its ``bound`` sees half
   of the batches; here all.
-- In the code the entropy's projection belongs to the optimiser of a stage in which it has no gradient: it
+- In the code the entropy's projection belongs to the optimiser of a phase in which it has no gradient: it
   never trains. Here it is trained in ``main``.
 - The history of the entropy term is a window of the last ``memory`` samples (the paper's one batch of 32),
   kept as buffers, so that it survives a resume and a short last batch; the code starts an empty one every
@@ -83,7 +83,7 @@ class Model(Network):
     """MMIM. ``outputs`` is the number of classes, or 1 for a regression."""
 
     Settings = MMIMSettings
-    stages: ClassVar[Mapping[str, tuple[str, ...]]] = {
+    phases: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "bound": ("bound",),
         "main": ("text", "audio", "video", "rest"),
     }
@@ -92,7 +92,7 @@ class Model(Network):
     def __init__(self, settings: MMIMSettings, dims: Mapping[str, int], outputs: int) -> None:
         super().__init__(settings, dims, outputs)
         self.outputs = outputs
-        self.stage = "main"
+        self.phase = "main"
         self.text = TextEncoder(settings, dims["text"])
         sizes = {"text": self.text.size, "audio": settings.audio_hidden, "video": settings.video_hidden}
         self.audio = Summary(dims["audio"], settings.audio_hidden)
@@ -136,13 +136,13 @@ class Model(Network):
         parts = {"text": self.text, "audio": self.audio, "video": self.video, "bound": self.bound}
         return split_parameters(self, parts)
 
-    def stage_start(self, stage: str) -> None:
-        """Switch to the losses of a stage."""
-        self.stage = stage
+    def phase_start(self, phase: str) -> None:
+        """Switch to the losses of a phase."""
+        self.phase = phase
 
     def forward(self, batch: Batch) -> Output:
-        """Return prediction, the stage's losses and the fusion (B, 128)."""
-        if self.training and self.stage == "bound":
+        """Return prediction, the phase's losses and the fusion (B, 128)."""
+        if self.training and self.phase == "bound":
             with torch.no_grad():
                 summary = self._summarise(batch)
                 fusion = self.fuse(torch.cat([summary[m] for m in MODALITIES], dim=1))

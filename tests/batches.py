@@ -151,13 +151,13 @@ def run_epoch(
     epoch: int,
     optimizers: Mapping[str, torch.optim.Optimizer] | None = None,
 ) -> tuple[set[str], float]:
-    """Do one step of every stage; return the parameters that got a gradient, and the sum of the losses."""
+    """Do one step of every phase; return the parameters that got a gradient, and the sum of the losses."""
     network.train()
     network.epoch_start(epoch)
     reached: set[str] = set()
     groups, total = network.parameter_groups(), 0.0
-    for stage, wanted in network.stages.items():
-        network.stage_start(stage)
+    for phase, wanted in network.phases.items():
+        network.phase_start(phase)
         network.zero_grad(set_to_none=True)
         trained = {name: group for name, group in groups.items() if not wanted or name in wanted}
         step = Step(network, network, epoch, 0, torch.Generator().manual_seed(0), trained)
@@ -170,7 +170,7 @@ def run_epoch(
             if id(p) in ids and p.grad is not None and p.grad.abs().sum() > 0
         }
         if optimizers is not None:
-            optimizers[stage].step()
+            optimizers[phase].step()
     return reached, total
 
 
@@ -234,23 +234,23 @@ def reorder_dialogues(batch: Batch, order: Sequence[int]) -> tuple[Batch, Tensor
 
 
 def train(network: Network, batch: Batch, steps: int, rate: float = 2e-3) -> list[dict[str, float]]:
-    """Train on one batch, each step one epoch of all stages; return the last stage's losses of each."""
+    """Train on one batch, each step one epoch of all phases; return the last phase's losses of each."""
     groups = network.parameter_groups()
     optimizers = {
-        stage: torch.optim.Adam(
+        phase: torch.optim.Adam(
             [p for name, group in groups.items() if not wanted or name in wanted for p in group], rate
         )
-        for stage, wanted in network.stages.items()
+        for phase, wanted in network.phases.items()
     }
     history = []
     network.train()
     for epoch in range(1, steps + 1):
         network.epoch_start(epoch)
-        for stage in network.stages:
-            network.stage_start(stage)
+        for phase in network.phases:
+            network.phase_start(phase)
             network.zero_grad(set_to_none=True)
             losses = network(batch).losses
             torch.stack(list(losses.values())).sum().backward()
-            optimizers[stage].step()
+            optimizers[phase].step()
         history.append({name: loss.item() for name, loss in losses.items()})
     return history

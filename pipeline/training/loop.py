@@ -188,7 +188,7 @@ class Run:
                     f'learning_rates: there is no parameter group "{name}"; {experiment.model} has '
                     f"{', '.join(self.groups)}.{nearest(name, self.groups)}"
                 )
-        self.optimizers = {name: self._optimizer(wanted) for name, wanted in network.stages.items()}
+        self.optimizers = {name: self._optimizer(wanted) for name, wanted in network.phases.items()}
         self.forward = autocast(
             torch.compile(network) if experiment.compile else network, experiment, samples.device
         )
@@ -229,7 +229,7 @@ class Run:
         )
 
     def _trained(self, wanted: Sequence[str]) -> dict[str, list[nn.Parameter]]:
-        """Return the parameter groups of a stage, all when it names none."""
+        """Return the parameter groups of a phase, all when it names none."""
         return {name: list(group) for name, group in self.groups.items() if not wanted or name in wanted}
 
     @property
@@ -253,11 +253,11 @@ class Run:
             factor *= 0.5 ** halvings(before, self.experiment.halve_after)
         row: dict[str, float] = {"epoch": self.epoch, "learning_rate": self.experiment.learning_rate * factor}
         losses: dict[str, float] = {}
-        for stage in self.network.stages:
-            self.network.stage_start(stage)
-            for group in self.optimizers[stage].param_groups:
+        for phase in self.network.phases:
+            self.network.phase_start(phase)
+            for group in self.optimizers[phase].param_groups:
                 group["lr"] = group["base"] * factor
-            for name, value in self._train_stage(stage).items():
+            for name, value in self._train_phase(phase).items():
                 losses[name] = losses.get(name, 0.0) + value
         if not all(map(math.isfinite, losses.values())):
             raise TrainingError(
@@ -295,13 +295,13 @@ class Run:
 
         self.network.look_at_training(batches, derive_seed(self.seed, "look"))
 
-    def _train_stage(self, stage: str) -> dict[str, float]:
-        experiment, optimizer = self.experiment, self.optimizers[stage]
+    def _train_phase(self, phase: str) -> dict[str, float]:
+        experiment, optimizer = self.experiment, self.optimizers[phase]
         streams = [one.epoch(self.epoch) for one in self.sets]
-        cut = [self._cut(pairs, stage, number) for number, pairs in enumerate(streams)]
+        cut = [self._cut(pairs, phase, number) for number, pairs in enumerate(streams)]
         steps = len(cut[0])
-        generator = torch.Generator().manual_seed(derive_seed(self.seed, "regime", stage, self.epoch))
-        trained = self._trained(self.network.stages[stage])
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, "regime", phase, self.epoch))
+        trained = self._trained(self.network.phases[phase])
         step = Step(self.network, self.forward, self.epoch, self.seed, generator, trained)
         totals: dict[str, Tensor] = {}
         labelled = streams[0].labelled()
@@ -311,7 +311,7 @@ class Run:
         ]
         for number, found in enumerate(zip(*given, strict=True)):
             if number % experiment.accumulate == 0:
-                self.network.zero_grad(set_to_none=True)  # another stage's parameters may have gradients too
+                self.network.zero_grad(set_to_none=True)  # another phase's parameters may have gradients too
             weight = self._counted(streams[0], found[0][0]) / labelled
             for name, loss in self.regime.gradients(step, [batch for _, batch in found]).items():
                 share = loss.detach().double() * weight
@@ -322,17 +322,17 @@ class Run:
                 optimizer.step()
         return {name: float(total) for name, total in totals.items()}
 
-    def _cut(self, pairs: Pairs, stage: str, stream: int) -> tuple[Tensor, ...]:
+    def _cut(self, pairs: Pairs, phase: str, stream: int) -> tuple[Tensor, ...]:
         """Return the units of each batch of an epoch; a stream that is shorter than the first begins again."""
         cost = relative_lengths(self.samples, pairs) if self.experiment.batches == "by-length" else None
-        return self._order(len(pairs), stage, stream, cost).split(self.experiment.batch_size)
+        return self._order(len(pairs), phase, stream, cost).split(self.experiment.batch_size)
 
     @staticmethod
     def _counted(pairs: Pairs, found: Tensor) -> int:
         return len(found) if pairs.counts is None else int(pairs.counts[pairs.indices[found].numpy()].sum())
 
-    def _order(self, count: int, stage: str, stream: int, cost: Tensor | None = None) -> Tensor:
-        generator = torch.Generator().manual_seed(derive_seed(self.seed, "order", stage, stream, self.epoch))
+    def _order(self, count: int, phase: str, stream: int, cost: Tensor | None = None) -> Tensor:
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, "order", phase, stream, self.epoch))
         order = torch.randperm(count, generator=generator)
         return order if cost is None else by_length(order, cost, self.experiment.batch_size, generator)
 
@@ -376,10 +376,10 @@ class Run:
         """Write everything that the next epoch needs; the file takes its place when whole."""
         tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
         tensors.update({f"best.{name}": value for name, value in self.best.items()})
-        for stage, optimizer in self.optimizers.items():
+        for phase, optimizer in self.optimizers.items():
             for index, entries in optimizer.state_dict()["state"].items():
                 for key, value in entries.items():
-                    tensors[f"optimizer.{stage}.{index}.{key}"] = value
+                    tensors[f"optimizer.{phase}.{index}.{key}"] = value
         facts = {
             "epoch": self.epoch,
             "history": self.history,
@@ -399,9 +399,9 @@ class Run:
             _log.warning("%s: cannot be read (%s); training starts from the beginning", path, error)
             return False
         self.network.load_state_dict(_part(tensors, "network."))
-        for stage, optimizer in self.optimizers.items():
+        for phase, optimizer in self.optimizers.items():
             entries: dict[int, dict[str, Tensor]] = {}
-            for name, value in _part(tensors, f"optimizer.{stage}.").items():
+            for name, value in _part(tensors, f"optimizer.{phase}.").items():
                 index, _, key = name.partition(".")
                 entries.setdefault(int(index), {})[key] = value.cpu() if key == "step" else value
             optimizer.load_state_dict(

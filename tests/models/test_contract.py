@@ -109,8 +109,8 @@ def test_every_trainable_parameter_is_in_just_one_group(model: str, settings: Se
     counted = Counter(id(parameter) for group in groups.values() for parameter in group)
     wanted = {id(parameter) for parameter in network.parameters() if parameter.requires_grad}
     assert set(counted) == wanted and set(counted.values()) <= {1} and all(groups.values())
-    trained = [set(names or groups) for names in network.stages.values()]
-    assert set(groups) <= set().union(*trained), "each group is trained in some stage"
+    trained = [set(names or groups) for names in network.phases.values()]
+    assert set(groups) <= set().union(*trained), "each group is trained in some phase"
 
 
 @over_outputs
@@ -266,10 +266,10 @@ def test_the_views_that_are_asked_for_are_used(model: str, settings: Settings) -
         with torch.random.fork_rng(), torch.no_grad():
             for epoch in (1, 2, 3):
                 network.epoch_start(epoch)
-                for stage in network.stages:
-                    network.stage_start(stage)
+                for phase in network.phases:
+                    network.phase_start(phase)
                     torch.manual_seed(0)
-                    found |= {f"{epoch} {stage} {n}": float(v) for n, v in network(batch).losses.items()}
+                    found |= {f"{epoch} {phase} {n}": float(v) for n, v in network(batch).losses.items()}
         return found
 
     start = {name: value.clone() for name, value in network.state_dict().items()}
@@ -304,7 +304,7 @@ def test_a_saved_state_is_all_that_there_is(model: str, settings: Settings, outp
         torch.manual_seed(0)
         optimizer = torch.optim.SGD(network.parameters(), 1e-3)
         for epoch in (1, 2):
-            run_epoch(network, regime, [batch], epoch, dict.fromkeys(network.stages, optimizer))
+            run_epoch(network, regime, [batch], epoch, dict.fromkeys(network.phases, optimizer))
     with torch.random.fork_rng():
         torch.manual_seed(9)  # other weights, and no look at the training part
         other = owner(model)(network.settings, DIMS, outputs)

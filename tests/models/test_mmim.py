@@ -1,4 +1,4 @@
-"""MMIM: its bounds by hand, its two stages, its history."""
+"""MMIM: its bounds by hand, its two phases, its history."""
 
 from __future__ import annotations
 
@@ -58,15 +58,15 @@ def test_each_stage_trains_its_own_groups() -> None:
     torch.manual_seed(0)
     network = Model(Model.Settings(), DIMS, 1).train()
     batch = make_batch(6, outputs=1)
-    network.stage_start("bound")
+    network.phase_start("bound")
     bound = network(batch).losses
     assert list(bound) == ["likelihood"]
     bound["likelihood"].backward()
     reached = {name for name, p in network.named_parameters() if p.grad is not None}
     assert reached == {name for name, _ in network.named_parameters() if name.startswith("bound.")}
-    network.stage_start("main")
+    network.phase_start("main")
     assert list(network(batch).losses) == ["regression", "cpc", "bound", "entropy"]
-    named = [name for wanted in Model.stages.values() for name in wanted]
+    named = [name for wanted in Model.phases.values() for name in wanted]
     assert set(network.parameter_groups()) <= set(named) and len(named) == len(set(named))
 
 
@@ -74,7 +74,7 @@ def test_the_bound_stage_raises_the_likelihood() -> None:
     torch.manual_seed(0)
     network = Model(Model.Settings(dropout=0.0), DIMS, 1).train()
     batch = make_batch(6, outputs=1)
-    network.stage_start("bound")
+    network.phase_start("bound")
     optimizer = torch.optim.Adam(network.parameter_groups()["bound"], 1e-2)
     values = []
     for _ in range(30):
@@ -94,12 +94,12 @@ def test_the_history_is_a_window_over_training_batches() -> None:
     network.eval()
     network(first)
     network.train()
-    network.stage_start("bound")
+    network.phase_start("bound")
     network(first)
     assert network.history_class.tolist() == [-1] * 8, (
-        "neither evaluation nor the bound's stage is remembered"
+        "neither evaluation nor the bound's phase is remembered"
     )
-    network.stage_start("main")
+    network.phase_start("main")
     network(first)
     assert network.history_class.tolist() == [-1, -1, *first.labels.tolist()]
     network(second)
@@ -165,7 +165,7 @@ def test_every_loss_by_hand_with_its_weight_and_sign() -> None:
     assert losses["bound"] == pytest.approx(-0.2 * (-1.5 + 0.5))
     # audio: variances 1 of the positive and 4 of the negative samples, video: 4 and 4; half the logarithms, their mean
     assert losses["entropy"] == pytest.approx(-0.2 * (0.25 * math.log(4) + 0.5 * math.log(4)), rel=1e-5)
-    network.stage_start("bound")
+    network.phase_start("bound")
     assert {n: x.item() for n, x in network(batch).losses.items()} == {"likelihood": pytest.approx(1.5 - 0.5)}
 
 

@@ -35,7 +35,7 @@ class Step:
         epoch: from 1.
         seed: of the run.
         generator: on the CPU, seeded for this epoch: for whatever else must be drawn.
-        trained: parameter group -> the parameters that the optimiser of this stage will move.
+        trained: parameter group -> the parameters that the optimiser of this phase will move.
     """
 
     network: Network

@@ -14,7 +14,7 @@ The paper does not give K: 1 by default. What it leaves open besides, and how it
 - Dropout is on in the inner steps, with a mask of its own in each.
 - What the inner steps write into buffers (running statistics, Self-MM's labels, MMIM's history) is thrown
   away: these take in the second batch alone. So no sample counts twice an epoch.
-- Only the weights that the current stage trains are adapted (MMIM has two stages).
+- Only the weights that the current phase trains are adapted (MMIM has two phases).
 - With K = 0 this is the regime ``standard`` on the same mask, exactly (the paper's SPL-TRN; with a fixed mask, ORIG):
   the second batch of the paper is the loop's first here.
 

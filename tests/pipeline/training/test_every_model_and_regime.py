@@ -73,8 +73,8 @@ def test_one_batch_overfits(model: str, outputs: int, regime: str, settings: dic
     network, method = ready(build(model, outputs), outputs), make_regime(regime, settings)
     groups = network.parameter_groups()
     optimizers: dict[str, torch.optim.Optimizer] = {
-        stage: torch.optim.Adam([p for n, g in groups.items() if not wanted or n in wanted for p in g], 1e-3)
-        for stage, wanted in network.stages.items()
+        phase: torch.optim.Adam([p for n, g in groups.items() if not wanted or n in wanted for p in g], 1e-3)
+        for phase, wanted in network.phases.items()
     }
     full = shown(network, make_batch(6, outputs), [True, True, True])
     batch = replace(full, views={})

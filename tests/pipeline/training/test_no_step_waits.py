@@ -88,9 +88,9 @@ def questions(
     with counted:
         for run.epoch in (1, 2, 3):
             network.epoch_start(run.epoch)
-            for stage in network.stages:
-                network.stage_start(stage)
-                run._train_stage(stage)
+            for phase in network.phases:
+                network.phase_start(phase)
+                run._train_phase(phase)
     return counted.found
 
 

@@ -271,7 +271,7 @@ def test_what_models_remember_is_of_the_second_batch_alone(order: str) -> None:
     torch.manual_seed(0)
     mmim = Mmim(Mmim.Settings(), DIMS, 1).train()
     mmim.epoch_start(1)
-    mmim.stage_start("main")
+    mmim.phase_start("main")
     groups = mmim.parameter_groups()
     regime.gradients(Step(mmim, mmim, 1, 0, torch.Generator(), groups), [outer, inner])
     filled = (mmim.history_audio.abs().sum(dim=1) > 0).sum()

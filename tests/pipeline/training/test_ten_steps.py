@@ -185,24 +185,24 @@ def ten_steps(
     """Train so long; return whether every loss was a number, which is what the loop looks at."""
     groups = network.parameter_groups()
     trained = {
-        stage: {name: group for name, group in groups.items() if not wanted or name in wanted}
-        for stage, wanted in network.stages.items()
+        phase: {name: group for name, group in groups.items() if not wanted or name in wanted}
+        for phase, wanted in network.phases.items()
     }
     optimizers = {
-        stage: torch.optim.Adam([p for group in names.values() for p in group], 1e-3, foreach=True)
-        for stage, names in trained.items()
+        phase: torch.optim.Adam([p for group in names.values() for p in group], 1e-3, foreach=True)
+        for phase, names in trained.items()
     }
     for epoch in range(1, STEPS + 1):
         network.train()
         network.epoch_start(epoch)
-        for stage, names in trained.items():
-            network.stage_start(stage)
+        for phase, names in trained.items():
+            network.phase_start(phase)
             network.zero_grad(set_to_none=True)
             step = Step(network, forward, epoch, 0, torch.Generator().manual_seed(epoch), names)
             losses = gradients(regime, step, batches(epoch))
             if not all(math.isfinite(float(loss)) for loss in losses.values()):
                 return False
-            optimizers[stage].step()
+            optimizers[phase].step()
     return True
 
 
