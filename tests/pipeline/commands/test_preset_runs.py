@@ -16,6 +16,7 @@ from pipeline.params import Params, load_params
 from tests import small_world
 
 PARAMS = Path(__file__).parents[3] / "params.yaml"
+pytestmark = pytest.mark.slow
 
 
 def short(made: Draft, models: tuple[str, ...]) -> Draft:
