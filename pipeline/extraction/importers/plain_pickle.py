@@ -119,7 +119,9 @@ def _check_sizes(file: Any, size: int) -> None:
         pickle.UnpicklingError: it does.
         ValueError: it is no whole pickle.
     """
-    for count, (code, argument, _) in enumerate(pickletools.genops(_Bounded(file, size))):
+    bounded: Any = _Bounded(file, size)
+    argument: Any
+    for count, (code, argument, _) in enumerate(pickletools.genops(bounded)):
         if code.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(argument) > count:
             raise pickle.UnpicklingError(f"it keeps object {argument} where it has no more than {count}")
         if code.name == "FRAME" and int(argument) > size:
