@@ -7,6 +7,7 @@ text or 750.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from pipeline.errors import ParamsError
 MOST_BYTES = 4 << 20
 MOST_VALUES = 200_000  # once aliases are written out; a few lines of them can stand for billions
 DEEPEST = 50
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")
 
 
 def read_params_file(path: Path) -> dict[str, Any]:
@@ -62,6 +64,10 @@ def read_params_file(path: Path) -> dict[str, Any]:
 
 def _count(path: Path, node: Any, where: str, within: list[int], known: dict[int, int]) -> int:
     """Return how many values a node holds, each alias counted anew, and check keys on the way."""
+    if isinstance(node, str) and (found := _NO_TEXT.search(node)):
+        raise ParamsError(
+            f"{path}: {where[:80]}: found the character {found[0]!a}, which no name or path can hold"
+        )
     if not isinstance(node, dict | list):
         return 1
     if id(node) in known:

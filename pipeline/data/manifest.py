@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from operator import attrgetter
@@ -68,6 +69,7 @@ COLUMNS = tuple(field.name for field in fields(Sample))
 _NUMBERS = tuple(f.name for f in fields(Sample) if "float" in str(f.type))
 _VALUES = attrgetter(*COLUMNS)
 _WORDS = COLUMNS.index("words")
+_NO_PATH = re.compile("[\0\ud800-\udc7f\udd00-\udfff]")
 _JSON = json.JSONEncoder(ensure_ascii=False)
 
 
@@ -164,6 +166,8 @@ def resolve_media(root: Path, relative: str) -> Path:
         raise DataError(
             f'the media path "{relative}" leaves the dataset\'s root {root}; give a path inside it'
         )
+    if _NO_PATH.search(relative):
+        raise DataError(f"the media path {relative!a} holds a character that no path can hold")
     return root / relative
 
 

@@ -120,8 +120,8 @@ def _check_sizes(file: Any, size: int) -> None:
         ValueError: it is no whole pickle.
     """
     bounded: Any = _Bounded(file, size)
-    for count, (code, found, _) in enumerate(pickletools.genops(bounded)):
-        argument: Any = found
+    argument: Any
+    for count, (code, argument, _) in enumerate(pickletools.genops(bounded)):
         if code.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(argument) > count:
             raise pickle.UnpicklingError(f"it keeps object {argument} where it has no more than {count}")
         if code.name == "FRAME" and int(argument) > size:
