@@ -201,12 +201,13 @@ def cut(sequence: FeatureSequence, clip: Clip, where: str, *, sparse: bool = Fal
         sparse: rows are words, so that the last one may end before the clip does.
 
     Raises:
-        MediaError: the video's rows end too early.
+        MediaError: the video's rows end within the part, too early. (Where it has none of the part, that is for
+            the caller to say.)
     """
-    if not sparse:
-        check_covered(sequence.times, clip, where)
     begin, end = clip.start_s or 0.0, np.inf if clip.end_s is None else clip.end_s
     inside = (sequence.times >= begin) & (sequence.times < end)
+    if inside.any() and not sparse:
+        check_covered(sequence.times, clip, where)
     return replace(
         sequence,
         values=sequence.values[inside],

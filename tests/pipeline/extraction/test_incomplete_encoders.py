@@ -7,6 +7,7 @@ import pickle
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from pipeline.extraction.engines import extract_all, prepare
 from pipeline.extraction.extractors.audio import wav2vec2
 from pipeline.extraction.extractors.base import Clip
 from pipeline.extraction.extractors.text import bert
+from pipeline.extraction.extractors.video._face_landmarks import BLENDSHAPES, blendshapes
 from tests import encoders
 
 PIECES = tuple(f"word{index}" for index in range(200))
@@ -144,6 +146,17 @@ def test_how_sound_is_normalised_is_not_guessed(tmp_path: Path) -> None:
     extractor = sound(folder)
     extractor.prepare()
     assert extractor._preprocessor["do_normalize"] is False
+
+
+def test_a_face_model_with_other_scores_is_refused() -> None:
+    def face(names: tuple[str, ...]) -> SimpleNamespace:
+        shapes = [SimpleNamespace(category_name=name, score=0.5) for name in names]
+        return SimpleNamespace(face_blendshapes=[shapes] if names else [])
+
+    assert blendshapes(face(BLENDSHAPES), 0).tolist() == [0.5] * 52
+    for names, found in ((BLENDSHAPES[::-1], 52), (BLENDSHAPES[:51], 51), ((), 0)):
+        with pytest.raises(AssetError, match=f"gives {found} blendshapes"):
+            blendshapes(face(names), 0)
 
 
 # --- code that comes along ----------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from pipeline.errors import MediaError, StoreError
+from pipeline.errors import MediaError, StoreError, StreamMissing
 from pipeline.extraction.extractors import base
 from pipeline.extraction.extractors.base import Clip
 from pipeline.extraction.extractors.video import openface
@@ -92,7 +92,9 @@ def test_a_part_of_a_csd_that_ends_early(tmp_path: Path) -> None:
     path = write_csd(tmp_path / "f.csd", "COVAREP", {"talk": (times, VALUES)})
     made = importer(path)
     assert len(made.extract(part(0.5, 2.1, tmp_path)).values) == 3
-    with pytest.raises(MediaError, match=r"rows end at 2\.250 s, so that 0\.45 s of 98\.20 s are there"):
+    with pytest.raises(MediaError, match=r"rows end at 2\.250 s, so that 0\.65 s of 98\.40 s are there"):
+        made.extract(part(1.6, 100.0, tmp_path))
+    with pytest.raises(StreamMissing, match='"one" has no rows'):  # the corpus has nothing of it
         made.extract(part(1.8, 100.0, tmp_path))
     words = importer(path, "text")  # the last word may end before its segment does
     assert len(words.extract(part(1.0, 100.0, tmp_path)).values) == 2

@@ -150,11 +150,11 @@ class Extractor(BaseExtractor[OpenfaceSettings]):
         if self._latest is None or self._latest[0] != path:  # the clips of one video come one after another
             self._latest = path, read_csv(path, clip.id, self.settings.non_finite)
         table = self._latest[1]
-        if end_s < np.inf:
-            check_covered(table.times, clip, f'{path}, id "{clip.id}"')
         within = (table.times >= start_s - 1e-6) & (table.times < end_s)
         if not within.any():
             raise MediaError(f'{path}, id "{clip.id}": has no row from {start_s} s to {end_s} s')
+        if end_s < np.inf:
+            check_covered(table.times, clip, f'{path}, id "{clip.id}"')
         rate = self.settings.frame_rate_hz
         if rate is None:
             chosen = np.flatnonzero(within)
