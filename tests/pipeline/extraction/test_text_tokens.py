@@ -19,10 +19,13 @@ from models.parts import CLS, SEP, add_specials
 from pipeline.data.masks import read_masks
 from pipeline.data.store import FeatureStore
 from pipeline.errors import ParamsError
-from pipeline.evaluate import evaluate_experiment, write_results
+from pipeline.evaluate import write_results
 from pipeline.params import Compute, Experiment
-from pipeline.train import Job, check_token_ids, resolve, train_experiment
+from pipeline.train import train_experiment
+from pipeline.training.evaluation import evaluate_experiment
+from pipeline.training.experiment import check_token_ids, resolve
 from pipeline.training.folds import make_folds
+from pipeline.training.kept_runs import PlannedRun
 from pipeline.training.predictor import load_run, predict
 from pipeline.training.samples import read_samples
 from tests import small_world
@@ -56,7 +59,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def experiment(model: str, encoder: Path, **changes: object) -> Experiment:
     given = {
-        "dataset": "small", "model": model, "task": "regression", "regime": "m3s", "evaluate_on": "block",
+        "dataset": "small", "model": model, "task": "regression", "regime": "m3s", "train_on": "sampled",
+        "evaluate_on": "block",
         "settings": {"text": "tokens", "encoder": str(encoder), "frozen_layers": 1}, "epochs": 2,
         "learning_rates": {"text": 0.01}, "frame_rate_hz": {"audio": 10},
     }  # fmt: skip
@@ -66,8 +70,7 @@ def experiment(model: str, encoder: Path, **changes: object) -> Experiment:
 @pytest.mark.parametrize("model", ["misa", "mmim", "self_mm"])
 def test_the_encoder_is_trained_along_from_token_ids(model: str, encoder: Path, data: Path) -> None:
     settings = experiment(model, encoder)
-    samples = read_samples("small", ONE, settings.frame_rate_hz, data, target="score")
-    folder = train_experiment(model, settings, samples, ONE.folds, 0, CPU, data)
+    folder = train_experiment(model, settings, ONE, 0, CPU, data)
     before = safetensors.torch.load_file(encoder / "model.safetensors")
     after = safetensors.torch.load_file(folder / "1-1" / "weights.safetensors")
     moved = {
@@ -76,12 +79,11 @@ def test_the_encoder_is_trained_along_from_token_ids(model: str, encoder: Path, 
         if not name.startswith("pooler.")
     }
     assert all(was == ("layer.1." in name) for name, was in moved.items()), moved
-    masks = read_masks(data / "masks" / "small.h5")
-    results = evaluate_experiment(model, settings, ONE, masks, CPU, data)
-    write_results(data / "results" / model, model, ONE.labels, results)
+    found = evaluate_experiment(model, ONE, settings, settings.evaluate_on, CPU, data)
+    write_results(data / "results" / model, model, found.classes, found.results)
     average = json.loads((data / "results" / model / "metrics.json").read_text())["average"]
     assert np.isfinite(average["mae"]["mean"])
-    name = results[0].ids[0]
+    name = found.results[0].ids[0]
     with FeatureStore(data / "features" / "small" / "text.h5") as store:
         sequence = store.read(store.ids.index(name))
     predictor = load_run(folder / "1-1")
@@ -94,10 +96,10 @@ def test_a_run_stands_on_the_encoders_weights(encoder: Path, data: Path, tmp_pat
     fold = make_folds(samples.samples, ONE.folds)[0]
 
     def key(folder: Path) -> str:
-        settings = resolve(experiment("misa", folder))
+        settings = resolve(experiment("misa", folder, train_on="full"))
         same = settings.model_copy(update={"settings": {**settings.settings, "encoder": "somewhere"}})
-        assert Job(same, fold, 0, "cpu", tmp_path).key(samples)  # no file there is no crash here
-        return Job(settings, fold, 0, "cpu", tmp_path).key(samples)
+        assert PlannedRun(same, fold, 0, "cpu", tmp_path).key(samples)  # no file there is no crash here
+        return PlannedRun(settings, fold, 0, "cpu", tmp_path).key(samples)
 
     changing = write_encoder(tmp_path / "encoder", 3)
     first = key(changing)
@@ -107,12 +109,13 @@ def test_a_run_stands_on_the_encoders_weights(encoder: Path, data: Path, tmp_pat
 
 
 def test_blocks_are_unknown_words_between_cls_and_sep(data: Path) -> None:
-    samples = read_samples("small", ONE, {"audio": 10}, data, target="score")
-    batch = samples.prepare(samples.fit_normalisers(np.arange(30)), torch.device("cpu")).collate(
-        torch.arange(12)
-    )
+    samples = read_samples("small", ONE, data=data, target="score")
+    device = samples.prepare(samples.fit_normalisers(np.arange(30)), torch.device("cpu"))
+    mask = samples.named_masks(read_masks(data / "masks" / "small.h5"), ["sampled"])["sampled"]
+    half = mask.settings.model_copy(update={"range": (0.5, 0.5)})
+    hiding = replace(mask, settings=half).hide(torch.device("cpu"), 0, 1)
+    batch, hidden = (device.collate(torch.arange(12), None, h) for h in (None, hiding))
     assert batch.token_ids is not None
-    hidden = hide_blocks(batch, BlockSettings(range=(0.5, 0.5)), "sampled", 0, 1)
     assert hidden.token_ids is not None
     ids = add_specials(hidden.token_ids)
     for row, length in enumerate(batch.lengths["text"].tolist()):
