@@ -214,3 +214,13 @@ def test_weights_are_drawn_anew_but_for_recurrent_ones() -> None:
     assert all(torch.equal(value, recurrent[name]) for name, value in network["c"].state_dict().items())
     initialise(network, partial(nn.init.normal_, std=0.012))
     assert network["a"].weight.std().item() == pytest.approx(0.012, rel=0.02)
+
+
+def test_no_position_reaches_beyond_a_text() -> None:
+    encoder = set_text_cnn((0.0, 0.0, 0.0))
+    words = torch.tensor([[[-4.0], [1.0], [1.0], [0.0], [0.0], [0.0]]])
+    # The only three words sum to -2; the last two of them and one of the filling would give 2.
+    assert encoder(words, torch.tensor([3])).item() == 0
+    encoder = set_text_cnn((10.0, 0.0, 0.0))
+    # One position for one word: 10 - 3. A second one, of filling alone, would give 10.
+    assert encoder(torch.tensor([[[-3.0]] + [[0.0]] * 5]), torch.tensor([1])).item() == 7
