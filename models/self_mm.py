@@ -35,7 +35,8 @@ Deviations:
   0.001 for all. They step on the sum of four batches' gradients, which against a weight decay is worth four
   times their mean, and drop what is left at an epoch's end; here a step is on the mean, and the left ones make
   the last step.
-- thuiar/Self-MM counts a score of 0 to the positive centre; here, as in the paper and MMSA, to neither.
+- thuiar/Self-MM, in the version that we have read, counts a score of 0 to the positive centre; here, as in the
+  paper and MMSA, to neither.
 - Distances, centres and the unimodal losses are computed in float32, whatever the experiment's precision.
 - Distances are squared, as in the paper (Eq. 9); ``distance: norm`` is the code's.
 - A label stays as it is while a centre has no sample. A ratio alpha_s / alpha_m at alpha_m = 0 is cut by the

@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
+from torch.nn import functional
 
-from models.base import MODALITIES, drop_columns, drop_frames, drop_modalities
+from models.base import (
+    MODALITIES,
+    NO_LABEL,
+    Batch,
+    Dialogues,
+    Network,
+    Pretraining,
+    View,
+    drop_columns,
+    drop_frames,
+    drop_modalities,
+)
 from tests.batches import DIMS, make_batch
 
 
@@ -72,3 +85,59 @@ def test_what_a_sample_never_had_stays_missing() -> None:
     again = drop_modalities(once, torch.tensor([[False, True, True]] * 2))
     assert again.present.tolist() == [[False, False, True]] * 2
     assert not again.features["audio"].any()
+
+
+def dialogues() -> Dialogues:
+    """Return two dialogues: of three turns and of one."""
+    return Dialogues(
+        dialogue=torch.tensor([0, 0, 0, 1]),
+        turn=torch.tensor([0, 1, 2, 0]),
+        speaker=torch.tensor([0, 1, 0, 0]),
+        labelled=torch.tensor([True, False, True, True]),
+        count=2,
+        longest=3,
+    )
+
+
+def test_rows_stand_by_dialogue_and_turn_and_come_back() -> None:
+    rows = torch.tensor([[1.0, 10], [2, 20], [3, 30], [4, 40]])
+    padded = dialogues().padded(rows)
+    assert padded.tolist() == [[[1, 10], [2, 20], [3, 30]], [[4, 40], [0, 0], [0, 0]]]
+    assert torch.equal(dialogues().flat(padded), rows)
+    longer = functional.pad(padded + 0.0, (0, 0, 0, 2), value=9.0)  # as a convolution with padding gives it
+    assert torch.equal(dialogues().flat(longer), rows)
+    assert dialogues().turns.tolist() == [[True, True, True], [True, False, False]]
+    assert dialogues().padded(torch.tensor([5, 6, 7, 8])).tolist() == [[5, 6, 7], [8, 0, 0]]
+
+
+def test_a_batch_is_as_long_as_its_samples() -> None:
+    assert len(make_batch(3, outputs=1)) == 3 and len(make_batch(1, outputs=4)) == 1
+
+
+def test_what_has_no_label_is_what_cross_entropy_leaves_out() -> None:
+    logits = torch.tensor([[0.0, 3.0], [5.0, 1.0]])
+    alone = functional.cross_entropy(logits[:1], torch.tensor([1]))
+    assert functional.cross_entropy(logits, torch.tensor([1, NO_LABEL])).item() == pytest.approx(alone.item())
+
+
+def test_only_what_is_drawn_as_the_training_is_shows_nothing_that_is_hidden() -> None:
+    assert [View(kind).shows_hidden for kind in ("complement", "whole", "redrawn")] == [True, True, False]
+
+
+def test_a_network_asks_for_nothing_by_itself() -> None:
+    assert Network.stages == {"all": ()} and not Network.dialogues
+    assert Network.views(None) == Network.recipe(None) == {}
+    assert Network.pretraining(None) is None and Network.files(None) == ()
+    assert Pretraining("baseline") == Pretraining("baseline", {}, {})
+
+
+def test_an_empty_batch_can_lose_modalities() -> None:
+    batch = make_batch(2, outputs=1)
+    none = Batch(
+        features={m: v[:0] for m, v in batch.features.items()},
+        lengths={m: v[:0] for m, v in batch.lengths.items()},
+        present=batch.present[:0],
+        observed={m: v[:0] for m, v in batch.observed.items()},
+    )
+    left = drop_modalities(none, none.present)
+    assert len(left) == 0 and left.features["audio"].shape == (0, 0, DIMS["audio"])

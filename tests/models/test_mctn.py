@@ -106,8 +106,7 @@ def test_padding_changes_nothing(variant: str) -> None:
         torch.testing.assert_close(other.losses[name], loss)
 
 
-@pytest.mark.parametrize("variant", ["paper", "code"])
-@pytest.mark.parametrize("outputs", [1, 4])
+@pytest.mark.parametrize(("outputs", "variant"), [(1, "paper"), (4, "paper"), (4, "code")])
 def test_one_batch_overfits_and_the_translations_improve(outputs: int, variant: str) -> None:
     network = make(outputs, source="t", steps=6, variant=variant)
     history = train(network, shown("t", make_batch(6, outputs)), 150, rate=5e-3)
