@@ -2,41 +2,25 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import replace
 from functools import partial
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from models.base import MODALITIES, Batch, Dialogues
+from models.base import Batch
 from models.layers import (
-    Attention,
-    AttentionLayer,
-    CrossAttention,
-    FeedForwardLayer,
-    GatedPooling,
     LSTMEncoder,
-    ResidualAutoencoder,
     TextCNN,
     distance,
     encode_present,
     full_precision,
     initialise,
-    jensen_shannon,
     masked_max,
     mlp,
-    mmd,
-    observed_counts,
-    resample,
-    seen_lengths,
-    sequence_distance,
-    sinusoids,
     task_loss,
     unit_rows,
 )
-from tests.batches import make_batch
 
 
 def test_padding_never_wins_the_maximum() -> None:

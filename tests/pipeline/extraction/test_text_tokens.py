@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from pipeline.training.regimes.blocks import BlockSettings, hide_blocks
 
 from models import misa
 from models.base import UNKNOWN_TOKEN
