@@ -37,11 +37,12 @@ from models.baseline import BaselineSettings
 from models.baseline import Model as Baseline
 from models.layers import KERNELS
 from pipeline.params import Experiment, Folds, load_params
-from pipeline.train import build, resolve
-from pipeline.training.folds import Fold, make_folds
-from pipeline.training.loop import _Run, deterministic
+from pipeline.training.experiment import resolve
+from pipeline.training.folds import make_folds
+from pipeline.training.kept_runs import build
+from pipeline.training.loop import Run, deterministic
 from pipeline.training.regimes.standard import Regime
-from pipeline.training.samples import DeviceSamples, SampleSet, derive_seed, read_samples, training_pairs
+from pipeline.training.samples import SampleSet, derive_seed, read_samples
 
 
 def timed(work: Callable[[], object], device: torch.device) -> tuple[float, float]:
@@ -54,16 +55,10 @@ def timed(work: Callable[[], object], device: torch.device) -> tuple[float, floa
     return time.perf_counter() - wall, time.process_time() - processor
 
 
-def epoch_batches(
-    experiment: Experiment, samples: DeviceSamples, fold: Fold, epoch: int, run: _Run
-) -> list[Batch]:
+def epoch_batches(run: Run, epoch: int) -> list[Batch]:
     """Return the batches that our loop trains on in one epoch."""
-    indices, patterns = training_pairs(
-        experiment.train_on, fold.train, samples.has.numpy(), samples.ids, 0, epoch
-    )
-    order = run._order(len(indices), "all", 0)
-    parts = [order[i : i + experiment.batch_size] for i in range(0, len(indices), experiment.batch_size)]
-    return [samples.collate(indices[p], patterns[p], run.network.needs_complement) for p in parts]
+    pairs = run.sets[0].epoch(epoch)
+    return [batch for _, batch in pairs.batches(run.samples, run._cut(pairs, "all", 0), run.views)]
 
 
 def compare_loops(data: SampleSet, folds: Folds, model: str, epochs: int, device: torch.device) -> None:
@@ -75,7 +70,7 @@ def compare_loops(data: SampleSet, folds: Folds, model: str, epochs: int, device
     with deterministic(device, 0):
         network = build(experiment, data.dims, len(data.classes)).to(device)
     twin = copy.deepcopy(network)
-    run = _Run(network, Regime(Regime.Settings()), samples, fold, experiment, 0, len(data.classes))
+    run = Run(network, Regime(Regime.Settings()), samples, fold, experiment, 0, len(data.classes), {})
     groups = twin.parameter_groups()
     parameters = [parameter for group in groups.values() for parameter in group]
     optimizer = torch.optim.Adam(parameters, 1e-3, foreach=True)
@@ -84,7 +79,7 @@ def compare_loops(data: SampleSet, folds: Folds, model: str, epochs: int, device
     count = 0
     for epoch in range(1, epochs + 2):
         run.epoch = epoch
-        batches = epoch_batches(experiment, samples, fold, epoch, run)
+        batches = epoch_batches(run, epoch)
         count = sum(len(batch) for batch in batches)
 
         def bare(batches: list[Batch] = batches) -> None:
@@ -184,9 +179,9 @@ def compare_together(data: SampleSet, folds: Folds, epochs: int, device: torch.d
         samples = data.prepare(data.fit_normalisers(fold.train), device)
         with deterministic(device, fold.number):
             network = Baseline(BaselineSettings(), data.dims, len(data.classes)).to(device)
-        run = _Run(network, Regime(Regime.Settings()), samples, fold, experiment, 0, len(data.classes))
+        run = Run(network, Regime(Regime.Settings()), samples, fold, experiment, 0, len(data.classes), {})
         alone.append(network)
-        batches.append(epoch_batches(experiment, samples, fold, 1, run))
+        batches.append(epoch_batches(run, 1))
     longest = {
         m: max(b.features[m].shape[1] for own in batches for b in own) + (max(KERNELS) if m == "text" else 0)
         for m in MODALITIES

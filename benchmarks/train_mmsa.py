@@ -80,11 +80,12 @@ def time_ours(name: str, data: dict[str, np.ndarray], bert: Path, batches: str) 
 
     from models.base import MODALITIES
     from pipeline.params import Experiment
-    from pipeline.train import build, resolve
+    from pipeline.training.experiment import resolve
     from pipeline.training.folds import Fold
-    from pipeline.training.loop import _Run
+    from pipeline.training.kept_runs import build
+    from pipeline.training.loop import Run
     from pipeline.training.regimes import standard
-    from pipeline.training.samples import DeviceSamples, FlatSequences
+    from pipeline.training.samples import DeviceSamples, FlatSequences, Turns
 
     count, flat = len(data["score"]), {}
     for modality in MODALITIES:
@@ -98,15 +99,18 @@ def time_ours(name: str, data: dict[str, np.ndarray], bert: Path, batches: str) 
         else:
             values = torch.cat([torch.from_numpy(data[modality])[valid], torch.zeros(1, columns)])
         observed = torch.ones(len(values), dtype=torch.bool)
-        flat[modality] = FlatSequences(values, observed, sizes.cumsum(0) - sizes, sizes, sizes, tokens)
-    here = torch.ones(count, 3, dtype=torch.bool)
+        starts = sizes.cumsum(0) - sizes
+        flat[modality] = FlatSequences(values, observed, starts, sizes, sizes, tokens, sizes, None)
+    every, present = np.arange(count), torch.ones(count, 3, dtype=torch.bool)
+    alone = Turns(tuple(every[:, None]), every, torch.zeros(count, dtype=torch.int64), np.ones(count, bool))
     samples = DeviceSamples(
         ids=tuple(map(str, range(count))),
         labels=torch.zeros(count, dtype=torch.int64),
-        present=here,
+        present=present,
         flat=flat,
         device=torch.device("cpu"),
-        has=here,
+        present_cpu=present,
+        turns=alone,
         scores=torch.from_numpy(data["score"]),
     )
     experiment = resolve(
@@ -123,9 +127,8 @@ def time_ours(name: str, data: dict[str, np.ndarray], bert: Path, batches: str) 
     )
     torch.manual_seed(0)
     network = build(experiment, {m: SHAPES[m][1] for m in MODALITIES}, 1)
-    every = np.arange(count)
     regime = standard.Regime(standard.StandardSettings())
-    run = _Run(network, regime, samples, Fold(1, "", every, every, every), experiment, 0, 1)
+    run = Run(network, regime, samples, Fold(1, "", every, every, every), experiment, 0, 1, {})
     run.epoch = 2
     network.train()
     network.epoch_start(2)
