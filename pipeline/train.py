@@ -79,7 +79,8 @@ from pipeline.training.folds import Fold, make_folds
 from pipeline.training.kept_runs import FORMAT, PlannedRun, train_run
 from pipeline.training.loop import choose_device
 from pipeline.training.masking import NamedMask
-from pipeline.training.samples import SampleSet, Sequences, samples_of
+from pipeline.training.samples import SampleSet, samples_of
+from pipeline.training.sequences import Sequences
 
 # glibc keeps what a batch needed for the next one instead of asking the system anew: a tenth of the time.
 ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "1073741824", "MALLOC_TRIM_THRESHOLD_": "1073741824"}

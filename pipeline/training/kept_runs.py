@@ -38,7 +38,8 @@ from pipeline.training.experiment import (
 from pipeline.training.folds import Fold
 from pipeline.training.loop import deterministic, fit, save_tensors
 from pipeline.training.masking import NamedMask
-from pipeline.training.samples import Normaliser, SampleSet, derive_seed
+from pipeline.training.samples import SampleSet, derive_seed
+from pipeline.training.sequences import Normaliser
 
 FORMAT = 2
 # Where numbers of a run are computed: what of these a run imports is in its key.

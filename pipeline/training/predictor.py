@@ -24,7 +24,8 @@ from pipeline.params import Experiment, Length
 from pipeline.training.experiment import recorded
 from pipeline.training.kept_runs import FORMAT, build, load_normalisers, load_weights
 from pipeline.training.loop import deterministic
-from pipeline.training.samples import Normaliser, SampleSet, Sequences, read_frames
+from pipeline.training.samples import SampleSet
+from pipeline.training.sequences import Normaliser, Sequences, read_frames
 
 
 @dataclass(frozen=True)

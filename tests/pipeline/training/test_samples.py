@@ -16,16 +16,8 @@ from pipeline.data.store import FeatureStore
 from pipeline.errors import DataError, ParamsError, StoreError
 from pipeline.params import Length
 from pipeline.training.masking import Hiding
-from pipeline.training.samples import (
-    DeviceSamples,
-    Normaliser,
-    Recorded,
-    SampleSet,
-    derive_seed,
-    pool_rows,
-    read_samples,
-    spans,
-)
+from pipeline.training.samples import DeviceSamples, SampleSet, derive_seed, read_samples
+from pipeline.training.sequences import Normaliser, Recorded, pool_rows, spans
 from tests import small_world
 
 SIZE = 40
