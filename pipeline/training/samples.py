@@ -43,6 +43,15 @@ from pipeline.errors import DataError, ParamsError, StoreError
 from pipeline.params import Dataset, Experiment, Length
 from pipeline.training.classes import ClassRules
 from pipeline.training.masking import Hiding, NamedMask, masks_of
+from pipeline.training.sequences import (
+    Floats,
+    Indices,
+    Normaliser,
+    Recorded,
+    Sequences,
+    average_rows,
+    read_frames,
+)
 
 
 @dataclass(frozen=True)
