@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from models.base import MODALITIES, Batch
 from models.mctn import LETTERS, CodeDecoder, Decoder, Encoder, MCTNSettings, Model, Reader, _error, resample
-from tests.batches import DIMS, hide, lengthen, make_batch, train
+from tests.batches import DIMS, hide, lengthen, make_batch, reorder, train
 
 SOURCES = ("a", "v", "t", "av", "at", "vt")
 
@@ -270,3 +270,12 @@ def test_the_settings_are_the_papers() -> None:
         "batch_size": 32,
         "patience": 20,
     }
+
+
+@pytest.mark.parametrize("variant", ["paper", "code"])
+def test_a_sample_alone_is_what_it_is_among_others(variant: str) -> None:
+    network, batch = make(source="t", variant=variant).eval(), make_batch(4, 4)
+    together = network(batch).prediction
+    for row in range(4):
+        alone = network(reorder(batch, torch.tensor([row]))).prediction
+        torch.testing.assert_close(alone[0], together[row])

@@ -217,3 +217,11 @@ def test_the_settings_are_the_authors() -> None:
     assert network.attend.self_attn.num_heads == 2
     head = [(x.in_features, x.out_features) for x in network.head if isinstance(x, nn.Linear)]
     assert head == [(48, 24), (24, 3)]
+
+
+def test_a_classification_learns_no_scores() -> None:
+    network = Model(Model.Settings(hidden=8), DIMS, 4).eval()
+    batch = replace(make_batch(5, outputs=4), scores=torch.ones(5))
+    expected = ["classification", "difference", "similarity", "reconstruction"]
+    assert list(network(batch).losses) == expected
+    assert network(replace(batch, labels=None, scores=None)).losses == {}

@@ -139,7 +139,7 @@ def of_two_columns(outputs: int, **settings: object) -> Model:
     network.fuse = Fixed(one)  # type: ignore[assignment]
     network.head = nn.Linear(2, outputs)
     network.predict = nn.ModuleDict({m: nn.Identity() for m in ("text", "audio", "video")})
-    network.bound = nn.ModuleDict({"audio": Fixed(torch.tensor(-1.5)), "video": Fixed(torch.tensor(0.5))})
+    network.bound = nn.ModuleDict({"audio": Fixed(torch.tensor(-2.5)), "video": Fixed(torch.tensor(0.5))})
     network.project = nn.ModuleDict(
         {
             "audio": Fixed(torch.tensor([[0.0], [2.0], [0.0], [4.0]])),
@@ -162,11 +162,11 @@ def test_every_loss_by_hand_with_its_weight_and_sign() -> None:
     # The fusion is text's and audio's direction, and at right angles to video's: with two of four samples in each
     # direction log(2 e + 2) - 1, the same, and log(2 e + 2).
     assert losses["cpc"] == pytest.approx(0.3 * (3 * math.log(2 * math.e + 2) - 2))
-    assert losses["bound"] == pytest.approx(-0.2 * (-1.5 + 0.5))
+    assert losses["bound"] == pytest.approx(-0.2 * (-2.5 + 0.5))
     # audio: variances 1 of the positive and 4 of the negative samples, video: 4 and 4; half the logarithms, their mean
     assert losses["entropy"] == pytest.approx(-0.2 * (0.25 * math.log(4) + 0.5 * math.log(4)), rel=1e-5)
-    network.phase_start("bound")
-    assert {n: x.item() for n, x in network(batch).losses.items()} == {"likelihood": pytest.approx(1.5 - 0.5)}
+    network.stage_start("bound")
+    assert {n: x.item() for n, x in network(batch).losses.items()} == {"likelihood": pytest.approx(2.5 - 0.5)}
 
 
 def test_a_score_of_zero_is_of_neither_class() -> None:

@@ -263,6 +263,8 @@ def test_the_two_repositories() -> None:
     common = {"learning_rate": 1e-3, "weight_decay": 1e-3, "accumulate": 4, "patience": 8}
     rates = {"audio": 1e-3, "video": 1e-4}
     assert Model.recipe(Model.Settings()) == {**common, "batch_size": 32, "learning_rates": rates}
+    tokens = Model.recipe(Model.Settings(text="tokens"))
+    assert tokens["learning_rates"] == {"text": 5e-5, **rates}
     tokens = Model.Settings(variant="mmsa", text="tokens")
     rates = {"text": 5e-5, "audio": 5e-3, "video": 5e-3}
     assert Model.recipe(tokens) == {**common, "batch_size": 16, "learning_rates": rates}
@@ -285,3 +287,21 @@ def test_what_the_settings_leave_to_the_variant() -> None:
         "video_hidden": None, "text_width": None, "fusion": 128, "dropout": None, "label_limit": None,
         "distance": "squared",
     }  # fmt: skip
+
+
+def test_labels_stay_while_a_centre_has_no_sample() -> None:
+    torch.manual_seed(0)
+    network = Model(Model.Settings(dropout=0.0), DIMS, 1).train()
+    batch = make_batch(5, outputs=1)
+    assert batch.scores is not None
+    positive = batch.scores.abs() + 0.1
+    for epoch in (1, 2, 3):
+        network.epoch_start(epoch)
+        network(replace(batch, scores=positive))
+    assert torch.equal(network.labels_text[:, 0], positive), "there is no negative centre"
+
+
+def test_there_is_no_state_before_there_is_a_sample() -> None:
+    network = Model(Model.Settings(), DIMS, 4)
+    kept = {"seen", "moved", *(f"{kind}_{view}" for kind in ("labels", "latest") for view in VIEWS)}
+    assert {name: len(value) for name, value in network.named_buffers()} == dict.fromkeys(kept, 0)
