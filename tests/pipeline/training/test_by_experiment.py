@@ -110,7 +110,7 @@ def test_a_split_of_its_own(root: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert [fold["fold"] for fold in summary()["folds"]] == [1]
     _, rows = run(root, monkeypatch)
     assert sorted(told(rows)) == of_test(small_world.samples(SIZE), TWO.folds), "the dataset's again"
-    with pytest.raises(DataError, match="left out: .'no split': 60"):  # nobody has an owner's split
+    with pytest.raises(DataError, match=r"left out: .'no split': 60"):  # nobody has an owner's split
         run(root, monkeypatch, folds={"scheme": "official"})
 
 
