@@ -173,8 +173,8 @@ def test_frames_with_a_range_go_at_a_rate_of_each_sample_and_modality() -> None:
     lengths = np.full((3000, 3), 200)
     result = taken(Mask(protocol="frames", range=(0.2, 0.6)), lengths)
     shares = np.stack([(~kept.reshape(3000, 200)).mean(axis=1) for kept in result.frames.values()])
-    # Uniform in [0.2, 0.6], with the chance of 200 frames around it: the mean is 0.4, the variance
-    # 0.4^2 / 12 + E[r (1 - r)] / 200.
+    # Uniform in [0.2, 0.6], with the chance of 200 frames around it: mean 0.4,
+    # variance 0.4^2 / 12 + E[r (1 - r)] / 200.
     spread = 0.4**2 / 12 + (0.4 - (0.4**2 / 12 + 0.4**2)) / 200
     assert shares.mean(axis=1) == pytest.approx([0.4] * 3, abs=0.01)
     assert shares.var(axis=1) == pytest.approx([spread] * 3, rel=0.06)
@@ -297,7 +297,10 @@ def test_a_threshold_lets_go_what_is_below_the_rate(rate: float) -> None:
     [
         ({"protocol": "frames"}, "needs a rate, or rates"),
         ({"protocol": "frames", "rate": 0.1, "rates": [0.2]}, "needs a rate, or rates"),
-        ({"protocol": "frames", "rate": 0.1, "range": [0, 1]}, "nothing to the protocol frames with a range"),
+        (
+            {"protocol": "frames", "rate": 0.1, "range": [0, 1]},
+            "rate means nothing to the protocol frames with a range",
+        ),
         ({"protocol": "block", "range": [0, 1], "rates": [0.1]}, "rate means nothing to the protocol block"),
         ({"protocol": "block"}, "range is needed by the protocol block"),
         ({"protocol": "random", "rates": [0.1, 0.7]}, "found rate 0.7"),
