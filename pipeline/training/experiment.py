@@ -146,6 +146,8 @@ def recorded(facts: Mapping[str, Any], where: Path) -> Experiment:
     try:
         said = dict(facts["trained"])
         said.pop("pretraining")
+        if said["labels"]:  # their order is that of the classes; a JSON object has none
+            said["labels"] = {name: said["labels"][name] for name in facts["classes"]}
         return Experiment.model_validate(said)
     except (KeyError, TypeError, ValidationError) as error:
         raise StoreError(

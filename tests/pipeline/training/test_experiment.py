@@ -29,7 +29,7 @@ OTHER: dict[str, Any] = {
     "train_mask": "block",
     "evaluate_on": ["conditions", "block"],
     "evaluate_conditions": True,
-    "labels": {"bad": "< 0", "good": ">= 0"},
+    "labels": {"good": ">= 0", "bad": "< 0"},
     "folds": {"scheme": "session", "count": 2},
     "lengths": {"text": 25, "audio": {"frames": 150, "by": "resample"}},
     "regime_settings": {"inner_steps": 3, "inner_on": "full"},
@@ -59,8 +59,9 @@ OTHER: dict[str, Any] = {
 
 
 def read_back(said: dict[str, Any]) -> Experiment:
-    """Return what a file of the record gives."""
-    return recorded({"trained": json.loads(json.dumps(said))}, Path("run.json"))
+    """Return what a file of the record gives, whose keys are sorted."""
+    facts = {"trained": said, "classes": list(said["labels"])}
+    return recorded(json.loads(json.dumps(facts, sort_keys=True)), Path("run.json"))
 
 
 @pytest.mark.parametrize("model", module_names("models"))
@@ -75,6 +76,7 @@ def test_what_was_trained_is_written_down_whole_and_read_back(model: str) -> Non
         assert record(again) == said
         for name in set(Experiment.model_fields) - {"settings", "regime_settings"}:
             assert getattr(again, name) == getattr(experiment, name), name
+        assert list(again.labels) == list(experiment.labels), "the classes' order"
         assert said["settings"] == settings, "every default is filled in"
         for name in given.keys() & OTHER.keys():
             assert said[name] != Experiment.model_fields[name].get_default(call_default_factory=True), name

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from models.base import Batch, ModelSettings, Network, Output
-from pipeline.data.masks import CONDITIONS
+from pipeline.data.masks import CONDITIONS, read_masks
 from pipeline.errors import TrainingError
 from pipeline.params import Experiment
 from pipeline.training.experiment import resolve
@@ -30,8 +30,9 @@ from pipeline.training.loop import (
     predict,
     save_tensors,
 )
+from pipeline.training.regimes.base import Step, Stream
 from pipeline.training.regimes.standard import Regime, StandardSettings
-from pipeline.training.samples import DeviceSamples, read_samples
+from pipeline.training.samples import DeviceSamples, derive_seed, read_samples
 from pipeline.training.training_set import Pairs, relative_lengths, showings, validation_showings
 from tests import small_world
 
@@ -418,6 +419,118 @@ def test_scores_are_judged_by_the_mean_absolute_error(world: World) -> None:
         1,
     )
     assert "valid_sims_acc5" in small.history[0] and "valid_acc7" not in small.history[0]
+
+
+def test_the_test_part_chooses_only_where_it_is_asked_to(world: World) -> None:
+    """As some public codes do: the same epochs, another choice among them."""
+    given = {"learning_rate": 0.05, "epochs": 8}
+    watched, _ = run(world, experiment=experiment(**given, watch_test=True))
+    chosen, network = run(world, experiment=experiment(**given, selection="test-paper"))
+    for one, other in zip(watched.history, chosen.history, strict=True):
+        assert {**one, "best": 0} == {**other, "best": 0}
+    tested = [(row["test_ua"], -row["test_loss"]) for row in chosen.history]
+    valid = [(row["valid_ua"], -row["valid_loss"]) for row in watched.history]
+    assert chosen.best_epoch == tested.index(max(tested)) + 1
+    assert watched.best_epoch == valid.index(max(valid)) + 1 != chosen.best_epoch
+    assert chosen.best_score == max(tested)[0]
+    samples, fold, _ = world
+    answers = predict(network, network, samples, fold.test, validation_showings("missing", None, {}, CPU, 3))
+    right = answers.argmax(dim=2) == samples.labels[torch.from_numpy(fold.test)][:, None]
+    assert right.double().mean().item() == pytest.approx(chosen.history[chosen.best_epoch - 1]["test_wa"])
+
+
+class Looking(TinyModel):
+    """Keeps what it saw before the first epoch."""
+
+    def __init__(self, settings: object, dims: Mapping[str, int], outputs: int) -> None:
+        super().__init__(settings, dims, outputs)
+        self.looks: list[tuple[list[str], list[str], int]] = []
+        self.register_buffer("kept", torch.zeros(()))
+
+    def look_at_training(self, batches: Callable[[], Iterable[Batch]], seed: int) -> None:
+        assert not self.seen, "before the first epoch"
+        seen = []
+        for _ in range(2):  # each call begins anew
+            found = list(batches())
+            assert all(batch.present.all() and not batch.views for batch in found)
+            seen.append([name for batch in found for name in batch.ids])
+        self.looks.append((seen[0], seen[1], seed))
+        self.kept += torch.rand(()) + 1
+
+
+def test_a_network_looks_at_the_training_part_once_and_not_on_resume(world: World, tmp_path: Path) -> None:
+    samples, fold, dims = world
+    regime, settings = Regime(StandardSettings()), experiment(epochs=3, train_on="missing")
+
+    def new() -> Looking:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            return Looking(None, dims, 4)
+
+    def stop(epoch: int) -> None:
+        if epoch == 2:
+            raise Killed
+
+    whole, state = new(), tmp_path / "state"
+    expected = fit(whole, regime, samples, fold, settings, 3, 4)
+    ids = [samples.ids[index] for index in fold.train]
+    assert whole.looks == [(ids, ids, derive_seed(3, "look"))] and whole.kept > 1
+    broken, resumed = new(), new()
+    with pytest.raises(Killed):
+        fit(broken, regime, samples, fold, settings, 3, 4, state=state, save_every_s=0, after_epoch=stop)
+    assert len(broken.looks) == 1
+    assert fit(resumed, regime, samples, fold, settings, 3, 4, state=state) == expected
+    assert resumed.looks == [] and resumed.seen == [3]
+    assert_same(whole, resumed)
+    again = new()
+    fit(again, regime, samples, fold, settings, 4, 4)
+    assert again.kept != whole.kept, "what is drawn there is drawn from the run's seed"
+
+
+class Streams(Regime):
+    """Takes batches of two training sets, and notes what they hold."""
+
+    streams = (Stream("outer"), Stream("inner", "t", "one-missing"))
+
+    def __init__(self) -> None:
+        super().__init__(StandardSettings())
+        self.taken: list[tuple[Batch, Batch]] = []
+
+    def gradients(self, step: Step, batches: Sequence[Batch]) -> dict[str, Tensor]:
+        outer, inner = batches
+        self.taken.append((outer, inner))
+        return super().gradients(step, [outer])
+
+
+def test_two_streams_have_training_sets_of_their_own(world: World, tmp_path: Path) -> None:
+    samples, fold, dims = world
+    small_world.write(tmp_path, 60)
+    dataset = read_samples("small", small_world.dataset(), {"audio": 10}, tmp_path, hides_frames=True)
+    masks = dataset.named_masks(read_masks(tmp_path / "masks" / "small.h5"), ["one-missing", "block"])
+    regime, settings = Streams(), experiment(epochs=2, train_on="missing", train_mask="block")
+    fit(make(dims), regime, samples, fold, settings, 0, 4, masks)
+    pairs, size = len(fold.train) * 6, 16
+    steps = -(-pairs // size)
+    assert len(regime.taken) == 2 * steps
+    kept = masks["one-missing"].first(CPU).present[:, 0]
+    texts = [samples.ids[index] for index in fold.train if kept[index]]
+    for epoch in (regime.taken[:steps], regime.taken[steps:]):
+        outer, inner = ([name for pair in epoch for name in pair[number].ids] for number in (0, 1))
+        assert sorted(outer) == sorted(samples.ids[index] for index in fold.train for _ in range(6))
+        # The inner one is of text alone, and shorter: it begins again.
+        rounds = -(-len(texts) // size)
+        assert sorted(set(inner)) == texts and len(texts) < len(outer)
+        begun = [list(pair[1].ids) for pair in epoch]
+        assert begun[:rounds] == begun[rounds : 2 * rounds]
+        for shown, other in epoch:
+            assert other.present.tolist() == [[True, False, False]] * len(other)
+            assert other.observed["text"].sum() == other.lengths["text"].sum(), "no block lies over it"
+            assert len(shown.present.unique(dim=0)) > 1
+    first, second = (
+        [name for pair in epoch for name in pair[1].ids]
+        for epoch in (regime.taken[:steps], regime.taken[steps:])
+    )
+    assert first != second, "its order is drawn anew"
 
 
 def test_decay_takes_the_last_epochs_down() -> None:
