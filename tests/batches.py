@@ -118,9 +118,21 @@ def shown(network: Network, batch: Batch, pattern: list[bool], seed: int = 0) ->
     return in_dialogues(left) if network.dialogues else left
 
 
+# Networks as small as the tests need them: at the papers' sizes, a step of these takes seconds.
+SMALL: dict[str, dict[str, Any]] = {
+    "emmr": {"size": 24, "inner": 48, "heads": 2},
+    "tate": {"size": 24, "inner": 48, "heads": 2},
+    "transm": {"size": 24, "inner": 48, "heads": 2},
+    "cubemlp": {"steps": 12, "channels": 16, "blocks": [[6, 3, 16], [3, 3, 8]]},
+    "umdf": {"layers": 1, "steps": 10},
+    "gcnet": {"hidden": 24},
+}
+
+
 def build(model: str, outputs: int, dims: Mapping[str, int] = DIMS, **settings: Any) -> Network:
-    """Return a network with the same weights at each call."""
+    """Return a network of :data:`SMALL` size with the same weights at each call."""
     owner = import_module(f"models.{model}").Model
+    settings = {**SMALL.get(model, {}), **settings}
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network: Network = owner(owner.Settings.model_validate(settings), dims, outputs)

@@ -22,6 +22,7 @@ from pipeline.training.kept_runs import build
 from pipeline.training.loop import Run, deterministic
 from pipeline.training.samples import SampleSet, read_samples
 from tests import small_world
+from tests.batches import SMALL
 
 ASKING = {
     "aten::_local_scalar_dense",
@@ -66,6 +67,7 @@ def questions(
     """Train two epochs and return what the networks and the regime asked."""
     fold = make_folds(world.samples, small_world.dataset().folds)[0]
     samples = world.prepare(world.fit_normalisers(fold.train), torch.device("cpu"))
+    more = {"settings": SMALL.get(model, {}), **more}
     given = {"dataset": "world", "model": model, "regime": regime, "batch_size": 8, "train_on": "missing"}
     experiment = resolve(Experiment.model_validate({**given, **more}))
     owner = import_module(f"pipeline.training.regimes.{regime}").Regime

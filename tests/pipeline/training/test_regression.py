@@ -25,6 +25,7 @@ from pipeline.training.evaluation import ScoreResult, evaluate_experiment, summa
 from pipeline.training.predictor import load_run, predict
 from pipeline.training.samples import read_samples
 from tests import small_world
+from tests.batches import SMALL
 
 CPU = Compute(workers=1, device="cpu")
 TWO = small_world.dataset(folds={"scheme": "session", "count": 2})
@@ -38,7 +39,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def experiment(model: str = "baseline", **settings: object) -> Experiment:
-    given = {"dataset": "small", "model": model, "task": "regression", "frame_rate_hz": {"audio": 10}}
+    given: dict[str, object] = {"dataset": "small", "model": model, "task": "regression"}
+    given["frame_rate_hz"] = {"audio": 10}
+    given["settings"] = SMALL.get(model, {})
     return Experiment.model_validate(
         {**given, "epochs": 2, "batch_size": 16, "train_on": "missing", **settings}
     )

@@ -2,8 +2,8 @@
 
 Every model file is met here without a line of its own: both tasks, both precisions, the usual training and M3S of
 both orders, on samples that are one, alike, empty, short, long or huge. Each model meets each case in the usual
-training, and in one of the five other combinations of regime and precision, another one for each case (``slow``).
-``LACUNA_EVERY_STEP=1 pytest tests/pipeline/training/test_ten_steps.py`` tries all six, and the variants of each model:
+training, and in one of the five other combinations of regime and precision, another one for each case (``-m sweep``).
+``LACUNA_EVERY_STEP=1 pytest -m sweep tests/pipeline/training/test_ten_steps.py`` tries all six, and the variants of each model:
 more than an hour.
 """
 
@@ -25,7 +25,7 @@ from torch.nn import functional
 from models.base import MODALITIES, Batch, Dialogues, Network, Output, View, drop_modalities
 from pipeline.params import module_names
 from pipeline.training.regimes.base import Step
-from tests.batches import DIMS, make_batch, reorder
+from tests.batches import DIMS, SMALL, make_batch, reorder
 
 STEPS = 10
 CLASSES = 4
@@ -127,7 +127,7 @@ def models() -> list[tuple[str, dict[str, str]]]:
 def build(model: str, settings: Mapping[str, str], outputs: int) -> tuple[Network, dict[str, View]]:
     """Return a network, and the views that it trains on."""
     owner = import_module(f"models.{model}").Model
-    chosen = owner.Settings.model_validate(settings)
+    chosen = owner.Settings.model_validate({**SMALL.get(model, {}), **settings})
     return owner(chosen, DIMS, outputs), dict(owner.views(chosen))
 
 
@@ -207,7 +207,7 @@ def ten_steps(
 
 
 def all_arguments() -> list[Any]:
-    """Return the combinations that are tried; those that are not the usual training, or long, are slow."""
+    """Return the combinations that are tried; those that are not the usual training, or long, are the sweep."""
     found = []
     ways = [(regime, precision) for regime in REGIMES for precision in ("float32", "bfloat16")]
     for model, settings in models():
@@ -220,7 +220,7 @@ def all_arguments() -> list[Any]:
                     name = "-".join(
                         [model, *settings.values(), str(outputs), regime, precision, case.__name__]
                     )
-                    marks = (pytest.mark.slow,) if slow else ()
+                    marks = (pytest.mark.sweep,) if slow else ()
                     given = (model, settings, outputs, regime, precision, case)
                     found.append(pytest.param(*given, id=name, marks=marks))
     return found
