@@ -3,8 +3,8 @@
 Every model file is met here without a line of its own: both tasks, both precisions, the usual training and M3S of
 both orders, on samples that are one, alike, empty, short, long or huge. Each model meets each case in the usual
 training, and in one of the five other combinations of regime and precision, another one for each case (``-m sweep``).
-``LACUNA_EVERY_STEP=1 pytest -m sweep tests/pipeline/training/test_ten_steps.py`` tries all six, and the variants of each model:
-more than an hour.
+``LACUNA_EVERY_STEP=1 pytest -m sweep tests/pipeline/training/test_ten_steps.py`` tries all six, and the
+variants of each model: more than an hour.
 """
 
 from __future__ import annotations
