@@ -336,7 +336,7 @@ def test_a_result_that_cannot_be_put_in_its_place_is_an_error(samples: SampleSet
     damaged = tmp_path / job.key(samples)
     damaged.mkdir()
     (damaged / "weights.safetensors").touch()  # but no fit.json
-    with pytest.raises(StoreError, match="cannot be written"):
+    with pytest.raises(StoreError, match="is there, but not whole"):
         train_run(job, samples)
     assert [path.name for path in tmp_path.iterdir()] == [damaged.name]
 
