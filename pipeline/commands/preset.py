@@ -226,7 +226,11 @@ def make_draft(name: str, preset: Preset, dataset: str, params: Params) -> Draft
         if content:
             table[kind] = content
     used = set().union(*(_masks_of(one) for one in experiments.values()))
-    masks = {mask: settings for mask, settings in preset.masks.items() if mask in used}
+    masks = {
+        mask: settings
+        for mask, settings in preset.masks.items()
+        if used & {mask, *Mask.model_validate(settings).members(mask)}
+    }
     entry: dict[str, Any] | None = None
     notes: tuple[str, ...] = ()
     if known is None:

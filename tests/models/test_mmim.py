@@ -165,7 +165,7 @@ def test_every_loss_by_hand_with_its_weight_and_sign() -> None:
     assert losses["bound"] == pytest.approx(-0.2 * (-2.5 + 0.5))
     # audio: variances 1 of the positive and 4 of the negative samples, video: 4 and 4; half the logarithms, their mean
     assert losses["entropy"] == pytest.approx(-0.2 * (0.25 * math.log(4) + 0.5 * math.log(4)), rel=1e-5)
-    network.stage_start("bound")
+    network.phase_start("bound")
     assert {n: x.item() for n, x in network(batch).losses.items()} == {"likelihood": pytest.approx(2.5 - 0.5)}
 
 

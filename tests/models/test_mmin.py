@@ -66,7 +66,7 @@ def test_the_cascade_is_equations_2_and_3() -> None:
 
 def test_the_activations_of_the_paper_and_of_the_code() -> None:
     """Every layer takes the mean of its input; the input is -1."""
-    paper, code = ResidualAutoencoder(), ResidualAutoencoder(code=True)
+    paper, code = ResidualAutoencoder(AUTOENCODER), ResidualAutoencoder(AUTOENCODER, leaky=True)
     for block in (paper, code):
         with torch.no_grad():
             for layer in block.modules():
