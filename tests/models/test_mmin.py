@@ -207,7 +207,7 @@ def test_the_variant_of_the_code_switches_each_line_of_the_table() -> None:
         0,
         0,
     )
-    linear = code.imagine_forward.blocks[0].decoder[-1]
+    linear = make(variant="code", initialisation="kaiming").imagine_forward.blocks[0].decoder[-1]
     assert linear.weight.std().item() == pytest.approx((2 / 256) ** 0.5, rel=0.03) and not linear.bias.any()
     assert paper.imagine_forward.blocks[0].decoder[-1].bias.any()
     for name, value in code.teacher.state_dict().items():
