@@ -48,6 +48,13 @@ class Features:
     checksum: str
 
 
+def _short(value: object) -> str:
+    """Return a part of a mask's setting in a word: a number, a condition, or the protocol of a mixture's part."""
+    if isinstance(value, dict):
+        return str(value["protocol"])
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
 @dataclass(frozen=True)
 class MaskFacts:
     """One mask of a dataset.
@@ -75,7 +82,7 @@ class MaskFacts:
             exclude={"protocol", "draw"}, exclude_none=True, exclude_defaults=True
         )
         return {
-            key: "-".join(f"{v:g}" for v in value) if isinstance(value, tuple) else str(value)
+            key: "-".join(map(_short, value)) if isinstance(value, tuple) else str(value)
             for key, value in kept.items()
         }
 

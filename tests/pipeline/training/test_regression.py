@@ -178,7 +178,7 @@ def test_the_page_shows_classes_and_scores_apart(data: Path, tmp_path: Path) -> 
         "datasets": {"small": TWO.model_dump(mode="json", exclude_unset=True)},
         "masks": {"conditions": {"protocol": "conditions"}},
         "experiments": {"classes": given, "first": scores, "second": {**scores, "regime": "m3s"}},
-        "report": {"title": "Both", "against": {"second": "first"}},
+        "report": {"title": "Both", "baseline": "first"},
     }
     params = Params.model_validate(raw)
     quick = {"frame_rate_hz": {"audio": 10}, "epochs": 2, "batch_size": 16, "watch_test": True}
@@ -187,7 +187,7 @@ def test_the_page_shows_classes_and_scores_apart(data: Path, tmp_path: Path) -> 
     datasets, experiments = gather(params, data)
     report.write(params, datasets, experiments, tmp_path / "report")
     page = (tmp_path / "report/index.html").read_text(encoding="utf-8")
-    assert "Results on small" in page and "Results on small: scores" in page
+    assert '<h3 id="part-small">Classes' in page and '<h3 id="part-small-scores">Scores' in page
     assert "MAE" in page and "Acc-7" in page and "UA" in page
     tables = tmp_path / "report/tables"
     (line,) = [
@@ -199,8 +199,7 @@ def test_the_page_shows_classes_and_scores_apart(data: Path, tmp_path: Path) -> 
     assert {row["metric"] for row in rows(tables / "small-conditions.csv")} == {
         "WA", "UA", "macro-F1", "weighted F1"
     }  # fmt: skip
-    assert "Epoch by epoch: first, second" in page and "curves are for this figure alone" in page
-    assert (tmp_path / "report/figures/first-and-others-curves.svg").is_file()
+    assert (tmp_path / "report/figures/small-scores-first-learning-curves.svg").is_file()
     assert not (tables / "small-scores-confusion.csv").exists()
 
 
