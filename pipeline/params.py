@@ -432,6 +432,10 @@ class Params(Section):
         seen: dict[str, str] = {}
         for family, mask in self.masks.items():
             for name in mask.members(family):
+                if name in TRAINING_SETS:
+                    raise ValueError(
+                        f"masks.{family}: {name} is what train_on calls a set of conditions; choose another name"
+                    )
                 if name in seen:
                     raise ValueError(f"masks.{family} makes a mask {name}, and so does masks.{seen[name]}")
                 seen[name] = family

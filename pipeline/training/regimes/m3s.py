@@ -50,7 +50,8 @@ class M3SSettings(RegimeSettings):
         inner_rates: parameter group -> its own alpha.
         order: of the gradient.
         inner_on, inner_mask: another ``train_on`` and ``train_mask`` for the inner batches than the experiment's
-            (SMIL adapts on complete samples, and is tested on incomplete ones).
+            (SMIL adapts on samples that lack a
+            modality, and takes the outer gradient on complete ones).
     """
 
     inner_steps: Annotated[int, Field(ge=0)] = 1
