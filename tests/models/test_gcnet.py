@@ -25,7 +25,7 @@ from models.gcnet import (
     temporal_relations,
     window,
 )
-from tests.batches import DIMS, PATTERNS, converse, hide, lengthen, make_batch, reorder, train
+from tests.batches import DIMS, PATTERNS, hide, in_dialogues, lengthen, make_batch, reorder, train
 
 SMALL = {"hidden": 6, "graph_hidden": 4}
 ROOT = Path(__file__).parents[2]
@@ -40,7 +40,7 @@ def make(outputs: int = 4, **settings: object) -> Model:
 def shown(outputs: int, pattern: list[bool], sizes: list[int]) -> Batch:
     """Return dialogues as the loop gives them in training: some of it hidden, and the whole beside it."""
     whole = make_batch(sum(sizes), outputs)
-    return converse(replace(hide(whole, pattern), views={"whole": whole}), sizes)
+    return in_dialogues(replace(hide(whole, pattern), views={"whole": whole}), sizes)
 
 
 def by_edges(graph: Graph, values: Tensor, kinds: dict[tuple[int, int], int], relations: int) -> Tensor:
@@ -161,10 +161,10 @@ def test_a_dialogue_cut_in_two_hears_what_the_window_says() -> None:
 
 def test_cutting_a_dialogue_changes_what_its_turns_say_and_dialogues_do_not_mix() -> None:
     network, whole = make().eval(), make_batch(8, 4)
-    one = network(converse(whole, [8])).prediction
-    two = network(converse(whole, [4, 4])).prediction
+    one = network(in_dialogues(whole, [8])).prediction
+    two = network(in_dialogues(whole, [4, 4])).prediction
     assert (one - two).abs().max() > 1e-4
-    first = network(converse(reorder(whole, torch.arange(4)), [4])).prediction
+    first = network(in_dialogues(reorder(whole, torch.arange(4)), [4])).prediction
     torch.testing.assert_close(two[:4], first)
 
 
@@ -181,10 +181,10 @@ def test_padding_and_other_dialogues_change_nothing(pattern: list[bool]) -> None
     batch = replace(batch, views={})
     for begin, size in ((0, 3), (3, 1), (4, 4)):
         rows = torch.arange(begin, begin + size)
-        alone = network(converse(reorder(batch, rows), [size])).prediction
+        alone = network(in_dialogues(reorder(batch, rows), [size])).prediction
         torch.testing.assert_close(alone, plain.prediction[rows])
     order = torch.tensor([4, 5, 6, 7, 0, 1, 2, 3])
-    moved = network(converse(reorder(batch, order), [4, 3, 1])).prediction
+    moved = network(in_dialogues(reorder(batch, order), [4, 3, 1])).prediction
     torch.testing.assert_close(moved, plain.prediction[order])
 
 
@@ -197,8 +197,8 @@ def test_a_long_dialogue_beside_a_short_one_leaves_it_as_it_was() -> None:
         lengths={m: torch.cat([few.lengths[m], v[3:]]) for m, v in both.lengths.items()},
         observed={m: torch.cat([few.observed[m], v[3:]]) for m, v in both.observed.items()},
     )  # fmt: skip
-    alone = network(converse(few, [3])).prediction
-    torch.testing.assert_close(network(converse(both, [3, 10])).prediction[:3], alone)
+    alone = network(in_dialogues(few, [3])).prediction
+    torch.testing.assert_close(network(in_dialogues(both, [3, 10])).prediction[:3], alone)
 
 
 @pytest.mark.parametrize("outputs", [1, 4])
@@ -219,7 +219,7 @@ def test_the_reconstruction_counts_what_is_missing_alone() -> None:
     network = make(reconstruction_weight=0.5).eval()
     whole = make_batch(3, 4)
     leave = torch.tensor([[True, True, True], [True, False, True], [False, True, False]])
-    batch = converse(
+    batch = in_dialogues(
         replace(hide(whole, [True, True, True]), views={"whole": whole}, labels=torch.tensor([0, 1, 2])), [3]
     )
     batch = replace(drop_modalities(batch, leave), views=batch.views)
@@ -241,7 +241,7 @@ def test_the_reconstruction_counts_what_is_missing_alone() -> None:
 
 def test_missing_frames_are_reconstructed_too_and_all_of_them_are_the_modality() -> None:
     network = make().eval()
-    whole = converse(make_batch(6, 4), [6])
+    whole = in_dialogues(make_batch(6, 4), [6])
     keep = torch.ones_like(whole.observed["audio"])
     keep[:, 0] = False
     fewer = drop_frames(replace(whole, views={"whole": whole}), {"audio": keep})
@@ -254,7 +254,7 @@ def test_missing_frames_are_reconstructed_too_and_all_of_them_are_the_modality()
 
 def test_turns_that_are_context_only_do_not_count_in_the_tasks_loss() -> None:
     network = make().eval()
-    batch = converse(make_batch(4, 4), [4])
+    batch = in_dialogues(make_batch(4, 4), [4])
     assert batch.dialogues is not None and batch.labels is not None
     labels = batch.labels.clone()
     labels[1] = NO_LABEL
@@ -267,7 +267,7 @@ def test_turns_that_are_context_only_do_not_count_in_the_tasks_loss() -> None:
 
 def test_a_sample_by_itself_is_a_dialogue_of_one_turn() -> None:
     network, batch = make().eval(), make_batch(3, 4)
-    torch.testing.assert_close(network(batch).prediction, network(converse(batch, [1, 1, 1])).prediction)
+    torch.testing.assert_close(network(batch).prediction, network(in_dialogues(batch, [1, 1, 1])).prediction)
 
 
 @pytest.mark.filterwarnings("ignore:TF32 acceleration")  # said by the switch below
