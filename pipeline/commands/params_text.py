@@ -2,8 +2,8 @@
 
 An edit adds entries to a mapping, or removes entries that were added so. An added entry carries a comment,
 ``# lacuna preset`` with a checksum of the entry's text. Only an entry that has this comment, and is unchanged since, is
-ever removed. Positions come from PyYAML's parser. After each edit the text is read again, as YAML 1.1 and as the 1.2 of DVC and
-Lacuna, and compared with what it should say; where they differ, the edit is refused.
+ever removed. Positions come from PyYAML's parser. After each edit the text is read again, as YAML 1.1 and as the 1.2
+of DVC and Lacuna, and compared with what it should say; where they differ, the edit is refused.
 """
 
 from __future__ import annotations

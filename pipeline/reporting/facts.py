@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from pipeline.data import masks as mask
 from pipeline.data.manifest import MODALITIES, Sample, read_manifest
+from pipeline.data.shown import for_spreadsheet
 from pipeline.data.store import FeatureInfo, FeatureStore, Status
 from pipeline.errors import DataError
 from pipeline.params import Experiment, Mask, Params
@@ -272,14 +273,17 @@ def _read_experiment(params: Params, name: str, data: Path) -> ExperimentFacts:
         if row["condition"] != AVERAGE:  # Scores computes it from the six conditions
             numbers = {m: _to_number(v) for m, v in row.items() if m not in _NO_METRIC}
             values.setdefault((int(row["fold"]), int(row["run"])), {})[row["condition"]] = numbers
+    owner = params.datasets.get(str(trained["dataset"]))
+    classes = summary.get("classes", owner.labels if owner is not None else ())
+    written = {for_spreadsheet(one): one for one in classes}
     confusion: dict[str, dict[tuple[str, str], int]] = {}
     for row in _read_csv(results / "confusion.csv"):
-        confusion.setdefault(row["condition"], {})[row["label"], row["predicted"]] = int(row["count"])
-    owner = params.datasets.get(str(trained["dataset"]))
+        label, predicted = (written.get(row[column], row[column]) for column in ("label", "predicted"))
+        confusion.setdefault(row["condition"], {})[label, predicted] = int(row["count"])
     return ExperimentFacts(
         name=name,
         trained=trained,
-        classes=summary.get("classes", owner.labels if owner is not None else ()),
+        classes=classes,
         scores=Scores(values),
         curves=curves,
         confusion=confusion,

@@ -149,11 +149,14 @@ def test_nothing_to_add_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["experiments:\n  a: {m: 1}\n", "experiments: {a: {m: 1}}\n", "seed: 010\nexperiments:\n  on: 1e-3\n"]
+    "text",
+    ["experiments:\n  a: {m: 1}\n", "experiments: {a: {m: 1}}\n", "seed: 010\nexperiments:\n  on: 1e-3\n"],
 )
 def test_texts_that_look_like_numbers_stay_texts_in_both_versions_of_yaml(text: str) -> None:
     """1e-3 is a number in YAML 1.2 alone, 012 and 12:30 and yes are other values in 1.1 alone."""
-    entries = {name: {"dataset": name, "rate": 1e-05} for name in ("1e-3", "0o17", "012", "12:30", "yes", "1_0")}
+    entries = {
+        name: {"dataset": name, "rate": 1e-05} for name in ("1e-3", "0o17", "012", "12:30", "yes", "1_0")
+    }
     after = add_entries(text, ("experiments",), entries)
     for read in (yaml.safe_load, YAML(typ="safe").load):
         found = read(after)["experiments"]
