@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from pipeline import assets, corpus, evaluate, report, train
+from pipeline import assets, evaluate, report, train
 from pipeline.data.manifest import Sample
+from pipeline.demo_corpus import construct
 from pipeline.errors import AssetError, DataError
 from pipeline.params import Asset, Compute, Corpus, Experiment
 from pipeline.prepare import prepare
@@ -106,11 +107,11 @@ def test_corpus(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target = project / "data/raw/demo"
     target.mkdir(parents=True)
     (target / "labels.csv").write_text("good")
-    monkeypatch.setattr(corpus, "read_sentences", lambda *_: {})
-    monkeypatch.setattr(corpus, "load_checked", lambda *_: "")
-    monkeypatch.setattr(corpus, "_processes", fail)
+    monkeypatch.setattr(construct, "read_sentences", lambda *_: {})
+    monkeypatch.setattr(construct, "load_checked", lambda *_: "")
+    monkeypatch.setattr(construct, "fresh_processes", fail)
     with pytest.raises(Stop):
-        corpus.build(Corpus(), project, project, target)
+        construct.build(Corpus(), project, project, target)
     assert tree(project / "data") == {"raw/demo/labels.csv": b"good"}
 
 
