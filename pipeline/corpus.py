@@ -20,7 +20,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from pipeline.assets import ASSETS
+from pipeline.data.assets import ASSETS
 from pipeline.demo_corpus.construct import build
 from pipeline.machine import usable_cores
 from pipeline.params import Params

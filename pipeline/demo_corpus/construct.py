@@ -8,7 +8,7 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from models import MODALITIES
-from pipeline.assets import load_checked
+from pipeline.data.assets import load_checked
 from pipeline.data.datasets.demo import ATTRIBUTION, COLUMNS, DIALOGUE_COLUMNS, LABELS_FILE
 from pipeline.data.files import whole_or_nothing
 from pipeline.demo_corpus.pictures import SHARED_SHARE, face_codes, film_all

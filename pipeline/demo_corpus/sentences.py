@@ -6,7 +6,7 @@ import re
 import tarfile
 from pathlib import Path
 
-from pipeline.assets import load_checked
+from pipeline.data.assets import load_checked
 from pipeline.demo_corpus.plan import LABELS, RATINGS
 from pipeline.errors import AssetError
 

@@ -17,7 +17,7 @@ from pipeline.data.store import FeatureSequence, FeatureStore, Status
 from pipeline.errors import ParamsError, StoreError
 from pipeline.evaluate import main, write_arrays, write_results
 from pipeline.params import Compute, Dataset, Experiment, Params
-from pipeline.train import train_experiment
+from pipeline.training.all_runs import train_experiment
 from pipeline.training.evaluation import Result, evaluate_experiment, summarise
 from pipeline.training.folds import make_folds
 from pipeline.training.predictor import load_run, predict

@@ -26,7 +26,7 @@ import yaml
 from pipeline.data.manifest import Sample, Word, manifest_checksum, write_manifest
 from pipeline.data.store import FeatureStore, Status
 from pipeline.errors import DataError
-from pipeline.extract import Summary, clip_of, extract
+from pipeline.extraction.dataset import Summary, clip_of, extract
 from pipeline.extraction.extractors import base
 from pipeline.extraction.kept_clips import RECORD
 

@@ -44,7 +44,7 @@ def load_encoder(folder: Path, asset: Path | None, unused: tuple[str, ...]) -> A
     from transformers import AutoModel
     from transformers.utils import logging as notes
 
-    from pipeline.assets import load_checked, read_record
+    from pipeline.data.assets import load_checked, read_record
 
     if asset is not None:
         for file in read_record(asset)["files"]:
