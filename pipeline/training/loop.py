@@ -4,7 +4,7 @@ It owns the device, the precision, the optimiser and its rates, clipping, valida
 epoch, early stop and the saved state. One seed gives one result, on a CPU bit for bit, whether or not the run
 was interrupted: each epoch draws from generators of its own, derived from (seed, purpose, epoch), and
 PyTorch's global generator is seeded only within a scope that gives it back. On a CPU a run computes in one
-thread; several runs go in parallel (pipeline/train.py).
+thread; several runs go in parallel (pipeline/training/all_runs.py).
 """
 
 from __future__ import annotations

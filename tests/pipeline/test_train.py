@@ -24,9 +24,9 @@ from pipeline import train
 from pipeline.data.store import FeatureStore, FeatureWriter
 from pipeline.errors import StoreError, TrainingError
 from pipeline.params import Compute, Experiment, Params
-from pipeline.train import train_experiment
 from pipeline.training import experiment as experiments
 from pipeline.training import kept_runs, loop
+from pipeline.training.all_runs import train_experiment
 from pipeline.training.experiment import pretraining, resolve
 from pipeline.training.folds import make_folds
 from pipeline.training.kept_runs import (

@@ -51,7 +51,8 @@ class Stream:
     """One supply of batches of a regime, with a shuffle of its own.
 
     Attributes:
-        name: of the stream: its draws are made by it.
+        name: of the stream. Its draws are seeded by it, and a regime's settings for the two below are called NAME_on
+            and NAME_mask: an unknown mask in them is reported under these keys.
         train_on: what its training set is; None: the experiment's.
         train_mask: the mask over it; None: the experiment's.
     """

@@ -50,8 +50,7 @@ class M3SSettings(RegimeSettings):
         inner_rates: parameter group -> its own alpha.
         order: of the gradient.
         inner_on, inner_mask: another ``train_on`` and ``train_mask`` for the inner batches than the experiment's
-            (SMIL adapts on samples that lack a
-            modality, and takes the outer gradient on complete ones).
+            (SMIL adapts on samples that lack a modality, and takes the outer gradient on complete ones).
     """
 
     inner_steps: Annotated[int, Field(ge=0)] = 1

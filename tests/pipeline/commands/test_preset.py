@@ -25,7 +25,7 @@ from pipeline.commands.preset import (
 from pipeline.errors import ParamsError
 from pipeline.params import load_params
 from pipeline.reporting.published import find_rows, read_papers
-from pipeline.train import resolve
+from pipeline.training.experiment import resolve
 
 PARAMS = Path(__file__).parents[3] / "params.yaml"
 CASES = [(name, dataset) for name in preset_names() for dataset in load_preset(name).protocols]

@@ -23,7 +23,7 @@ import torch
 
 from pipeline.data.manifest import Sample, write_manifest
 from pipeline.data.store import FeatureStore, Status
-from pipeline.extract import Summary, extract
+from pipeline.extraction.dataset import Summary, extract
 from pipeline.extraction.extractors import base
 from pipeline.extraction.kept_clips import RECORD
 from tests import clips

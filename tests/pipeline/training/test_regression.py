@@ -19,8 +19,8 @@ from pipeline.errors import DataError, ParamsError
 from pipeline.evaluate import write_results
 from pipeline.params import Compute, Dataset, Experiment, Params, load_params, module_names
 from pipeline.reporting.facts import gather
-from pipeline.train import train_experiment
 from pipeline.training import metrics
+from pipeline.training.all_runs import train_experiment
 from pipeline.training.evaluation import ScoreResult, evaluate_experiment, summarise
 from pipeline.training.predictor import load_run, predict
 from pipeline.training.samples import read_samples
