@@ -182,12 +182,13 @@ class Run:
         self.fold, self.experiment, self.seed, self.classes = fold, experiment, seed, classes
         network.samples_known(len(samples.ids), samples.score_limit)
         self.groups = network.parameter_groups()
-        for name in experiment.learning_rates:
-            if name not in self.groups:
-                raise TrainingError(
-                    f'learning_rates: there is no parameter group "{name}"; {experiment.model} has '
-                    f"{', '.join(self.groups)}.{nearest(name, self.groups)}"
-                )
+        for key in ("learning_rates", "weight_decays"):
+            for name in getattr(experiment, key):
+                if name not in self.groups:
+                    raise TrainingError(
+                        f'{key}: there is no parameter group "{name}"; {experiment.model} has '
+                        f"{', '.join(self.groups)}.{nearest(name, self.groups)}"
+                    )
         self.optimizers = {name: self._optimizer(wanted) for name, wanted in network.phases.items()}
         self.forward = autocast(
             torch.compile(network) if experiment.compile else network, experiment, samples.device
@@ -223,10 +224,9 @@ class Run:
         groups: list[dict[str, Any]] = []
         for name, parameters in self._trained(wanted).items():
             rate = experiment.learning_rates.get(name, experiment.learning_rate)
-            groups.append({"params": parameters, "lr": rate, "base": rate})
-        return torch.optim.Adam(
-            groups, betas=(experiment.beta1, 0.999), weight_decay=experiment.weight_decay, foreach=True
-        )
+            towards_zero = experiment.weight_decays.get(name, experiment.weight_decay)
+            groups.append({"params": parameters, "lr": rate, "base": rate, "weight_decay": towards_zero})
+        return torch.optim.Adam(groups, betas=(experiment.beta1, 0.999), foreach=True)
 
     def _trained(self, wanted: Sequence[str]) -> dict[str, list[nn.Parameter]]:
         """Return the parameter groups of a phase, all when it names none."""

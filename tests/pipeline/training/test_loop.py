@@ -329,6 +329,8 @@ def test_clipping_by_value(world: World) -> None:
 def test_a_rate_for_a_group_that_is_not_there(world: World) -> None:
     with pytest.raises(TrainingError, match=r'no parameter group "lastt"; .* has first, last.*mean "last"'):
         run(world, experiment=experiment(learning_rates={"lastt": 0.1}))
+    with pytest.raises(TrainingError, match=r'weight_decays: .*"firs"; .* has first, last.*mean "first"'):
+        run(world, experiment=experiment(weight_decays={"firs": 0.1}))
 
 
 def test_batches_by_length_hold_everyone_once_and_like_lengths() -> None:
@@ -563,6 +565,24 @@ class Recording(Regime):
             for p in parameters:
                 p.grad = torch.full_like(p, self.sizes[name] / count**0.5)
         return {"made": torch.tensor(1.0)}
+
+
+def test_weight_decay_by_group(world: World) -> None:
+    """Adam's first step is the rate times the sign of gradient + decay * weight: without a gradient, each weight goes
+    towards 0 by the rate where its group decays, and nowhere else."""
+    start = make(world[2]).state_dict()
+    given = {"epochs": 1, "batch_size": 1000, "learning_rate": 0.001}
+    for decays, usual, first, last in (
+        ({"first": 0.5}, 0.0, 0.001, 0.0),
+        ({"first": 0.0}, 0.5, 0.0, 0.001),
+        ({}, 0.5, 0.001, 0.001),
+    ):
+        one = experiment(weight_decay=usual, weight_decays=decays, **given)
+        network = make(world[2])
+        fit(network, Recording({"first": 0.0, "last": 0.0}), world[0], world[1], one, 3, 4)
+        for name, step in (("layer.0.weight", first), ("layer.2.weight", last)):
+            moved = network.state_dict()[name] - start[name]
+            torch.testing.assert_close(moved, -step * start[name].sign(), atol=2e-7, rtol=0.02)
 
 
 @pytest.mark.parametrize(("groups", "first", "last"), [(False, 0.6, 0.8), (True, 1.0, 1.0)])
