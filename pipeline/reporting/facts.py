@@ -169,6 +169,11 @@ class ExperimentFacts:
         mask = self.trained.get("train_mask")
         return f"{self.trained['train_on']}{f' under {mask}' if mask else ''}"
 
+    @property
+    def flag(self) -> str:
+        """What every table says in red beside its name: that the test part chose its epochs; else nothing."""
+        return "chosen by test" if self.trained.get("selection") == "test-paper" else ""
+
     def masks(self, dataset: DatasetFacts) -> tuple[str, ...]:
         """Return the dataset's masks that it was trained under."""
         wanted = (self.trained["train_on"], self.trained.get("train_mask"))
