@@ -470,15 +470,52 @@ def by_length(order: Tensor, cost: Tensor, batch_size: int, generator: torch.Gen
 def autocast(
     network: Callable[[Batch], Output], experiment: Experiment, device: torch.device
 ) -> Callable[[Batch], Output]:
-    """Return the network's call at the experiment's precision."""
+    """Return the network's call at the experiment's precision.
+
+    A CPU whose oneDNN has no LSTM in bfloat16 computes with PyTorch's own kernels instead: more slowly.
+    """
     if experiment.precision == "float32":
         return network
+    own_kernels = device.type == "cpu" and not onednn_has_lstm()
+    if own_kernels:
+        _log.warning(
+            "oneDNN has no LSTM in bfloat16 for this processor: PyTorch's own kernels compute, more slowly. "
+            "precision: float32 is likely to be faster here"
+        )
 
     def forward(batch: Batch) -> Output:
-        with torch.autocast(device.type, torch.bfloat16):
+        kernels = without_onednn() if own_kernels else contextlib.nullcontext()
+        with torch.autocast(device.type, torch.bfloat16), kernels:
             return network(batch)
 
     return forward
+
+
+def onednn_has_lstm() -> bool:
+    """Return whether an LSTM trains and predicts in bfloat16 on this CPU, by trying: nothing but an error tells."""
+    with torch.random.fork_rng(devices=[]):
+        lstm, values = nn.LSTM(2, 2, batch_first=True), torch.zeros(1, 2, 2)
+    try:
+        with torch.autocast("cpu", torch.bfloat16):
+            trained = lstm(values)[0]
+            with torch.no_grad():
+                lstm(values)
+        trained.float().sum().backward()
+    except RuntimeError as error:
+        _log.debug("an LSTM in bfloat16: %s", error)
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def without_onednn() -> Iterator[None]:
+    """Leave oneDNN's kernels out; ``torch.backends.mkldnn.flags`` would warn of another switch on the way."""
+    before = torch.backends.mkldnn.enabled
+    torch.backends.mkldnn.enabled = False
+    try:
+        yield
+    finally:
+        torch.backends.mkldnn.enabled = before
 
 
 def predict(

@@ -27,6 +27,7 @@ from pipeline.training.loop import (
     deterministic,
     fit,
     halvings,
+    onednn_has_lstm,
     predict,
     save_tensors,
 )
@@ -616,6 +617,44 @@ def test_bfloat16_trains(world: World) -> None:
     result, network = run(world, experiment=experiment(epochs=12, precision="bfloat16"))
     assert result.history[-1]["train_loss"] < result.history[0]["train_loss"]
     assert all(p.dtype == torch.float32 for p in network.parameters())
+
+
+def test_bfloat16_trains_where_onednn_has_no_lstm(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """On such a CPU an LSTM under autocast is an error, in training and prediction, unless oneDNN is left out."""
+    samples, fold, dims = world
+    whole = nn.LSTM.forward
+    seen: list[bool] = []
+
+    def refuse(lstm: nn.LSTM, *given: Tensor) -> object:
+        seen.append(torch.is_autocast_enabled("cpu"))
+        if torch.is_autocast_enabled("cpu") and torch.backends.mkldnn.enabled:
+            raise RuntimeError("could not create a primitive descriptor for an LSTM forward propagation")
+        return whole(lstm, *given)
+
+    monkeypatch.setattr(nn.LSTM, "forward", refuse)
+    settings = resolve(experiment(epochs=2, batch_size=64, precision="bfloat16", train_on="full"))
+    network = build(settings, dims, 4)
+    before = torch.get_rng_state()
+    with caplog.at_level("WARNING", "lacuna"):
+        result = fit(network, Regime(StandardSettings()), samples, fold, settings, 0, 4)
+    assert torch.equal(torch.get_rng_state(), before) and torch.backends.mkldnn.enabled
+    assert len(result.history) == 2 and np.isfinite(result.history[-1]["train_loss"]) and all(seen)
+    assert "PyTorch's own kernels" in caplog.text and "precision: float32" in caplog.text
+
+
+def test_a_trial_of_the_lstm_asks_both_ways(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = nn.LSTM.forward
+    for training in (True, False):
+
+        def refuse(lstm: nn.LSTM, *given: Tensor, training: bool = training) -> object:
+            if torch.is_autocast_enabled("cpu") and torch.is_grad_enabled() == training:
+                raise RuntimeError("could not create a primitive descriptor")
+            return whole(lstm, *given)
+
+        monkeypatch.setattr(nn.LSTM, "forward", refuse)
+        assert not onednn_has_lstm()
 
 
 @pytest.mark.slow
