@@ -257,7 +257,7 @@ class Run:
             self.network.phase_start(phase)
             for group in self.optimizers[phase].param_groups:
                 group["lr"] = group["base"] * factor
-            for name, value in self._train_phase(phase).items():
+            for name, value in self._train_phase(phase, factor).items():
                 losses[name] = losses.get(name, 0.0) + value
         if not all(map(math.isfinite, losses.values())):
             raise TrainingError(
@@ -295,19 +295,21 @@ class Run:
 
         self.network.look_at_training(batches, derive_seed(self.seed, "look"))
 
-    def _train_phase(self, phase: str) -> dict[str, float]:
+    def _train_phase(self, phase: str, factor: float) -> dict[str, float]:
         experiment, optimizer = self.experiment, self.optimizers[phase]
         streams = [one.epoch(self.epoch) for one in self.sets]
         cut = [self._cut(pairs, phase, number) for number, pairs in enumerate(streams)]
         steps = len(cut[0])
         generator = torch.Generator().manual_seed(derive_seed(self.seed, "regime", phase, self.epoch))
         trained = self._trained(self.network.phases[phase])
-        step = Step(self.network, self.forward, self.epoch, self.seed, generator, trained)
+        step = Step(self.network, self.forward, self.epoch, self.seed, generator, trained, factor)
         totals: dict[str, Tensor] = {}
         labelled = streams[0].labelled()
         given = [
-            pairs.batches(self.samples, itertools.islice(itertools.cycle(parts), steps), self.views)
-            for pairs, parts in zip(streams, cut, strict=True)
+            pairs.batches(
+                self.samples, itertools.islice(itertools.cycle(parts), steps), self.views if one.views else {}
+            )
+            for one, pairs, parts in zip(self.regime.streams, streams, cut, strict=True)
         ]
         for number, found in enumerate(zip(*given, strict=True)):
             if number % experiment.accumulate == 0:
