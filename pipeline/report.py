@@ -40,6 +40,7 @@ from pipeline.reporting.comparison import (
     compare,
     confusion_table,
     metric_name,
+    needs_table,
     p_value,
     result_table,
     selection_table,
@@ -96,6 +97,7 @@ class Tables:
     """The tables of one comparison, for the page and for files; None where there is nothing to show."""
 
     results: Table | None
+    needs: Table | None
     tests: Table | None
     selection: Table | None
     published: Table | None
@@ -108,6 +110,7 @@ class Tables:
         evaluated = bool(comparison.evaluated)
         return cls(
             results=result_table(comparison) if evaluated else None,
+            needs=needs_table(comparison),
             tests=test_table(comparison) if evaluated else None,
             selection=selection_table(comparison) if evaluated else None,
             published=published_table(params, comparison),

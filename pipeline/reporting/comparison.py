@@ -527,6 +527,33 @@ def _mark_notes(comparison: Comparison) -> list[str]:
     return notes
 
 
+# What a method may take for granted, in the words of models/base.py (the report imports no model) -> the column's head.
+NEEDS = {"the hidden truth": "needs the hidden truth", "a model a condition": "a model a condition"}
+
+
+def needs_table(comparison: Comparison) -> Table | None:
+    """Return what each method takes for granted; None when none takes anything, as far as training wrote it down."""
+    if not any(one.needs for one in comparison.evaluated):
+        return None
+
+    def answer(one: ExperimentFacts, need: str) -> Cell:
+        if one.needs is None:
+            return Cell("not recorded")
+        return Cell("yes" if need in one.needs else "–")
+
+    return Table(
+        name=f"{comparison.name}-needs",
+        caption=f"What the methods of {comparison.dataset.words} need. The hidden truth: in training the method sees "
+        "what its samples hide, as the target of a reconstruction or by a network trained on complete samples before. "
+        "A model a condition: each missing condition has a network of its own.",
+        head=["experiment", "model", *NEEDS.values()],
+        rows=[
+            [Cell(one.name, flag=one.flag), Cell(one.model), *(answer(one, need) for need in NEEDS)]
+            for one in comparison.evaluated
+        ],
+    )
+
+
 def test_table(comparison: Comparison) -> Table | None:
     """Return the t-tests of every experiment against all of :meth:`Comparison.opponents`; None without any."""
     rows = []

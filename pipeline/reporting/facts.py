@@ -130,6 +130,8 @@ class ExperimentFacts:
         runs: (fold, run) -> run.json.
         embeddings: true and imagined embeddings that evaluate kept; empty unless the experiment asked for them.
         place: its place among the experiments that it is compared with, which gives it its colour.
+        needs: what its method takes for granted (models/base.py, ``Network.needs``); None when training did not
+            write it down.
     """
 
     name: str
@@ -142,6 +144,7 @@ class ExperimentFacts:
     runs: Mapping[Key, Mapping[str, Any]]
     embeddings: Mapping[str, NDArray[Any]]
     place: int = 0
+    needs: Sequence[str] | None = None
 
     @property
     def dataset(self) -> str:
@@ -291,6 +294,7 @@ def _read_experiment(params: Params, name: str, data: Path) -> ExperimentFacts:
         summary=summary,
         runs=dict(sorted(runs.items())),
         embeddings=read_embeddings(results / "hidden.npz"),
+        needs=summary.get("needs"),
     )
 
 

@@ -295,7 +295,7 @@ class Run:
 
         self.network.look_at_training(batches, derive_seed(self.seed, "look"))
 
-    def _train_phase(self, phase: str, factor: float) -> dict[str, float]:
+    def _train_phase(self, phase: str, factor: float = 1.0) -> dict[str, float]:
         experiment, optimizer = self.experiment, self.optimizers[phase]
         streams = [one.epoch(self.epoch) for one in self.sets]
         cut = [self._cut(pairs, phase, number) for number, pairs in enumerate(streams)]
@@ -513,7 +513,7 @@ def onednn_has_lstm() -> bool:
 def without_onednn() -> Iterator[None]:
     """Leave oneDNN's kernels out; ``torch.backends.mkldnn.flags`` would warn of another switch on the way."""
     before = torch.backends.mkldnn.enabled
-    torch.backends.mkldnn.enabled = False
+    torch.backends.mkldnn.enabled = False  # type: ignore[assignment]
     try:
         yield
     finally:

@@ -526,6 +526,17 @@ class TestTables:
             }
             assert found >= {("mmin", "test-paper"), ("augmented", "validation")}
 
+    def test_what_methods_need_is_on_the_page(self, tmp_path: Path) -> None:
+        report_tree.write_tree(tmp_path)
+        assert "needs the hidden truth" not in make(tmp_path, report_tree.params())
+        for name, needs in (("mmin", ["the hidden truth"]), ("augmented", [])):
+            path = tmp_path / f"runs/{name}/summary.json"
+            path.write_text(json.dumps(json.loads(path.read_text()) | {"needs": needs}))
+        assert '<th scope="col">needs the hidden truth</th>' in make(tmp_path, report_tree.params())
+        found = {row["experiment"]: row for row in rows(tmp_path / "report/tables/demo-needs.csv")}
+        told = {name: row["needs the hidden truth"] for name, row in found.items()}
+        assert told == {"mmin": "yes", "augmented": "–", "full-modality": "not recorded"}
+
     def test_two_tasks_in_one_table_are_two_parts(self, tmp_path: Path) -> None:
         report_tree.write_tree(tmp_path)
         report_tree.write_run(tmp_path, "mmin", "mmin", changes={"task": "regression", "select_by": "mae"})

@@ -125,11 +125,9 @@ class Regime(BaseRegime):
                     kept = self.settings.add_inner_loss and number == 0
                     with torch.no_grad():
                         for weight, gradient in zip(weights, gradients, strict=True):
-                            if gradient is None:
-                                continue
-                            if kept:
+                            if gradient is not None and kept:
                                 weight.grad = gradient if weight.grad is None else weight.grad + gradient
-                            if weight in rates:
+                            if gradient is not None and weight in rates:
                                 weight.sub_(gradient, alpha=rates[weight])
                     if kept:
                         added["inner"] = loss.detach()

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import pytest
 
+from models.base import HIDDEN_TRUTH, MODEL_A_CONDITION
 from pipeline.data.masks import MISSING_CONDITIONS
 from pipeline.params import Params
 from pipeline.reporting.comparison import (
+    NEEDS,
     Comparison,
     Section,
     compare,
     confusion_table,
+    needs_table,
     result_table,
     selection_table,
     verdicts,
@@ -297,6 +301,26 @@ def test_only_what_has_one_task_labels_and_folds_is_compared() -> None:
     assert [part.words for part in section.parts] == [
         "Classes", "Scores", "Classes: happy, neutral, sad, angry", "Classes; folds: random", "Scores (score_text)",
     ]  # fmt: skip
+
+
+def test_what_each_method_needs_stands_beside_it() -> None:
+    needs: dict[str, tuple[str, ...] | None] = {"baseline": (), "mmin": ("the hidden truth",)}
+    needs["mctn"] = ("the hidden truth", "a model a condition")
+    experiments = [replace(one, needs=needs[one.model]) for one in world()]
+    experiments[1] = replace(experiments[1], needs=None)
+    made = needs_table(compared(experiments))
+    assert made is not None and list(made.head[2:]) == ["needs the hidden truth", "a model a condition"]
+    assert {row[0].text: [cell.text for cell in row[2:]] for row in made.rows} == {
+        "full-modality": ["–", "–"],
+        "augmented": ["not recorded", "not recorded"],
+        "mmin": ["yes", "–"],
+        "MCTN": ["yes", "yes"],
+    }
+    assert needs_table(compared(world())) is None
+
+
+def test_the_needs_are_those_that_models_name() -> None:
+    assert list(NEEDS) == [HIDDEN_TRUTH, MODEL_A_CONDITION]
 
 
 BY_TEST = "chosen by test"
