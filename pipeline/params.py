@@ -306,6 +306,7 @@ class Experiment(Section):
     )
     beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9  # Adam's
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    weight_decays: dict[str, Annotated[float, Field(ge=0)]] = {}  # by parameter group, over weight_decay
     clip_norm: Annotated[float, Field(gt=0)] | None = None
     clip_groups: bool = False  # clip each parameter group by itself
     clip_value: Annotated[float, Field(gt=0)] | None = (

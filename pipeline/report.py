@@ -40,8 +40,10 @@ from pipeline.reporting.comparison import (
     compare,
     confusion_table,
     metric_name,
+    needs_table,
     p_value,
     result_table,
+    selection_table,
     signed,
     single_modalities,
     test_table,
@@ -95,7 +97,9 @@ class Tables:
     """The tables of one comparison, for the page and for files; None where there is nothing to show."""
 
     results: Table | None
+    needs: Table | None
     tests: Table | None
+    selection: Table | None
     published: Table | None
     p_values: Table | None
     confusion: Table | None
@@ -106,7 +110,9 @@ class Tables:
         evaluated = bool(comparison.evaluated)
         return cls(
             results=result_table(comparison) if evaluated else None,
+            needs=needs_table(comparison),
             tests=test_table(comparison) if evaluated else None,
+            selection=selection_table(comparison) if evaluated else None,
             published=published_table(params, comparison),
             p_values=p_value_table(comparison),
             confusion=confusion_table(comparison) if any(e.confusion for e in comparison.evaluated) else None,
@@ -152,14 +158,15 @@ def result_rows(comparisons: Sequence[Comparison]) -> Iterator[list[object]]:
     An experiment that stands in several sections comes once. A row of a published table that several experiments make
     together (MCTN) comes as well as these.
     """
-    yield ["dataset", "experiment", "condition", "metric", "mean", "deviation", "count"]
+    yield ["dataset", "experiment", "condition", "metric", "mean", "deviation", "count", "selection"]
     for comparison, one in _each_once(comparisons, parts=True):
         for condition in comparison.conditions:
             for metric in comparison.metrics:
                 number = one.scores.number(condition, metric)
                 if number is not None:
                     values = (number.mean, number.deviation, number.count)
-                    yield [comparison.dataset.name, one.name, condition, metric, *values]
+                    selection = one.trained.get("selection")
+                    yield [comparison.dataset.name, one.name, condition, metric, *values, selection]
 
 
 def condition_rows(comparisons: Sequence[Comparison]) -> Iterator[list[object]]:
@@ -168,12 +175,12 @@ def condition_rows(comparisons: Sequence[Comparison]) -> Iterator[list[object]]:
     Of experiments that together make a row of a published table (MCTN) only that row comes.
     """
     metrics = list(dict.fromkeys(metric for one in comparisons for metric in one.metrics))
-    yield ["dataset", "experiment", "condition", *metrics]
+    yield ["dataset", "experiment", "condition", *metrics, "selection"]
     for comparison, one in _each_once(comparisons, parts=False):
         for condition in comparison.conditions:
             numbers = [one.scores.number(condition, metric) for metric in metrics]
             means = [None if number is None else number.mean for number in numbers]
-            yield [comparison.dataset.name, one.name, condition, *means]
+            yield [comparison.dataset.name, one.name, condition, *means, one.trained.get("selection")]
 
 
 def _each_once(
@@ -274,6 +281,7 @@ def _headlines(comparison: Comparison) -> list[Headline]:
     found = []
     if hero is not None:
         metric = metric_name(comparison.metric)
+        note = f"{hero.name}, {hero.flag}" if hero.flag else hero.name
         shown = [(AVERAGE, "six missing conditions"), (FULL, "nothing missing")]
         if FULL not in hero.scores.conditions:
             shown = [(condition, condition_words(condition)) for condition in hero.scores.conditions]
@@ -281,7 +289,7 @@ def _headlines(comparison: Comparison) -> list[Headline]:
             number = hero.scores.number(condition, comparison.metric)
             if number is not None:
                 spread = "" if number.deviation is None else f"{number.deviation:.3f}"
-                found.append(Headline(f"{number.mean:.3f}", spread, f"{metric}, {words}", hero.name))
+                found.append(Headline(f"{number.mean:.3f}", spread, f"{metric}, {words}", note))
         other = comparison.opponent(hero)
         if other is not None:
             judged_by = comparison.judged(hero)
@@ -462,7 +470,9 @@ def _together_part(
     watched = any(label.startswith("test") for label, _ in panels)
     words = "Means over the folds and runs that still train. "
     if watched:
-        words += "The test part's curves are for this figure alone: validation decides which epoch is kept. "
+        chosen = [one.name for one in trained if one.flag]
+        words += "The test part's curves are for this figure alone: validation decides which epoch is kept"
+        words += f", but for {', '.join(chosen)}, chosen by test. " if chosen else ". "
     masks = dict.fromkeys(mask for one in trained for mask in one.masks(comparison.dataset))
     if masks:
         words += (

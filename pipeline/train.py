@@ -15,7 +15,8 @@ summary.json::
      "classes": [name, ...], "parameters": number of trainable weights, "samples": N used,
      "left_out": {reason: count, ...}, "modalities": {"text": samples that have it, "audio", "video"},
      "folds": [{"fold": 1, "description": "test Ses01; ...", "train": n, "valid": n, "test": n}, ...],
-     "runs": [seed of run 1, ...]}
+     "runs": [seed of run 1, ...],
+     "needs": what the method takes for granted: "the hidden truth", "a model a condition" (Network.needs)}
 
 history.csv has the columns epoch (from 1), learning_rate, train_loss (their sum), train_<name> for each loss
 of the model (baseline: classification; MMIN: classification, forward, backward; as weighted in the sum),

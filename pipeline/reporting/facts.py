@@ -131,6 +131,8 @@ class ExperimentFacts:
         runs: (fold, run) -> run.json.
         embeddings: true and imagined embeddings that evaluate kept; empty unless the experiment asked for them.
         place: its place among the experiments that it is compared with, which gives it its colour.
+        needs: what its method takes for granted (models/base.py, ``Network.needs``); None when training did not
+            write it down.
     """
 
     name: str
@@ -143,6 +145,7 @@ class ExperimentFacts:
     runs: Mapping[Key, Mapping[str, Any]]
     embeddings: Mapping[str, NDArray[Any]]
     place: int = 0
+    needs: Sequence[str] | None = None
 
     @property
     def dataset(self) -> str:
@@ -169,6 +172,11 @@ class ExperimentFacts:
         """What it was trained on; with the mask that was put over that, if there was one."""
         mask = self.trained.get("train_mask")
         return f"{self.trained['train_on']}{f' under {mask}' if mask else ''}"
+
+    @property
+    def flag(self) -> str:
+        """What every table says in red beside its name: that the test part chose its epochs; else nothing."""
+        return "chosen by test" if self.trained.get("selection") == "test-paper" else ""
 
     def masks(self, dataset: DatasetFacts) -> tuple[str, ...]:
         """Return the dataset's masks that it was trained under."""
@@ -290,6 +298,7 @@ def _read_experiment(params: Params, name: str, data: Path) -> ExperimentFacts:
         summary=summary,
         runs=dict(sorted(runs.items())),
         embeddings=read_embeddings(results / "hidden.npz"),
+        needs=summary.get("needs"),
     )
 
 

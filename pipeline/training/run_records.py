@@ -7,7 +7,7 @@ from typing import Any
 
 from models.base import MODALITIES
 from pipeline.params import Experiment
-from pipeline.training.experiment import record
+from pipeline.training.experiment import model_of, record, settings_of
 from pipeline.training.folds import Fold
 from pipeline.training.kept_runs import FORMAT, PlannedRun
 from pipeline.training.samples import SampleSet
@@ -65,4 +65,5 @@ def summary(
         "modalities": {m: int((samples.modalities[m].lengths > 0).sum()) for m in MODALITIES},
         "folds": [{"fold": fold.number, "description": fold.description, **_sizes(fold)} for fold in folds],
         "runs": seeds,
+        "needs": list(model_of(experiment).needs(settings_of(experiment))),
     }

@@ -113,7 +113,12 @@ def test_what_a_trained_experiment_leaves(data: Path) -> None:
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["experiment"] == "aug" and summary["classes"] == list(small_world.CLASSES)
     assert summary["modalities"] == {"text": 40, "audio": 40, "video": 39}
-    assert summary["runs"] == [0, 1] and summary["left_out"] == {} and summary["samples"] == 40
+    assert (
+        summary["needs"] == []
+        and summary["runs"] == [0, 1]
+        and summary["left_out"] == {}
+        and summary["samples"] == 40
+    )
     assert summary["folds"][0] == {
         "fold": 1,
         "description": "test Ses01; validate Ses02; train Ses03, Ses04, Ses05",
