@@ -330,8 +330,8 @@ def test_clipping_by_value(world: World) -> None:
 def test_a_rate_for_a_group_that_is_not_there(world: World) -> None:
     with pytest.raises(TrainingError, match=r'no parameter group "lastt"; .* has first, last.*mean "last"'):
         run(world, experiment=experiment(learning_rates={"lastt": 0.1}))
-    with pytest.raises(TrainingError, match=r'weight_decays: .*"firs"; .* has first, last.*mean "first"'):
-        run(world, experiment=experiment(weight_decays={"firs": 0.1}))
+    with pytest.raises(TrainingError, match=r'weight_decays: .*"firstt"; .* has first, last.*mean "first"'):
+        run(world, experiment=experiment(weight_decays={"firstt": 0.1}))
 
 
 def test_batches_by_length_hold_everyone_once_and_like_lengths() -> None:
