@@ -16,6 +16,7 @@ from pipeline.data.preparation import prepare
 from pipeline.demo_corpus import construct
 from pipeline.errors import AssetError, DataError
 from pipeline.params import Asset, Compute, Corpus, Experiment
+from pipeline.reporting import writing
 from pipeline.training import all_runs
 from tests import report_tree, small_world
 from tests.pipeline.test_prepare import Fixed
@@ -49,7 +50,7 @@ def test_report(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "index.html" in before
     for place in ("render", "curve_rows", "result_rows"):  # before, and in the middle of writing
         with monkeypatch.context() as patch:
-            patch.setattr(report, place, fail)
+            patch.setattr(writing, place, fail)
             with pytest.raises(Stop):
                 report.main(params)
         assert tree(project / "data/report") == before
