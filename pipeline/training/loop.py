@@ -34,10 +34,11 @@ from pipeline.data.files import whole_or_nothing
 from pipeline.errors import TrainingError, nearest
 from pipeline.params import Experiment
 from pipeline.training import metrics
+from pipeline.training.batching import DeviceSamples
 from pipeline.training.folds import Fold
 from pipeline.training.masking import NamedMask
 from pipeline.training.regimes.base import BaseRegime, Step
-from pipeline.training.samples import DeviceSamples, derive_seed
+from pipeline.training.samples import derive_seed
 from pipeline.training.training_set import (
     Pairs,
     Showing,

@@ -16,6 +16,7 @@ from models.base import Batch, ModelSettings, Network, Output
 from pipeline.data.masks import CONDITIONS, read_masks
 from pipeline.errors import TrainingError
 from pipeline.params import Experiment
+from pipeline.training.batching import DeviceSamples
 from pipeline.training.experiment import resolve
 from pipeline.training.folds import Fold, make_folds
 from pipeline.training.kept_runs import build
@@ -33,7 +34,7 @@ from pipeline.training.loop import (
 )
 from pipeline.training.regimes.base import Step, Stream
 from pipeline.training.regimes.standard import Regime, StandardSettings
-from pipeline.training.samples import DeviceSamples, derive_seed, read_samples
+from pipeline.training.samples import derive_seed, read_samples
 from pipeline.training.training_set import Pairs, relative_lengths, showings, validation_showings
 from tests import small_world
 
