@@ -22,7 +22,8 @@ RESULTS = ("data/results/*/*.json", "data/results/*/*.csv")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A fresh copy of the project at a small size, its main job run once."""
     folder = tmp_path_factory.mktemp("main job") / "lacuna"
-    copy_project(folder, size=40, epochs=4)
+    copy_project(folder, size=20, epochs=2)
+    change(folder, "datasets.demo.folds.count", 2)
     repro(folder)
     return folder
 
