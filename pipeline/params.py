@@ -276,7 +276,10 @@ class Experiment(Section):
     model: str
     regime: str = "standard"
     task: Literal["classification", "regression"] = "classification"  # of the labels, or of the scores
-    target: Literal["score", "score_text", "score_audio", "score_video"] = "score"  # regression: which score
+    # regression: which column of the manifest
+    target: Literal[
+        "score", "score_text", "score_audio", "score_video", "valence", "activation", "dominance"
+    ] = "score"
     # full: complete samples; missing: each under all six missing conditions; augmented: both; random-condition:
     # each under one of the six, drawn anew every epoch; a, v, t, av, at, vt: with just these modalities, and
     # evaluated with just these (MMIN Table 7); or the name of a mask: a fixed one as data/masks has it, a sampled
@@ -597,17 +600,29 @@ def _check_task(key: str, experiment: Experiment, params: Params) -> list[str]:
     if loader not in loaders.names():
         return []
     owner = loaders.find(loader)
-    if owner.scores:
-        try:
-            limit = owner(owner.Settings(**dataset.options), dataset.root).score_limit
-        except ValidationError:
-            return []  # is said elsewhere
-        allowed = ("loss", *metrics.score_metrics(limit))
+    try:
+        made = owner(owner.Settings(**dataset.options), dataset.root)
+    except ValidationError:
+        return []  # is said elsewhere
+    target, dimensional = experiment.target, experiment.target in metrics.DIMENSIONS
+    if dimensional and target not in made.ranges:
+        way_out = f"Write its scale into datasets.{experiment.dataset}.options: ranges: {{{target}: [1, 7]}}"
+        return [
+            f'{key}.target: found "{target}", but the loader {loader} of {experiment.dataset} gives '
+            f"{', '.join(made.ranges) or 'no dimension'}{f'. {way_out}' if loader == 'folder' else ''}"
+        ]
+    if owner.scores or dimensional:
+        limit = made.score_limit
+        allowed = ("loss", *metrics.score_metrics(limit, target))
         if experiment.select_by in allowed:
             return []
         return [
-            f'{key}.select_by: found "{experiment.select_by}", expected one of {", ".join(allowed)}: the scores '
-            f"of {experiment.dataset} go to {limit:g}"
+            f'{key}.select_by: found "{experiment.select_by}", expected one of {", ".join(allowed)}: '
+            + (
+                f"{target} has these"
+                if dimensional
+                else f"the scores of {experiment.dataset} go to {limit:g}"
+            )
         ]
     those = [name for name, one in params.datasets.items() if loaders.find(one.loader).scores]
     return [

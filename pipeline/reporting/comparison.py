@@ -26,7 +26,7 @@ from pipeline.reporting.tables import Cell, Table
 from pipeline.training.metrics import SMALLER_IS_BETTER
 
 METRIC_NAMES = {
-    "wa": "WA", "ua": "UA", "macro_f1": "macro-F1", "weighted_f1": "weighted F1", "mae": "MAE", "r": "r",
+    "wa": "WA", "ua": "UA", "macro_f1": "macro-F1", "weighted_f1": "weighted F1", "mae": "MAE", "r": "r", "ccc": "CCC",
     "loss": "loss", "acc2_has0": "Acc-2 (with 0)", "acc2_non0": "Acc-2 (without 0)", "f1_has0": "F1 (with 0)",
     "f1_non0": "F1 (without 0)", "acc3": "Acc-3", "acc5": "Acc-5", "acc7": "Acc-7", "sims_acc2": "Acc-2",
     "sims_acc3": "Acc-3", "sims_acc5": "Acc-5", "sims_f1": "weighted F1",
@@ -38,6 +38,7 @@ METRIC_WORDS = {
     "weighted_f1": "the classes' F1, weighted by how often they occur",
     "mae": "mean absolute error; less is better",
     "r": "Pearson's correlation",
+    "ccc": "Lin's concordance correlation: Pearson's, less where predictions are shifted or stretched",
     "acc2_has0": "negative against the rest, 0 among the rest",
     "acc2_non0": "negative against positive; samples with the score 0 are left out",
     "f1_has0": "F1 of both classes, weighted by how often they occur",

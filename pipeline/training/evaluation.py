@@ -75,6 +75,7 @@ class ScoreResult:
         scores: (n,) float64, the truth.
         predicted: condition -> (n,) float64.
         limit: the largest score there can be.
+        target: which column of the manifest was learned.
     """
 
     fold: int
@@ -83,6 +84,7 @@ class ScoreResult:
     scores: NDArray[np.float64]
     predicted: Mapping[str, NDArray[np.float64]]
     limit: float
+    target: str = "score"
 
     @property
     def conditions(self) -> tuple[str, ...]:
@@ -94,7 +96,7 @@ class ScoreResult:
         """Return the metrics of several folds' predictions together."""
         truth = np.concatenate([result.scores for result in results])
         found = np.concatenate([result.predicted[condition] for result in results])
-        return metrics.of_scores(truth, found, metrics.score_metrics(results[0].limit))
+        return metrics.of_scores(truth, found, metrics.score_metrics(results[0].limit, results[0].target))
 
 
 Results = Sequence[Result] | Sequence[ScoreResult]
@@ -187,7 +189,9 @@ def evaluate_experiment(
                 found = logits.double().numpy()
                 shown = {way.name: found[:, index, 0] for index, way in enumerate(ways)}
                 truth = samples.scores[fold.test].astype(np.float64)
-                regressions.append(ScoreResult(fold.number, run, tested, truth, shown, samples.score_limit))
+                regressions.append(
+                    ScoreResult(fold.number, run, tested, truth, shown, samples.score_limit, samples.target)
+                )
                 continue
             chances = torch.softmax(logits.double(), dim=2).numpy()
             by_way = {way.name: chances[:, index] for index, way in enumerate(ways)}

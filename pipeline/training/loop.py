@@ -366,7 +366,7 @@ class Run:
                 "Lower learning_rate, set clip_norm, or look at the features for extreme values"
             )
         if self.samples.scores is not None:
-            names = metrics.score_metrics(self.samples.score_limit)
+            names = metrics.score_metrics(self.samples.score_limit, self.samples.target)
             return {"loss": loss, **metrics.of_scores(labels.numpy(), logits.flatten().numpy(), names)}
         predicted = logits.argmax(dim=2).flatten().numpy()
         confusion = metrics.confusion_matrix(labels.numpy(), predicted, self.classes)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
+DIMENSIONS = ("valence", "activation", "dominance")
 
 
 def confusion_matrix(truth: ArrayLike, predicted: ArrayLike, classes: int) -> NDArray[np.int64]:
@@ -78,6 +79,19 @@ def pearson(truth: Floats, predicted: Floats) -> float:
     return float((a * b).sum()) / size if size > 0 else 0.0
 
 
+def concordance(truth: Floats, predicted: Floats) -> float:
+    """Return Lin's concordance correlation coefficient, 2 cov / (var + var + (difference of the means)^2).
+
+    Variances and covariance are divided by n, as Lin has it (Biometrics 45, 1989, p. 258). 1: the same numbers; unlike
+    Pearson's r it falls when the predictions are shifted or stretched. 0 where a side is constant, as ``pearson``.
+    """
+    if np.ptp(truth) == 0 or np.ptp(predicted) == 0:
+        return 0.0
+    a, b = truth - truth.mean(), predicted - predicted.mean()
+    apart = float(truth.mean() - predicted.mean())
+    return 2 * float((a * b).mean()) / (float((a * a).mean()) + float((b * b).mean()) + apart * apart)
+
+
 def _equal_after(bins: Callable[[Floats], NDArray[np.int64]]) -> Callable[[Floats, Floats], float]:
     def accuracy(truth: Floats, predicted: Floats) -> float:
         return float((bins(truth) == bins(predicted)).mean())
@@ -138,6 +152,7 @@ ScoreMetric = Callable[[Floats, Floats], float]
 SCORE_METRICS: dict[str, ScoreMetric] = {
     "mae": mae,
     "r": pearson,
+    "ccc": concordance,
     "acc2_has0": _two_way(keep_zero=True, f1=False),
     "acc2_non0": _two_way(keep_zero=False, f1=False),
     "f1_has0": _two_way(keep_zero=True, f1=True),
@@ -159,13 +174,16 @@ SMALLER_IS_BETTER = frozenset({"mae", "loss"})
 # [-1, 1] before everything, MAE and r among it.
 MOSI_METRICS: dict[str, ScoreMetric] = {
     name: SCORE_METRICS[name]
-    for name in ("mae", "r", "acc2_has0", "acc2_non0", "f1_has0", "f1_non0", "acc3", "acc5", "acc7")
+    for name in ("mae", "r", "ccc", "acc2_has0", "acc2_non0", "f1_has0", "f1_non0", "acc3", "acc5", "acc7")
 }
 SIMS_METRICS: dict[str, ScoreMetric] = {
     "mae": _clipped(mae),
     "r": _clipped(pearson),
+    "ccc": _clipped(concordance),
     **{name: SCORE_METRICS[name] for name in ("sims_acc2", "sims_acc3", "sims_acc5", "sims_f1")},
 }
+# Of valence, activation and dominance, whose scales have no sign and no classes.
+DIMENSION_METRICS: dict[str, ScoreMetric] = {name: SCORE_METRICS[name] for name in ("mae", "r", "ccc")}
 # What select_by may name, by the task.
 SELECTORS = {
     "classification": (*CLASS_METRICS, "loss"),
@@ -173,11 +191,14 @@ SELECTORS = {
 }
 
 
-def score_metrics(limit: float) -> Mapping[str, ScoreMetric]:
-    """Return the metrics of a scale from -limit to limit: CH-SIMS's up to 1, else CMU-MOSI's (Acc-7 clips at 3).
+def score_metrics(limit: float, target: str = "score") -> Mapping[str, ScoreMetric]:
+    """Return the metrics of a target: a score from -limit to limit has CH-SIMS's up to 1, else CMU-MOSI's (Acc-7 clips
+    at 3); valence, activation and dominance have :data:`DIMENSION_METRICS`.
 
     The same name may be another function: ``mae`` and ``r`` of CH-SIMS are those of clipped scores.
     """
+    if target in DIMENSIONS:
+        return DIMENSION_METRICS
     return SIMS_METRICS if limit <= 1 else MOSI_METRICS
 
 

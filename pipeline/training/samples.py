@@ -43,6 +43,7 @@ from pipeline.errors import DataError, ParamsError, StoreError
 from pipeline.params import Dataset, Experiment, Length
 from pipeline.training.classes import ClassRules
 from pipeline.training.masking import Hiding, NamedMask, masks_of
+from pipeline.training.metrics import DIMENSIONS
 from pipeline.training.sequences import (
     Floats,
     Indices,
@@ -66,6 +67,7 @@ class SampleSet:
         left_out: reason -> how many samples of the manifest do not take part, or only as context.
         scores: (N,) float32, what a regression learns; None for a classification.
         score_limit: the largest score there can be, of either sign.
+        target: which column of the manifest the scores are.
         manifest_rows: (N,) int64, where each sample stands in the manifest; None: where it stands here.
         context: (N,) bool, the turns that have no label and are there for their dialogue only; None: none are.
     """
@@ -77,6 +79,7 @@ class SampleSet:
     left_out: Mapping[str, int]
     scores: Floats | None = None
     score_limit: float = 3.0
+    target: str = "score"
     manifest_rows: Indices | None = None
     context: NDArray[np.bool_] | None = None
 
@@ -162,6 +165,7 @@ class SampleSet:
             turns=Turns.of(self.samples, self.labelled),
             scores=None if self.scores is None else torch.from_numpy(self.scores).to(device),
             score_limit=self.score_limit,
+            target=self.target,
         )
 
 
@@ -313,6 +317,7 @@ class DeviceSamples:
         turns: how they stand in dialogues.
         scores: (N,) float32, or None for a classification.
         score_limit: the largest score there can be.
+        target: which column of the manifest the scores are.
     """
 
     ids: tuple[str, ...]
@@ -324,6 +329,7 @@ class DeviceSamples:
     turns: Turns
     scores: Tensor | None = None
     score_limit: float = 3.0
+    target: str = "score"
 
     def collate(
         self,
@@ -572,7 +578,8 @@ def read_samples(
         modalities={name: _of_rows(s, rows) for name, s in modalities.items()},
         left_out=dict(sorted(left_out.items())),
         scores=scores,
-        score_limit=_score_limit(path.with_suffix(".json")) if target else 3.0,
+        score_limit=_score_limit(path.with_suffix(".json"), target) if target else 3.0,
+        target=target or "score",
         manifest_rows=rows,
         context=np.array(context) if any(context) else None,
     )
@@ -598,10 +605,11 @@ def _of_rows(sequences: Sequences, rows: Indices) -> Sequences:
     )
 
 
-def _score_limit(path: Path) -> float:
-    """Return the largest score that the dataset's manifest knows of."""
+def _score_limit(path: Path, target: str) -> float:
+    """Return the largest score that the dataset's manifest knows of; of a dimension the larger end of its range."""
     try:
-        return float(json.loads(path.read_text(encoding="utf-8"))["score_limit"])
+        said = json.loads(path.read_text(encoding="utf-8"))
+        return max(map(abs, said["ranges"][target])) if target in DIMENSIONS else float(said["score_limit"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{path}: does not say how large a score can be ({error}). Run: dvc repro -f -s prepare"

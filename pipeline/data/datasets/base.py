@@ -69,12 +69,14 @@ class BaseLoader(ABC, Generic[S]):
         constructed: True when the samples were constructed, not recorded: every report says so.
         attribution: what the owner's licence requires beside results; may be empty.
         scores: whether samples have scores, so that a regression can learn them.
+        dimensions: valence, activation or dominance, where samples have them -> the ends of the owner's scale.
     """
 
     Settings: ClassVar[type[LoaderSettings]]
     constructed: ClassVar[bool] = False
     attribution: ClassVar[str] = ""
     scores: ClassVar[bool] = False
+    dimensions: ClassVar[Mapping[str, tuple[float, float]]] = {}
 
     def __init__(self, settings: S, root: Path) -> None:
         """Keep the options and the root of the owner's tree; nothing is read yet."""
@@ -98,6 +100,11 @@ class BaseLoader(ABC, Generic[S]):
     def score_limit(self) -> float:
         """The largest absolute score; the metrics of a regression depend on it."""
         return 3.0
+
+    @property
+    def ranges(self) -> Mapping[str, tuple[float, float]]:
+        """Return dimension -> the ends of its scale: what a regression may have as its target beside scores."""
+        return self.dimensions
 
     def expected(self) -> Expected | None:
         """Return the published counts; call it after all samples are loaded. None when there are none."""

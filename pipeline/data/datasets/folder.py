@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pipeline.data.datasets._official_splits import PARTS
 from pipeline.data.datasets._score_classes import finite
@@ -26,12 +26,25 @@ NUMBERS = frozenset(field.name for field in fields(Sample) if "float" in str(fie
 MEDIA = (".mp4", ".avi", ".mkv", ".mov", ".flv", ".webm", ".wav", ".mp3", ".flac", ".m4a")
 
 
+Dimension = Literal["valence", "activation", "dominance"]
+
+
 class Settings(LoaderSettings):
     """Where the table is, and what separates its fields."""
 
     table: Annotated[str, Field(min_length=1)] = "samples.csv"
     delimiter: Annotated[str, Field(pattern=r'^[^"\r\n\x00 ]$')] = ","  # one character
     score_limit: Annotated[float, Field(gt=0)] = 3.0  # the largest score, of either sign
+    ranges: dict[Dimension, tuple[float, float]] = Field(
+        default={}
+    )  # the ends of a column's scale: {valence: [1, 7]}
+
+    @model_validator(mode="after")
+    def _rising(self) -> Settings:
+        for name, (low, high) in self.ranges.items():
+            if not low < high:
+                raise ValueError(f"ranges.{name}: found {low:g} to {high:g}, expected the lower end first")
+        return self
 
 
 class _Refused(ValueError):
@@ -48,6 +61,11 @@ class Loader(BaseLoader[Settings]):
     def score_limit(self) -> float:
         """The option ``score_limit``."""
         return self.settings.score_limit
+
+    @property
+    def ranges(self) -> Mapping[str, tuple[float, float]]:
+        """The option ``ranges``."""
+        return {str(name): ends for name, ends in self.settings.ranges.items()}
 
     def load(self) -> Iterator[Sample]:
         """Yield the table's rows in their order.
@@ -101,7 +119,7 @@ class Loader(BaseLoader[Settings]):
         for column, raw in row.items():
             text = raw.strip()
             if column != "id" and text:
-                values[column] = _value(column, text)
+                values[column] = _value(column, text, self.ranges)
         for column in ("video_path", "audio_path"):
             if leaves_root(path := values.get(column, "")):
                 raise _Refused(f'the {column} "{path}" leaves the root')
@@ -138,10 +156,13 @@ class Loader(BaseLoader[Settings]):
                 self.note(relative, "a clip that no row names")
 
 
-def _value(column: str, text: str) -> object:
+def _value(column: str, text: str, ranges: Mapping[str, tuple[float, float]]) -> object:
     if column in NUMBERS:
         if (number := finite(text)) is None:
             raise _Refused(f'found the {column} "{text}", expected a number')
+        low, high = ranges.get(column, (number, number))
+        if not low <= number <= high:
+            raise _Refused(f"found the {column} {number:g}, expected {low:g} to {high:g} (options: ranges)")
         return number
     if column == "turn":
         if not text.isdecimal():

@@ -111,6 +111,7 @@ class Loader(BaseLoader[Settings]):
 
     Settings = Settings
     attribution = "IEMOCAP, SAIL, University of Southern California (Busso et al. 2008); research licence"
+    dimensions = dict.fromkeys(("valence", "activation", "dominance"), (1.0, 5.0))  # self-assessment manikins
 
     def load(self) -> Iterator[Sample]:
         """Yield the turns of the chosen classes, dialogue by dialogue, in the order in which they were

@@ -56,6 +56,7 @@ class Loader(BaseLoader[Settings]):
 
     Settings = Settings
     attribution = "MSP-IMPROV, MSP lab, University of Texas at Dallas (Busso et al. 2017); academic licence"
+    dimensions = dict.fromkeys(("valence", "activation", "dominance"), (1.0, 5.0))  # self-assessment manikins
 
     def load(self) -> Iterator[Sample]:
         """Yield the chosen turns, dialogue by dialogue in their order."""

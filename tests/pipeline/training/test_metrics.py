@@ -120,6 +120,20 @@ def test_what_cannot_be_told_from_a_mean_of_equal_numbers_is_constant() -> None:
     assert metrics.pearson(np.array([1.0, 2.0, 4.0]), tenths) == 0.0
 
 
+def test_ccc_by_hand() -> None:
+    """Means 2 and 3, variances 2/3 and 8/3, covariance 4/3: 2 * 4/3 / (2/3 + 8/3 + 1) = 8/13; r is 1."""
+    truth, predicted = np.array([1.0, 2.0, 3.0]), np.array([1.0, 3.0, 5.0])
+    assert metrics.concordance(truth, predicted) == pytest.approx(8 / 13)
+    assert metrics.pearson(truth, predicted) == pytest.approx(1)
+    assert metrics.concordance(truth, truth) == pytest.approx(1)
+    assert metrics.concordance(truth, -truth + 4) == pytest.approx(-1)
+    assert metrics.concordance(truth, np.full(3, 2.0)) == 0.0
+
+
+def test_valence_has_no_accuracies() -> None:
+    assert list(metrics.score_metrics(5, "valence")) == ["mae", "r", "ccc"]
+
+
 def test_mae_and_r_of_sims_are_those_of_clipped_scores() -> None:
     truth, predicted = np.array([-1.0, 0.0, 0.8, 1.0]), np.array([-3.0, 0.2, 0.4, 2.0])
     sims = metrics.of_scores(truth, predicted, metrics.score_metrics(1))
@@ -127,7 +141,7 @@ def test_mae_and_r_of_sims_are_those_of_clipped_scores() -> None:
     assert sims["r"] == pytest.approx(np.corrcoef(truth, [-1, 0.2, 0.4, 1])[0, 1])
     mosi = metrics.of_scores(truth, predicted, metrics.score_metrics(3))
     assert mosi["mae"] == pytest.approx((2 + 0.2 + 0.4 + 1) / 4)
-    assert list(sims) == ["mae", "r", "sims_acc2", "sims_acc3", "sims_acc5", "sims_f1"]
+    assert list(sims) == ["mae", "r", "ccc", "sims_acc2", "sims_acc3", "sims_acc5", "sims_f1"]
     assert list(mosi)[:2] == ["mae", "r"] and "acc7" in mosi
 
 

@@ -225,7 +225,7 @@ def test_what_a_dataset_without_scores_is_told(tmp_path: Path) -> None:
         ({"select_by": "ua"}, 'found select_by "ua"; a regression has: mae, loss, r'),
         ({"select_by": "sims_f1"}, 'select_by: found "sims_f1", expected one of loss, mae, r, .*go to 4'),
         ({"task": "classification", "target": "score_text"}, "means nothing to a classification"),
-        ({"target": "valence"}, "found 'valence'"),
+        ({"target": "valence"}, "the loader demo of demo gives no dimension"),
     ],
 )
 def test_what_does_not_go_together_is_refused(tmp_path: Path, changes: dict[str, object], said: str) -> None:
@@ -265,3 +265,45 @@ def test_a_score_on_the_sims_scale_is_measured_by_its_metrics(data: Path, tmp_pa
     (tmp_path / "data" / "manifests" / "small.json").unlink()
     with pytest.raises(DataError, match="does not say how large a score can be"):
         read_samples("small", TWO, data=tmp_path / "data", target="score")
+
+
+def test_valence_is_learned_and_measured_by_mae_r_and_ccc(tmp_path: Path) -> None:
+    small_world.write(tmp_path, 30)
+    manifest = tmp_path / "manifests/small.csv"
+    old = rows(manifest)
+    with manifest.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(old[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({**row, "valence": str(3 + float(row["score"] or 0) / 2)} for row in old)
+    settings = small_world.dataset()
+    with pytest.raises(DataError, match="valence"):
+        read_samples("small", settings, data=tmp_path, target="valence")
+    manifest.with_suffix(".json").write_text(json.dumps({"ranges": {"valence": [1, 5]}}))
+    samples = read_samples("small", settings, data=tmp_path, target="valence")
+    assert samples.scores is not None
+    assert (samples.target, samples.score_limit, len(samples)) == ("valence", 5.0, 30)
+    truth = samples.scores.astype(float)
+    said = {"avt": truth[::-1].copy()}
+    result = ScoreResult(1, 1, tuple(map(str, range(30))), truth, said, samples.score_limit, samples.target)
+    assert list(ScoreResult.measure([result], "avt")) == ["mae", "r", "ccc"]
+
+
+def test_a_target_needs_its_range(tmp_path: Path) -> None:
+    given = yaml.safe_load(Path("params.yaml").read_text())
+    given["datasets"]["mine"] = {**given["datasets"]["demo"], "loader": "folder", "options": {}}
+    given["experiments"] = {
+        "v": {"dataset": "mine", "model": "linear", "task": "regression", "target": "valence"}
+    }
+    given["report"].pop("baseline")
+    file = tmp_path / "params.yaml"
+    file.write_text(yaml.safe_dump(given))
+    with pytest.raises(ParamsError, match=r"gives no dimension. Write its scale .*valence: \[1, 7\]"):
+        load_params(file)
+    given["datasets"]["mine"]["options"] = {"ranges": {"valence": [1, 7]}}
+    given["experiments"]["v"]["select_by"] = "ccc"
+    file.write_text(yaml.safe_dump(given))
+    assert load_params(file).loader("mine").ranges == {"valence": (1.0, 7.0)}
+    given["experiments"]["v"]["select_by"] = "acc7"
+    file.write_text(yaml.safe_dump(given))
+    with pytest.raises(ParamsError, match="expected one of loss, mae, r, ccc"):
+        load_params(file)
