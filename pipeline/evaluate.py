@@ -15,8 +15,9 @@ metrics.json, for ``dvc metrics show``: a nested dict of numbers::
      "conditions": {condition: {metric: {"mean", "std", "pooled"}}}}
 
 metric is wa, ua, macro_f1 or weighted_f1, in [0, 1]; of a regression those of its scale
-(``score_metrics`` of pipeline/training/metrics.py: mae, r, the accuracies and F1). mean and std (n - 1) are over
-(fold, run); pooled is computed once a run from the predictions of all its folds (then the mean over runs).
+(``Scale.metrics`` of pipeline/training/metrics.py: mae, r, ccc; of a sentiment accuracies and F1 besides). mean and
+std (n - 1) are over (fold, run); pooled is computed once a run from the predictions of all its folds (then the mean
+over runs).
 "average" is the mean of the six missing conditions' values; with one condition it is that one's.
 
 folds.csv: experiment, fold, run, condition, samples, then the metrics; condition "average"

@@ -75,8 +75,7 @@ class ScoreResult:
         ids: of the n test samples.
         scores: (n,) float64, the truth.
         predicted: condition -> (n,) float64.
-        limit: the largest score there can be.
-        target: which column of the manifest was learned.
+        scale: theirs.
     """
 
     fold: int
@@ -84,8 +83,7 @@ class ScoreResult:
     ids: tuple[str, ...]
     scores: NDArray[np.float64]
     predicted: Mapping[str, NDArray[np.float64]]
-    limit: float
-    target: str = "score"
+    scale: metrics.Scale = metrics.MOSI_SCALE
 
     @property
     def conditions(self) -> tuple[str, ...]:
@@ -97,7 +95,7 @@ class ScoreResult:
         """Return the metrics of several folds' predictions together."""
         truth = np.concatenate([result.scores for result in results])
         found = np.concatenate([result.predicted[condition] for result in results])
-        return metrics.of_scores(truth, found, metrics.score_metrics(results[0].limit, results[0].target))
+        return metrics.of_scores(truth, found, results[0].scale.metrics)
 
 
 Results = Sequence[Result] | Sequence[ScoreResult]
@@ -187,12 +185,11 @@ def evaluate_experiment(
                     kept.take(predictor, prepared, fold, ways)
             tested = tuple(samples.samples[index].id for index in fold.test)
             if samples.scores is not None:
-                found = logits.double().numpy()
+                middle = samples.scale.centre
+                found = logits.double().numpy() + middle
                 shown = {way.name: found[:, index, 0] for index, way in enumerate(ways)}
-                truth = samples.scores[fold.test].astype(np.float64)
-                regressions.append(
-                    ScoreResult(fold.number, run, tested, truth, shown, samples.score_limit, samples.target)
-                )
+                truth = samples.scores[fold.test].astype(np.float64) + middle
+                regressions.append(ScoreResult(fold.number, run, tested, truth, shown, samples.scale))
                 continue
             chances = torch.softmax(logits.double(), dim=2).numpy()
             by_way = {way.name: chances[:, index] for index, way in enumerate(ways)}

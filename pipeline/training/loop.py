@@ -181,7 +181,7 @@ class Run:
         """Take what :func:`fit` takes."""
         self.network, self.regime, self.samples = network, regime, samples
         self.fold, self.experiment, self.seed, self.classes = fold, experiment, seed, classes
-        network.samples_known(len(samples.ids), samples.score_limit)
+        network.samples_known(len(samples.ids), samples.scale.limit)
         self.groups = network.parameter_groups()
         for key in ("learning_rates", "weight_decays"):
             for name in getattr(experiment, key):
@@ -369,8 +369,8 @@ class Run:
                 "Lower learning_rate, set clip_norm, or look at the features for extreme values"
             )
         if self.samples.scores is not None:
-            names = metrics.score_metrics(self.samples.score_limit, self.samples.target)
-            return {"loss": loss, **metrics.of_scores(labels.numpy(), logits.flatten().numpy(), names)}
+            wanted = self.samples.scale.metrics
+            return {"loss": loss, **metrics.of_scores(labels.numpy(), logits.flatten().numpy(), wanted)}
         predicted = logits.argmax(dim=2).flatten().numpy()
         confusion = metrics.confusion_matrix(labels.numpy(), predicted, self.classes)
         return {"loss": loss, **metrics.of_classes(confusion)}

@@ -8,13 +8,13 @@ truth (N,) and prediction (N,). Both give one number. params.yaml's ``select_by`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
-DIMENSIONS = ("valence", "activation", "dominance")
 
 
 def confusion_matrix(truth: ArrayLike, predicted: ArrayLike, classes: int) -> NDArray[np.int64]:
@@ -182,8 +182,8 @@ SIMS_METRICS: dict[str, ScoreMetric] = {
     "ccc": _clipped(concordance),
     **{name: SCORE_METRICS[name] for name in ("sims_acc2", "sims_acc3", "sims_acc5", "sims_f1")},
 }
-# Of valence, activation and dominance, whose scales have no sign and no classes.
-DIMENSION_METRICS: dict[str, ScoreMetric] = {name: SCORE_METRICS[name] for name in ("mae", "r", "ccc")}
+# Of a column that is no sentiment about 0, such as valence from 1 to 5: it has no sign and no classes.
+RANGE_METRICS: dict[str, ScoreMetric] = {name: SCORE_METRICS[name] for name in ("mae", "r", "ccc")}
 # What select_by may name, by the task.
 SELECTORS = {
     "classification": (*CLASS_METRICS, "loss"),
@@ -191,15 +191,60 @@ SELECTORS = {
 }
 
 
-def score_metrics(limit: float, target: str = "score") -> Mapping[str, ScoreMetric]:
-    """Return the metrics of a target: a score from -limit to limit has CH-SIMS's up to 1, else CMU-MOSI's (Acc-7 clips
-    at 3); valence, activation and dominance have :data:`DIMENSION_METRICS`.
+@dataclass(frozen=True)
+class Scale:
+    """The scale of what a regression learns. Networks see it about its middle, where it reaches from -limit to limit.
 
-    The same name may be another function: ``mae`` and ``r`` of CH-SIMS are those of clipped scores.
+    Attributes:
+        low, high: its ends.
+        sentiment: whether it is one of negative and positive, about 0, which has accuracies besides.
     """
-    if target in DIMENSIONS:
-        return DIMENSION_METRICS
-    return SIMS_METRICS if limit <= 1 else MOSI_METRICS
+
+    low: float
+    high: float
+    sentiment: bool = True
+
+    @property
+    def centre(self) -> float:
+        """What networks take for 0; of a sentiment that is 0 itself."""
+        return (self.low + self.high) / 2
+
+    @property
+    def limit(self) -> float:
+        """How far the ends are from the middle."""
+        return (self.high - self.low) / 2
+
+    @property
+    def metrics(self) -> Mapping[str, ScoreMetric]:
+        """What it is measured by: a sentiment by CH-SIMS's metrics up to 1, else by CMU-MOSI's (Acc-7 clips at 3).
+
+        The same name may be another function: ``mae``, ``r`` and ``ccc`` of CH-SIMS are those of clipped scores. Those
+        of :data:`RANGE_METRICS` do not change when truth and prediction move together.
+        """
+        if not self.sentiment:
+            return RANGE_METRICS
+        return SIMS_METRICS if self.limit <= 1 else MOSI_METRICS
+
+    @classmethod
+    def of(
+        cls, target: str, ranges: Mapping[str, Sequence[float]], score_limit: float | None
+    ) -> Scale | None:
+        """Return the scale of a column of the manifest, None where its dataset does not say.
+
+        Args:
+            target: the column.
+            ranges: column -> low, high, as the dataset gives them.
+            score_limit: the largest sentiment score, of either sign; None: the dataset has none.
+        """
+        if target in ranges:
+            low, high = ranges[target]
+            return cls(low, high, sentiment=False)
+        if score_limit is None or not target.startswith("score"):
+            return None
+        return cls(-score_limit, score_limit)
+
+
+MOSI_SCALE = Scale(-3.0, 3.0)
 
 
 def of_classes(confusion: NDArray[np.int64]) -> dict[str, float]:
@@ -214,7 +259,7 @@ def of_scores(
 
     Args:
         truth, predicted: (N,).
-        wanted: those of a scale (:func:`score_metrics`); all, if none are named.
+        wanted: those of a scale (:attr:`Scale.metrics`); all, if none are named.
     """
     a, b = np.asarray(truth, np.float64), np.asarray(predicted, np.float64)
     return {name: metric(a, b) for name, metric in wanted.items()}

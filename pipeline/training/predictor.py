@@ -54,6 +54,21 @@ class Predictor:
         """Whether it predicts a score."""
         return bool(self.facts.get("task", "classification") == "regression")
 
+    @property
+    def scale(self) -> tuple[float, float]:
+        """The ends of the scale of a regression's target.
+
+        Raises:
+            StoreError: the run was trained by a version that did not write them down.
+        """
+        try:
+            low, high = self.facts["scale"]
+        except KeyError as error:
+            raise StoreError(
+                f"{self.facts['experiment']}: run.json has no scale of what was learnt. Run: dvc repro -f -s train"
+            ) from error
+        return float(low), float(high)
+
     def align(self, modality: str, sequence: FeatureSequence, words: Sequence[Word] = ()) -> FeatureSequence:
         """Return what an extractor made, averaged over words or resampled as the run's features were.
 
@@ -85,7 +100,7 @@ class Predictor:
         with deterministic(torch.device("cpu"), 0), torch.no_grad():
             prediction = self.network(replace(batch, labels=None)).prediction.double()  # there are none
         if self.regression:
-            return {str(self.facts["target"]): float(prediction)}
+            return {str(self.facts["target"]): float(prediction) + sum(self.scale) / 2}
         chances = torch.softmax(prediction, dim=1)[0]
         return dict(zip(self.classes, chances.tolist(), strict=True))
 

@@ -40,7 +40,8 @@ def _common_facts(name: str, experiment: Experiment, samples: SampleSet) -> dict
         "classes": list(samples.classes),
     }
     if samples.scores is not None:
-        facts |= {"task": experiment.task, "target": experiment.target, "score_limit": samples.score_limit}
+        scale = [samples.scale.low, samples.scale.high]
+        facts |= {"task": experiment.task, "target": experiment.target, "scale": scale}
     return facts
 
 

@@ -69,14 +69,12 @@ class BaseLoader(ABC, Generic[S]):
         constructed: True when the samples were constructed, not recorded: every report says so.
         attribution: what the owner's licence requires beside results; may be empty.
         scores: whether samples have scores, so that a regression can learn them.
-        dimensions: valence, activation or dominance, where samples have them -> the ends of the owner's scale.
     """
 
     Settings: ClassVar[type[LoaderSettings]]
     constructed: ClassVar[bool] = False
     attribution: ClassVar[str] = ""
     scores: ClassVar[bool] = False
-    dimensions: ClassVar[Mapping[str, tuple[float, float]]] = {}
 
     def __init__(self, settings: S, root: Path) -> None:
         """Keep the options and the root of the owner's tree; nothing is read yet."""
@@ -103,8 +101,8 @@ class BaseLoader(ABC, Generic[S]):
 
     @property
     def ranges(self) -> Mapping[str, tuple[float, float]]:
-        """Return dimension -> the ends of its scale: what a regression may have as its target beside scores."""
-        return self.dimensions
+        """Return column -> the ends of its scale: what a regression may learn, beside scores of sentiment."""
+        return {}
 
     def expected(self) -> Expected | None:
         """Return the published counts; call it after all samples are loaded. None when there are none."""

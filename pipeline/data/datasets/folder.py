@@ -12,21 +12,18 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
 from pipeline.data.datasets._official_splits import PARTS
 from pipeline.data.datasets._score_classes import finite
 from pipeline.data.datasets.base import BaseLoader, Expected, LoaderSettings
-from pipeline.data.manifest import COLUMNS, PICTURES, Sample, Word, leaves_root, resolve_media
+from pipeline.data.manifest import COLUMNS, PICTURES, Sample, Target, Word, leaves_root, resolve_media
 from pipeline.errors import DataError, nearest
 
 NUMBERS = frozenset(field.name for field in fields(Sample) if "float" in str(field.type))
 MEDIA = (".mp4", ".avi", ".mkv", ".mov", ".flv", ".webm", ".wav", ".mp3", ".flac", ".m4a")
-
-
-Dimension = Literal["valence", "activation", "dominance"]
 
 
 class Settings(LoaderSettings):
@@ -35,9 +32,8 @@ class Settings(LoaderSettings):
     table: Annotated[str, Field(min_length=1)] = "samples.csv"
     delimiter: Annotated[str, Field(pattern=r'^[^"\r\n\x00 ]$')] = ","  # one character
     score_limit: Annotated[float, Field(gt=0)] = 3.0  # the largest score, of either sign
-    ranges: dict[Dimension, tuple[float, float]] = Field(
-        default={}
-    )  # the ends of a column's scale: {valence: [1, 7]}
+    # the ends of the scale of what a regression learns, other than a sentiment about 0: {valence: [1, 7]}
+    ranges: dict[Target, tuple[float, float]] = Field(default={})
 
     @model_validator(mode="after")
     def _rising(self) -> Settings:
