@@ -192,11 +192,12 @@ class ClipPredictor:
         found = predict(self._networks, features)
         facts = self._networks[0].facts
         regression = self._networks[0].regression
+        scale = self._networks[0].scale if regression else None
         keys = sorted((int(one.facts["fold"]), int(one.facts["run"])) for one in self._networks)
         return Prediction(
             probabilities={} if regression else found,
             score=next(iter(found.values())) if regression else None,
-            scale=self._networks[0].scale if regression else None,
+            scale=None if scale is None else (scale.low, scale.high),
             target=next(iter(found)) if regression else "",
             modalities=results,
             experiment=self.experiment,

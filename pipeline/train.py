@@ -25,7 +25,7 @@ valid_loss (mean cross-entropy of the prediction), valid_wa, valid_ua, valid_mac
 epoch was the best so far, so that the last 1 is the epoch that was kept). Validation shows samples as training
 does (pipeline/training/training_set.py, ``validation_showings``). Of a regression valid_loss is the mean absolute
 error, and the metrics are those of its scale (pipeline/training/metrics.py); run.json and summary.json then have
-"task", "target" and "scale" (its ends), and no classes.
+"task", "target" and "scale" (low, high, sentiment), and no classes.
 There are no timings in any file: two runs with one seed give equal bytes.
 
 run.json::

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from models.base import MODALITIES
@@ -40,8 +41,7 @@ def _common_facts(name: str, experiment: Experiment, samples: SampleSet) -> dict
         "classes": list(samples.classes),
     }
     if samples.scores is not None:
-        scale = [samples.scale.low, samples.scale.high]
-        facts |= {"task": experiment.task, "target": experiment.target, "scale": scale}
+        facts |= {"task": experiment.task, "target": experiment.target, "scale": asdict(samples.scale)}
     return facts
 
 

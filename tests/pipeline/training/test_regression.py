@@ -266,7 +266,7 @@ def test_a_score_on_the_sims_scale_is_measured_by_its_metrics(data: Path, tmp_pa
     history = rows(tmp_path / "data" / "runs" / "sims" / "1-1" / "history.csv")
     assert "valid_sims_acc5" in history[0] and "valid_acc7" not in history[0]
     facts = json.loads((tmp_path / "data" / "runs" / "sims" / "1-1" / "run.json").read_text())
-    assert facts["scale"] == [-1, 1]
+    assert facts["scale"] == {"low": -1, "high": 1, "sentiment": True}
     (tmp_path / "data" / "manifests" / "small.json").unlink()
     with pytest.raises(DataError, match="does not say how large the score can be"):
         read_samples("small", TWO, data=tmp_path / "data", target="score")
@@ -306,7 +306,7 @@ def test_valence_is_learnt_about_the_middle_of_its_scale(tmp_path: Path) -> None
     assert {"valid_mae", "valid_r", "valid_ccc"} < rows(data / "runs/felt/1-1/history.csv")[0].keys()
     # run.json knows the scale, and a prediction stands on it
     predictor = load_run(data / "runs/felt/1-1")
-    assert predictor.scale == (0, 8)
+    assert predictor.scale == Scale(0, 8, sentiment=False)
     features = {}
     for modality in small_world.DIMS:
         with FeatureStore(data / "features/small" / f"{modality}.h5") as store:
