@@ -263,16 +263,11 @@ def _answers(results: Results, condition: str) -> NDArray[np.float64]:
     return np.mean([np.concatenate(parts) for parts in runs.values()], axis=0)
 
 
-SAME = 0.01  # of the scale: scores that lie closer together are the same answer
-
-
 def _alike(one: Result | ScoreResult, condition: str) -> bool:
-    """Return whether a network gives all its test samples, of which there are several, the same answer."""
-    if len(one.ids) < 2:
-        return False
+    """Return whether a network gives all its test samples the same answer."""
     if isinstance(one, Result):
-        return len(set(one.probabilities[condition].argmax(axis=1))) == 1
-    return bool(np.ptp(one.predicted[condition]) < SAME * one.scale.limit)
+        return metrics.all_alike(one.probabilities[condition].argmax(axis=1))
+    return metrics.all_alike(one.predicted[condition], one.scale.limit)
 
 
 class _Hidden:

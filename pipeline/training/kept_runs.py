@@ -212,6 +212,7 @@ def train_run(run: PlannedRun, samples: SampleSet) -> Path:
         "best_score": result.best_score,
         "epochs": len(result.history),
         "parameters": trainable,
+        "one_answer": result.one_answer,
     }
     try:  # another process may finish the same run meanwhile, with the same bytes
         with whole_or_nothing(finished, keep_existing=True) as beside:

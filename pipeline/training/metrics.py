@@ -265,6 +265,20 @@ def of_scores(
     return {name: metric(a, b) for name, metric in wanted.items()}
 
 
+SAME = 0.01  # of half a scale: scores that lie closer together are the same answer
+
+
+def all_alike(answers: ArrayLike, limit: float | None = None) -> bool:
+    """Return whether a network gives several samples one answer.
+
+    Args:
+        answers: (N,) classes or scores.
+        limit: of scores half the width of their scale; None for classes.
+    """
+    given = np.asarray(answers)
+    return given.size > 1 and bool(np.ptp(given) <= (0 if limit is None else SAME * limit))
+
+
 def mean_and_deviation(values: ArrayLike) -> tuple[float, float | None]:
     """Return mean and sample standard deviation (n - 1); a single value has no deviation: None.
 

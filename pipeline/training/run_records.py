@@ -56,6 +56,7 @@ def summary(
     folds: Sequence[Fold],
     seeds: list[int],
     parameters: int,
+    findings: Sequence[str],
 ) -> dict[str, Any]:
     """Return summary.json: what the experiment is, and how its samples were split."""
     return {
@@ -65,6 +66,7 @@ def summary(
         "left_out": dict(samples.left_out),
         "modalities": {m: int((samples.modalities[m].lengths > 0).sum()) for m in MODALITIES},
         "folds": [{"fold": fold.number, "description": fold.description, **_sizes(fold)} for fold in folds],
+        "findings": list(findings),
         "runs": seeds,
         "needs": list(model_of(experiment).needs(settings_of(experiment))),
     }

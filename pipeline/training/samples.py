@@ -32,7 +32,7 @@ from pipeline.data.store import FeatureStore, Status
 from pipeline.errors import DataError, ParamsError, StoreError
 from pipeline.params import Dataset, Experiment, Length
 from pipeline.training.batching import DeviceSamples, FlatSequences, Turns
-from pipeline.training.classes import ClassRules
+from pipeline.training.classes import ClassRules, answer_of
 from pipeline.training.masking import NamedMask, masks_of
 from pipeline.training.metrics import MOSI_SCALE, Scale
 from pipeline.training.sequences import Floats, Indices, Normaliser, Sequences, read_frames
@@ -236,10 +236,8 @@ def read_samples(
     left_out: Counter[str] = Counter()
     kept, labels, context = [], [], []
     for row, sample in enumerate(manifest):
-        reason = _why_unlabelled(sample, target, rules, score)
-        if settings.folds.scheme == "official" and not sample.split:
-            reason = "no split" if isinstance(reason, int) else reason
-        elif isinstance(reason, int) and not has[row]:
+        reason = answer_of(sample, target, rules, score, settings.folds.scheme)
+        if isinstance(reason, int) and not has[row]:
             reason = "no modality"
         if isinstance(reason, str):
             as_context = dialogues and bool(sample.dialogue)
@@ -274,13 +272,6 @@ def read_samples(
         manifest_rows=rows,
         context=np.array(context) if any(context) else None,
     )
-
-
-def _why_unlabelled(sample: Sample, target: str | None, rules: ClassRules, score: str) -> int | str:
-    """Return a sample's class (0 of a regression), or in words why it has none."""
-    if target is None:
-        return rules.of(sample, score)
-    return f"no {target}" if getattr(sample, target) is None else 0
 
 
 def _of_rows(sequences: Sequences, rows: Indices) -> Sequences:
