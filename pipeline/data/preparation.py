@@ -88,6 +88,8 @@ def _report(name: str, loader: BaseLoader[LoaderSettings], samples: int, counts:
     }
     if loader.scores:
         report["score_limit"] = loader.score_limit
+    if loader.ranges:
+        report["ranges"] = {name: list(ends) for name, ends in loader.ranges.items()}
     return report
 
 
