@@ -1,7 +1,7 @@
 """Extract features of files, without a dataset: what ``lacuna extract`` does.
 
-The clips go the way of a dataset's (pipeline/extract.py): the same workers, which have no access to the network, and
-the same kept results, so that the numbers are the pipeline's, and what one has extracted the other finds.
+The clips go the way of a dataset's (pipeline/extraction/dataset.py): the same workers and the same kept results, so that
+the numbers are the pipeline's, and what one has extracted the other finds.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pipeline.data.feature_tables import check_form, writing
 from pipeline.data.manifest import MODALITIES
 from pipeline.data.store import FeatureInfo, Status
 from pipeline.errors import DataError, ParamsError, nearest
-from pipeline.extract import extract_clips
+from pipeline.extraction.dataset import extract_clips
 from pipeline.extraction.extractors import base
 from pipeline.extraction.extractors.base import Clip, ExtractorSettings
 
@@ -91,7 +91,9 @@ def modality_of(extractor: str) -> str:
     return known[extractor]
 
 
-def settings_of(extractors: Sequence[str], given: Sequence[str], params: Path) -> dict[str, ExtractorSettings]:
+def settings_of(
+    extractors: Sequence[str], given: Sequence[str], params: Path
+) -> dict[str, ExtractorSettings]:
     """Return the settings of each extractor: params.yaml's where there is one, and over these the given ones.
 
     Args:

@@ -37,7 +37,9 @@ examples:
 def add(commands: Commands) -> None:
     """Add the command ``extract``."""
     extract = commands.add("extract", "Features of media files in one line, without a dataset.", EPILOG, run)
-    extract.add_argument("files", nargs="*", type=Path, metavar="FILE", help="media files, or folders of them")
+    extract.add_argument(
+        "files", nargs="*", type=Path, metavar="FILE", help="media files, or folders of them"
+    )
     extract.add_argument(
         "--with",
         dest="extractors",
@@ -64,7 +66,9 @@ def add(commands: Commands) -> None:
     extract.add_argument(
         "--words", type=Path, metavar="FILE", help='JSON, [["word", start, end], ...]: times for tokens'
     )
-    extract.add_argument("--start", type=float, metavar="S", help="seconds of the file; default: its beginning")
+    extract.add_argument(
+        "--start", type=float, metavar="S", help="seconds of the file; default: its beginning"
+    )
     extract.add_argument("--end", type=float, metavar="S", help="seconds of the file; default: its end")
     extract.add_argument("--workers", type=_workers, default="auto", metavar="N", help="default: one a core")
 
@@ -122,9 +126,7 @@ def _workers(text: str) -> int | str:
     return text if text == "auto" else int(text)
 
 
-def _said(
-    options: argparse.Namespace, files: list[Path], wanted: bool
-) -> tuple[list[str], tuple[Word, ...]]:
+def _said(options: argparse.Namespace, files: list[Path], wanted: bool) -> tuple[list[str], tuple[Word, ...]]:
     """Return what is said in each file, and the words' times of the only one."""
     from pipeline.commands.predict import read_words
 

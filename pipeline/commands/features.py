@@ -81,7 +81,9 @@ def add(commands: Commands) -> None:
     diff.add_argument("--json", action="store_true", help="print JSON")
     export = group.add("export", "Write a dataset's features for other toolkits.", EXPORT_EPILOG, run_export)
     export.add_argument("name", metavar="NAME", help="a dataset of params.yaml whose features are extracted")
-    export.add_argument("target", type=Path, metavar="TARGET", help="the pickle, or a folder for the other forms")
+    export.add_argument(
+        "target", type=Path, metavar="TARGET", help="the pickle, or a folder for the other forms"
+    )
     export.add_argument("--form", choices=("mmsa", "utterances", "csv", "parquet"), default="mmsa")
     export.add_argument(
         "--fold", type=int, default=1, metavar="N", help="the fold whose parts the pickle holds; default: 1"

@@ -138,9 +138,7 @@ def _table(beside: Path, path: Path, info: FeatureInfo) -> Iterator[Append]:
                     pyarrow.Table.from_arrays(
                         [
                             pyarrow.array(values, type=field.type)
-                            for values, field in zip(
-                                _columns(name, rows, info).values(), schema, strict=True
-                            )
+                            for values, field in zip(_columns(name, rows, info).values(), schema, strict=True)
                         ],
                         schema=schema,
                     )
@@ -176,9 +174,7 @@ def _npz(beside: Path, info: FeatureInfo) -> Iterator[Append]:
     if info.modality == "text":
         words = [rows.tokens or ("",) * len(rows.times) for rows in every]
         arrays["tokens"] = np.array([word for each in words for word in each], dtype=np.str_)
-        ids = [
-            np.full(len(rows.times), -1) if rows.token_ids is None else rows.token_ids for rows in every
-        ]
+        ids = [np.full(len(rows.times), -1) if rows.token_ids is None else rows.token_ids for rows in every]
         arrays["token_ids"] = np.concatenate(ids).astype(np.int64)
     with beside.open("wb") as file:  # an open file: numpy adds ".npz" to a name that ends otherwise
         np.savez(file, allow_pickle=False, **arrays)
