@@ -1,7 +1,7 @@
 """Extract features of files, without a dataset: what ``lacuna extract`` does.
 
-The clips go the way of a dataset's (pipeline/extraction/dataset.py): the same workers and the same kept results, so that
-the numbers are the pipeline's, and what one has extracted the other finds.
+The clips go the way of a dataset's (pipeline/extraction/dataset.py): the same workers and the same kept results, so
+that the numbers are the pipeline's, and what one has extracted the other finds.
 """
 
 from __future__ import annotations

@@ -78,7 +78,7 @@ def run(options: argparse.Namespace) -> int:
     from pipeline.data.feature_tables import check_form
     from pipeline.extracting import extract_to, find_media, modality_of, name_clips, settings_of
     from pipeline.extraction.extractors.base import Clip
-    from pipeline.params_file import PARAMS_FILE
+    from pipeline.params import PARAMS_FILE
 
     check_form(options.out)
     extractors = list(dict.fromkeys(options.extractors))

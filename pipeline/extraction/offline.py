@@ -1,8 +1,8 @@
 """No network for what extracts features: the workers of extraction and the process of ``lacuna predict``.
 
-Nothing here needs it, but MediaPipe reports to Google that it is used when it is closed (it sends no pictures; its issue
-6291), and has no switch for that. It asks libcurl, which goes by the environment: so its reports go to an address where
-nothing answers. Hugging Face's libraries look for files on this machine alone.
+Nothing here needs it, but MediaPipe reports to Google that it is used when it is closed (it sends no pictures; its
+issue 6291), and has no switch for that. It asks libcurl, which goes by the environment: so its reports go to an
+address where nothing answers. (Hugging Face's libraries are told by each call to look on this machine alone.)
 """
 
 from __future__ import annotations
