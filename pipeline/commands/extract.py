@@ -5,14 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from pipeline.commands.given import add_clips, check_times, read_said
 from pipeline.commands.output import say, say_error
 from pipeline.commands.parsing import Commands
 from pipeline.errors import DataError
-
-if TYPE_CHECKING:
-    from pipeline.data.manifest import Word
 
 EPILOG = """\
 Columns of a csv file or a Parquet table: id, time_s (the middle of the frame), observed (0: no face, an unknown word),
@@ -37,9 +34,7 @@ examples:
 def add(commands: Commands) -> None:
     """Add the command ``extract``."""
     extract = commands.add("extract", "Features of media files in one line, without a dataset.", EPILOG, run)
-    extract.add_argument(
-        "files", nargs="*", type=Path, metavar="FILE", help="media files, or folders of them"
-    )
+    add_clips(extract)
     extract.add_argument(
         "--with",
         dest="extractors",
@@ -59,17 +54,6 @@ def add(commands: Commands) -> None:
         metavar="KEY=VALUE",
         help="a setting of every extractor that has it, or EXTRACTOR.KEY=VALUE of one",
     )
-    extract.add_argument("--text", metavar="WORDS", help="what is said in the one file, or without a file")
-    extract.add_argument(
-        "--transcript", type=Path, metavar="PATH", help="a text file, or a folder with NAME.txt of each file"
-    )
-    extract.add_argument(
-        "--words", type=Path, metavar="FILE", help='JSON, [["word", start, end], ...]: times for tokens'
-    )
-    extract.add_argument(
-        "--start", type=float, metavar="S", help="seconds of the file; default: its beginning"
-    )
-    extract.add_argument("--end", type=float, metavar="S", help="seconds of the file; default: its end")
     extract.add_argument("--workers", type=_workers, default="auto", metavar="N", help="default: one a core")
 
 
@@ -79,6 +63,7 @@ def run(options: argparse.Namespace) -> int:
     from pipeline.extracting import extract_to, find_media, modality_of, name_clips, settings_of
     from pipeline.extraction.extractors.base import Clip
     from pipeline.params import PARAMS_FILE
+    from pipeline.predicting import words_within
 
     check_form(options.out)
     extractors = list(dict.fromkeys(options.extractors))
@@ -87,7 +72,9 @@ def run(options: argparse.Namespace) -> int:
     check_times(options.start, options.end)
     files = find_media(options.files)
     names = name_clips(files)
-    texts, words = _said(options, files, "text" in modalities)
+    _check_said(options, "text" in modalities)
+    texts, words = read_said(options, files)
+    words = words_within(words, options.start, options.end)
     if not files and (modalities != {"text"} or not texts[0]):
         raise DataError("found no file to extract from; name some, or give --text to a text extractor")
     clips = [
@@ -107,51 +94,15 @@ def run(options: argparse.Namespace) -> int:
     return status
 
 
-def check_times(start_s: float | None, end_s: float | None) -> None:
-    """Refuse a part that begins before the file, or does not end after its beginning.
-
-    Raises:
-        DataError: it does so.
-    """
-    begin = start_s or 0.0
-    if not 0 <= begin < float("inf"):
-        raise DataError(f"--start: found {begin:g} s, expected 0 or more")
-    if end_s is not None and not begin < end_s < float("inf"):
-        raise DataError(f"--end: found {end_s:g} s, expected more than the start at {begin:g} s")
+def _check_said(options: argparse.Namespace, wanted: bool) -> None:
+    given = [name for name in ("text", "transcript", "words") if getattr(options, name) is not None]
+    if given and not wanted:
+        raise DataError(f"--{given[0]}: none of the extractors reads text")
+    if wanted and not {"text", "transcript"} & set(given):
+        raise DataError("a text extractor needs --text or --transcript")
 
 
 def _workers(text: str) -> int | str:
     if text != "auto" and not (text.isdecimal() and int(text) > 0):
         raise argparse.ArgumentTypeError(f'found "{text}", expected auto or a number from 1 on')
     return text if text == "auto" else int(text)
-
-
-def _said(options: argparse.Namespace, files: list[Path], wanted: bool) -> tuple[list[str], tuple[Word, ...]]:
-    """Return what is said in each file, and the words' times of the only one."""
-    from pipeline.commands.predict import read_words
-
-    count = max(1, len(files))
-    given = [name for name in ("text", "transcript", "words") if getattr(options, name) is not None]
-    if given and not wanted:
-        raise DataError(f"--{given[0]}: none of the extractors reads text")
-    if wanted and not {"text", "transcript"} & set(given):
-        raise DataError("a text extractor needs --text or --transcript")
-    if len({"text", "transcript"} & set(given)) > 1:
-        raise DataError("found --text and --transcript; expected one of them")
-    one_only = "--words" if options.words else "--text" if options.text is not None else "--transcript"
-    if given and count > 1 and not (options.transcript and options.transcript.is_dir() and not options.words):
-        raise DataError(f"{one_only} is of one file, found {count}; give a folder of texts to --transcript")
-    words = () if options.words is None else read_words(options.words)
-    if options.transcript is None:
-        return [options.text or ""] * count, words
-    if options.transcript.is_dir():
-        paths = [options.transcript / f"{file.stem}.txt" for file in files]
-        return [_read_text(path) if path.is_file() else "" for path in paths], words
-    return [_read_text(options.transcript)] * count, words
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read as UTF-8 text: {error}") from error

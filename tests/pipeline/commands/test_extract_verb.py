@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.commands.extract import _said
+from pipeline.commands.given import read_said
 from tests import clips
 from tests.command_line import Command
 
@@ -65,4 +65,4 @@ def test_texts_of_a_folder(project: Path) -> None:
     (project / "texts").mkdir()
     (project / "texts/a.txt").write_text("Fine. \n")
     options = argparse.Namespace(text=None, transcript=project / "texts", words=None)
-    assert _said(options, [Path("x/a.mp4"), Path("x/b.mp4")], wanted=True) == (["Fine.", ""], ())
+    assert read_said(options, [Path("x/a.mp4"), Path("x/b.mp4")]) == (["Fine.", ""], ())
