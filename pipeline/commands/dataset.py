@@ -103,7 +103,7 @@ def check(name: str, loader: BaseLoader[LoaderSettings], limit: int | None = LIM
     from pipeline.data.preparation import prepare
 
     with tempfile.TemporaryDirectory(prefix="lacuna-check-") as folder:
-        report = prepare(name, loader, Path(folder))
+        report = prepare(name, loader, Path(folder), checksums=False)
     rows = tuple(_rows(report))
     parts = [f"{name}: {report['root']}{' (CONSTRUCTED)' if report['constructed'] else ''}"]
     if source := report["expected"].get("source"):

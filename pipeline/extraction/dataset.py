@@ -119,6 +119,12 @@ def extract(
     clips = [clip_of(sample, root) for sample in samples]
     owner = base.find(modality, extractor)
     with closing(owner(settings, assets)) as instance:
+        if modality != "text" and not instance.by_id and not root.is_dir():
+            raise DataError(
+                f"{dataset}, {modality}: there is no folder {root} with the media that {extractor} reads. Mend the "
+                "dataset's root in params.yaml, or its media in params.local.yaml; what the team extracted is taken by "
+                "dvc pull --run-cache"
+            )
         info = FeatureInfo(
             dataset=dataset,
             modality=modality,
