@@ -1,13 +1,14 @@
 """Stage ``media@NAME``: a folder of media outside of the project -> data/media/NAME, the list of its files.
 
 A dataset whose ``root`` is data/media/NAME depends on this list, not on the place: nothing of the place is in
-dvc.lock. The stage looks at the folder at every ``dvc repro``, which costs a look at each file, and the reading of those
-that are new. Where there is no such folder, and a list has come by ``dvc pull``, the list stays.
+dvc.lock. The stage looks at the folder at every ``dvc repro``, which costs a look at each file, and the reading of
+those that are new. Where there is no such folder, and a list has come by ``dvc pull``, the list stays.
 """
 
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 from pipeline.data.media_list import PLACES, files_below, write_list
 from pipeline.errors import DataError

@@ -526,8 +526,12 @@ def _pick(sections: dict[str, T], name: str, key: str) -> T:
     return sections[name]
 
 
-def load_params(path: Path = PARAMS_FILE) -> Params:
+def load_params(path: Path = PARAMS_FILE, *, models: bool = True) -> Params:
     """Read and check params.yaml.
+
+    Args:
+        path: the file.
+        models: check the settings of models and regimes, too, whose code loads PyTorch, which takes seconds.
 
     Raises:
         ParamsError: the file is absent, is not YAML, or says something that is not allowed; the message lists every
@@ -538,7 +542,7 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
         params = Params.model_validate(raw)
     except ValidationError as error:
         raise ParamsError(_explain(path, error, Params)) from error
-    _check_names(path, params)
+    _check_names(path, params, models)
     return params
 
 
@@ -580,7 +584,7 @@ def module_names(package: str) -> tuple[str, ...]:
     return tuple(sorted(stem for stem in stems if stem not in reserved and not stem.startswith("_")))
 
 
-def _check_names(path: Path, params: Params) -> None:
+def _check_names(path: Path, params: Params, models: bool) -> None:
     problems: list[str] = []
 
     def check(key: str, name: str, allowed: Any) -> bool:
@@ -628,7 +632,7 @@ def _check_names(path: Path, params: Params) -> None:
         problems += _check_task(key, experiment, params)
         for field, package in (("model", "models"), ("regime", "pipeline.training.regimes")):
             chosen_name = getattr(experiment, field)
-            if check(f"{key}.{field}", chosen_name, module_names(package)):
+            if check(f"{key}.{field}", chosen_name, module_names(package)) and models:
                 module = importlib.import_module(f"{package}.{chosen_name}")
                 settings_key = "settings" if field == "model" else "regime_settings"
                 owner = module.Model if field == "model" else module.Regime

@@ -1,8 +1,8 @@
 """The entry point of ``lacuna``: the parser put together, errors turned into messages, the exit status.
 
 Each command is in the file of its verb: doctor.py, predict.py, features.py, masks.py, params.py,
-preset_verb.py, dataset.py, clean.py. Such a file has a function ``add(commands)``, and imports what is slow to load inside
-the functions that need it, so that ``lacuna --help`` is quick.
+preset_verb.py, dataset.py, clean.py. Such a file has a function ``add(commands)``, and imports what is slow to
+load inside the functions that need it, so that ``lacuna --help`` is quick.
 
 Exit status: 0 success, 1 an error that the message explains or a check that found something wrong, 2 a wrong
 command line.
