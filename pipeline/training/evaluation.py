@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.base import View
+from models.base import Judgement, Network, View
 from pipeline.data.manifest import read_manifest
 from pipeline.data.masks import CONDITIONS, FULL_CONDITION, MISSING_CONDITIONS, read_masks
 from pipeline.errors import ParamsError, StoreError
@@ -101,6 +101,24 @@ Results = Sequence[Result] | Sequence[ScoreResult]
 
 
 @dataclass(frozen=True)
+class Judged:
+    """What one (fold, run) says of its test samples beside the prediction (``Network.judgements``).
+
+    Attributes:
+        fold, run: from 1.
+        ids: of the n test samples.
+        kinds: judgement -> what it is.
+        values: condition -> judgement -> (n,) or (n, C) float32.
+    """
+
+    fold: int
+    run: int
+    ids: tuple[str, ...]
+    kinds: Mapping[str, Judgement]
+    values: Mapping[str, Mapping[str, NDArray[np.float32]]]
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """What an experiment's networks said.
 
@@ -108,11 +126,13 @@ class Evaluation:
         results: of every (fold, run).
         classes: the names of the classes; none of a regression.
         hidden: array name -> values, what hidden.npz holds; empty where nothing is to be kept.
+        judgements: what the model says of each sample beside its prediction, of every (fold, run).
     """
 
     results: Results
     classes: tuple[str, ...]
     hidden: Mapping[str, NDArray[Any]]
+    judgements: Sequence[Judged] = ()
 
 
 def evaluate_experiment(
@@ -150,6 +170,7 @@ def evaluate_experiment(
         data,
         hides_frames=hides_frames(masks, tuple(evaluate_on)),
         dialogues=first.network.dialogues,
+        facts=first.network.facts(first.network.settings),
     )
     named = samples.named_masks(masks, evaluate_on)
     enumerated = list(CONDITIONS)
@@ -172,6 +193,7 @@ def evaluate_experiment(
     regressions: list[ScoreResult] = []
     folds = make_folds(samples.samples, trained.folds or dataset.folds, samples.labelled)
     kept = _Hidden(asked.keep_hidden, samples)
+    judged: list[Judged] = []
     for run in range(1, trained.runs + 1):
         for fold in folds:
             predictor = load_run(folder / f"{fold.number}-{run}")
@@ -183,6 +205,9 @@ def evaluate_experiment(
                 if run == 1:
                     kept.take(predictor, prepared, fold, ways)
             tested = tuple(samples.samples[index].id for index in fold.test)
+            if kinds := network.judgements(network.settings):
+                said = {way.name: _hidden_of(network, prepared, fold, way, tuple(kinds)) for way in ways}
+                judged.append(Judged(fold.number, run, tested, kinds, said))
             if samples.scores is not None:
                 found = logits.double().numpy()
                 shown = {way.name: found[:, index, 0] for index, way in enumerate(ways)}
@@ -192,7 +217,35 @@ def evaluate_experiment(
             chances = torch.softmax(logits.double(), dim=2).numpy()
             by_way = {way.name: chances[:, index] for index, way in enumerate(ways)}
             results.append(Result(fold.number, run, tested, samples.labels[fold.test], by_way))
-    return Evaluation(regressions or results, samples.classes, kept.arrays())
+    return Evaluation(regressions or results, samples.classes, kept.arrays(), judged)
+
+
+def _hidden_of(
+    network: Network,
+    samples: DeviceSamples,
+    fold: Fold,
+    way: Showing,
+    names: Sequence[str],
+    views: Mapping[str, View] | None = None,
+) -> dict[str, NDArray[np.float32]]:
+    """Return hidden states by name, (n, ...) for a fold's n test samples shown in one way.
+
+    Raises:
+        ParamsError: the network has no hidden state of a name.
+    """
+    found: dict[str, NDArray[np.float32]] = {}
+    for output, place, _ in run_over(network, network, samples, fold.test, [way], views):
+        counted = place >= 0
+        for name in names:
+            if name not in output.hidden:
+                raise ParamsError(
+                    f'keep_hidden: {type(network).__module__.removeprefix("models.")} has no hidden state "{name}" '
+                    f"here; it has {', '.join(output.hidden) or 'none'}"
+                )
+            values = output.hidden[name].float().cpu()[counted].numpy()
+            whole = found.setdefault(name, np.zeros((len(fold.test), *values.shape[1:]), np.float32))
+            whole[place[counted].numpy()] = values
+    return found
 
 
 class _Hidden:
@@ -216,18 +269,7 @@ class _Hidden:
         network = predictor.network
         views: Mapping[str, View] = network.views(network.settings)
         for way in ways:
-            found: dict[str, NDArray[Any]] = {}
-            for output, place, _ in run_over(network, network, prepared, fold.test, [way], views):
-                counted = place >= 0
-                for name in self._names:
-                    if name not in output.hidden:
-                        raise ParamsError(
-                            f'keep_hidden: {predictor.facts["model"]} has no hidden state "{name}" here; it has '
-                            f"{', '.join(output.hidden) or 'none'}"
-                        )
-                    values = output.hidden[name].float().cpu()[counted].numpy()
-                    whole = found.setdefault(name, np.zeros((len(fold.test), *values.shape[1:]), np.float32))
-                    whole[place[counted].numpy()] = values
+            found = _hidden_of(network, prepared, fold, way, self._names, views)
             for name, values in found.items():
                 self._add(f"{way.name}/{name}", values)
 

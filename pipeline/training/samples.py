@@ -17,7 +17,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,7 @@ class SampleSet:
         score_limit: the largest score there can be, of either sign.
         manifest_rows: (N,) int64, where each sample stands in the manifest; None: where it stands here.
         context: (N,) bool, the turns that have no label and are there for their dialogue only; None: none are.
+        facts: name -> (N, ...) bool or float32, what the manifest knows of the samples and the model asked for.
     """
 
     samples: tuple[Sample, ...]
@@ -79,6 +80,7 @@ class SampleSet:
     score_limit: float = 3.0
     manifest_rows: Indices | None = None
     context: NDArray[np.bool_] | None = None
+    facts: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
     @property
     def rows(self) -> Indices:
@@ -162,6 +164,7 @@ class SampleSet:
             turns=Turns.of(self.samples, self.labelled),
             scores=None if self.scores is None else torch.from_numpy(self.scores).to(device),
             score_limit=self.score_limit,
+            facts={name: torch.from_numpy(values).to(device) for name, values in self.facts.items()},
         )
 
 
@@ -313,6 +316,7 @@ class DeviceSamples:
         turns: how they stand in dialogues.
         scores: (N,) float32, or None for a classification.
         score_limit: the largest score there can be.
+        facts: name -> (N, ...).
     """
 
     ids: tuple[str, ...]
@@ -324,6 +328,7 @@ class DeviceSamples:
     turns: Turns
     scores: Tensor | None = None
     score_limit: float = 3.0
+    facts: Mapping[str, Tensor] = field(default_factory=dict)
 
     def collate(
         self,
@@ -411,6 +416,7 @@ class DeviceSamples:
             rows=where,
             lengths_cpu=on_cpu,
             present_cpu=self.present_cpu[indices],
+            facts={name: values[where] for name, values in self.facts.items()},
         )
         if hiding is not None and hiding.over_columns:
             batch = drop_columns(batch, {m: hiding.columns(m, where) for m in MODALITIES})
@@ -462,6 +468,7 @@ def samples_of(
     *,
     hides_frames: bool,
     dialogues: bool,
+    facts: Sequence[str] = (),
 ) -> SampleSet:
     """Read a dataset as an experiment, resolved, wants it.
 
@@ -471,6 +478,7 @@ def samples_of(
         data: the folder of manifests/ and features/.
         hides_frames: whether a mask over frames will be used.
         dialogues: whether turns without a label stay, as context.
+        facts: what the model must be told of each sample, by name.
 
     Raises:
         DataError, ParamsError, StoreError: as :func:`read_samples`.
@@ -486,6 +494,7 @@ def samples_of(
         lengths=experiment.lengths,
         hides_frames=hides_frames,
         dialogues=dialogues,
+        facts=facts,
     )
 
 
@@ -501,6 +510,7 @@ def read_samples(
     lengths: Mapping[Any, Length] | None = None,
     hides_frames: bool = False,
     dialogues: bool = False,
+    facts: Sequence[str] = (),
 ) -> SampleSet:
     """Read a dataset's manifest and feature stores.
 
@@ -516,9 +526,11 @@ def read_samples(
         lengths: modality -> how its frames are cut or resampled.
         hides_frames: whether to keep the frames before they are averaged, for masks over frames.
         dialogues: keep turns without a label as context, and count them in ``left_out`` as such.
+        facts: what the manifest must know of each sample, by name (:attr:`Sample.facts`).
 
     Raises:
-        DataError: the manifest cannot be used, no sample is left, or the dataset has no classes (no scores).
+        DataError: the manifest cannot be used or lacks a fact, no sample is left, or the dataset has no classes (no
+            scores).
         ParamsError: a frame rate is asked of features that have none.
         StoreError: a feature store cannot be used.
     """
@@ -528,6 +540,13 @@ def read_samples(
     path = data / "manifests" / f"{dataset}.csv"
     manifest = read_manifest(path)
     ids = [sample.id for sample in manifest]
+    for name in facts:
+        if manifest and name not in manifest[0].facts:
+            raise DataError(
+                f'{path}: found no fact "{name}" of the samples, which the model\'s settings ask for; found '
+                f"{', '.join(manifest[0].facts) or 'none'}. Few datasets can know it (the constructed demo knows key). "
+                "Change these settings, or let the dataset's loader give it (Sample.facts)"
+            )
     modalities = {}
     has = np.zeros(len(ids), bool)
     for modality in MODALITIES:
@@ -575,7 +594,13 @@ def read_samples(
         score_limit=_score_limit(path.with_suffix(".json")) if target else 3.0,
         manifest_rows=rows,
         context=np.array(context) if any(context) else None,
+        facts={name: _fact([manifest[row].facts[name] for row in kept]) for name in facts},
     )
+
+
+def _fact(values: Sequence[Sequence[float]]) -> NDArray[Any]:
+    found = np.array(values)
+    return found if found.dtype == bool else found.astype(np.float32)
 
 
 def _why_unlabelled(sample: Sample, target: str | None, rules: ClassRules, score: str) -> int | str:
