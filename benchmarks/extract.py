@@ -42,7 +42,7 @@ import av
 import numpy as np
 
 from pipeline.data.manifest import Sample, write_manifest
-from pipeline.extract import extract
+from pipeline.extraction.dataset import extract
 from pipeline.extraction.engines import Job, extract_all, keep_all
 from pipeline.extraction.extractors import base
 from pipeline.extraction.extractors.base import BaseExtractor, Clip

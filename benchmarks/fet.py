@@ -251,7 +251,7 @@ def ours(work: Path, project: Path, _: int) -> dict[str, float]:
     import opensmile
     from mediapipe.tasks.python import BaseOptions, vision
 
-    from pipeline.extract import extract
+    from pipeline.extraction.dataset import extract
     from pipeline.extraction.extractors import base
 
     assets = project / "data/assets"

@@ -74,7 +74,7 @@ def measure(what: str, loader: str, root: Path, out: Path) -> None:
     """Print seconds, those of the processor, and peak MiB of one step, in a process of its own."""
     from pipeline.data.datasets import base
     from pipeline.data.manifest import iter_manifest
-    from pipeline.prepare import prepare
+    from pipeline.data.preparation import prepare
 
     owner = base.find(loader)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

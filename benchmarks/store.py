@@ -34,7 +34,7 @@ import numpy as np
 
 from pipeline.data.manifest import Sample, write_manifest
 from pipeline.data.store import FeatureStore
-from pipeline.extract import extract
+from pipeline.extraction.dataset import extract
 from pipeline.extraction.extractors import base
 
 RATE = 16_000

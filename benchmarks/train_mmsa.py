@@ -80,12 +80,12 @@ def time_ours(name: str, data: dict[str, np.ndarray], bert: Path, batches: str) 
 
     from models.base import MODALITIES
     from pipeline.params import Experiment
+    from pipeline.training.batching import DeviceSamples, FlatSequences, Turns
     from pipeline.training.experiment import resolve
     from pipeline.training.folds import Fold
     from pipeline.training.kept_runs import build
     from pipeline.training.loop import Run
     from pipeline.training.regimes import standard
-    from pipeline.training.samples import DeviceSamples, FlatSequences, Turns
 
     count, flat = len(data["score"]), {}
     for modality in MODALITIES:

@@ -47,6 +47,8 @@ import models
 MODALITIES: tuple[str, ...] = models.MODALITIES
 UNKNOWN_TOKEN = 100  # BERT's [UNK]: what a missing word piece becomes
 Judgement = Literal["flag", "modality", "prediction"]
+HIDDEN_TRUTH = "the hidden truth"  # of Network.needs: in training, what its batches hide
+MODEL_A_CONDITION = "a model a condition"  # and: one network for each of the missing conditions
 NO_LABEL = -100  # of a turn that is context only; what cross_entropy leaves out
 
 
@@ -263,6 +265,18 @@ class Network(nn.Module, ABC):
         It is trained once for a dataset, fold and seed, and handed to :meth:`load_pretrained`.
         """
         return None
+
+    @classmethod
+    def needs(cls, settings: Any) -> tuple[str, ...]:
+        """Return what the method takes for granted that others do not, as the report's columns name it.
+
+        :data:`HIDDEN_TRUTH`: in training it sees what its batches hide, by a view or by a network that was trained on
+        complete samples before. :data:`MODEL_A_CONDITION` is said by the model that is so (MCTN).
+        """
+        before = cls.pretraining(settings)
+        complete = before is not None and before.fields.get("train_on", "full") in ("full", "augmented")
+        seen = complete or any(view.shows_hidden for view in cls.views(settings).values())
+        return (HIDDEN_TRUTH,) if seen else ()
 
     @abstractmethod
     def forward(self, batch: Batch) -> Output:

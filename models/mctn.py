@@ -54,7 +54,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models import layers
-from models.base import MODALITIES, Batch, ModelSettings, Network, Output, View
+from models.base import MODALITIES, MODEL_A_CONDITION, Batch, ModelSettings, Network, Output, View
 from models.layers import task_loss
 
 LETTERS = {"t": "text", "a": "audio", "v": "video"}
@@ -227,6 +227,11 @@ class Model(Network):
     def views(cls, settings: MCTNSettings) -> Mapping[str, View]:
         """Return the complement: the targets of the translations are what the batch hides."""
         return {"complement": View("complement")}
+
+    @classmethod
+    def needs(cls, settings: MCTNSettings) -> tuple[str, ...]:
+        """Return that it needs what is hidden, as targets, and that a network is for one source alone."""
+        return (*super().needs(settings), MODEL_A_CONDITION)
 
     @classmethod
     def recipe(cls, settings: MCTNSettings) -> dict[str, Any]:

@@ -19,7 +19,7 @@ text, audio, video      64, 16, 32                    32, 16, 32
 fusion                  128                           128
 dropout before these    fusion, audio, video 0.1      text, audio 0.1
 rates                   1e-3; BERT 5e-5, video 1e-4   1e-3; BERT 5e-5, audio and video 5e-3
-weight decay            0.001                         0.001
+weight decay            0.001; audio 0.01             0.001
 batches                 32, steps on 4 of them        16, steps on 4 of them
 early stop              8                             8
 ======================= ============================= ==============================
@@ -31,10 +31,9 @@ saved with the weights and survive a resume.
 Deviations:
 - A label moves once an epoch, when its sample is first met. Where a sample is met more often (under its six
   missing conditions), its later representations count for the centres alone. In the code a sample is met once.
-- thuiar/Self-MM has a weight decay of 0.01 for audio, and both have none for BERT's biases and norms; here it is
-  0.001 for all. They step on the sum of four batches' gradients, which against a weight decay is worth four
-  times their mean, and drop what is left at an epoch's end; here a step is on the mean, and the left ones make
-  the last step.
+- Both have no weight decay for BERT's biases and norms; here it is 0.001 for all of BERT. They step on the sum of
+  four batches' gradients, which against a weight decay is worth four times their mean, and drop what is left at
+  an epoch's end; here a step is on the mean, and the left ones make the last step.
 - thuiar/Self-MM, in the version that we have read, counts a score of 0 to the positive centre; here, as in the
   paper and MMSA, to neither.
 - Distances, centres and the unimodal losses are computed in float32, whatever the experiment's precision.
@@ -78,6 +77,7 @@ class Variant:
         text_width: of the text's representation.
         dropouts: before each representation, by its name.
         rates: of the encoders, by their group.
+        decays: weight decays of groups that have one of their own.
         batch_size: of the four batches that make a step.
     """
 
@@ -86,6 +86,7 @@ class Variant:
     text_width: int
     dropouts: Mapping[str, float]
     rates: Mapping[str, float]
+    decays: Mapping[str, float]
     batch_size: int
 
 
@@ -96,6 +97,7 @@ VARIANTS = {
         text_width=64,
         dropouts={"fusion": 0.1, "text": 0.0, "audio": 0.1, "video": 0.1},
         rates={"text": 5e-5, "audio": 1e-3, "video": 1e-4},
+        decays={"audio": 1e-2},
         batch_size=32,
     ),
     "mmsa": Variant(
@@ -104,6 +106,7 @@ VARIANTS = {
         text_width=32,
         dropouts={"fusion": 0.0, "text": 0.1, "audio": 0.1, "video": 0.0},
         rates={"text": 5e-5, "audio": 5e-3, "video": 5e-3},
+        decays={},
         batch_size=16,
     ),
 }
@@ -181,7 +184,12 @@ class Model(Network):
         usual = VARIANTS[settings.variant]
         rates = {m: rate for m, rate in usual.rates.items() if m != "text" or settings.text == "tokens"}
         steps = {"batch_size": usual.batch_size, "accumulate": 4, "patience": 8, "weight_decay": 1e-3}
-        return {"learning_rate": 1e-3, "learning_rates": rates, **steps}
+        return {
+            "learning_rate": 1e-3,
+            "learning_rates": rates,
+            "weight_decays": dict(usual.decays),
+            **steps,
+        }
 
     @classmethod
     def files(cls, settings: SelfMMSettings) -> Sequence[Path]:

@@ -30,9 +30,10 @@ From two modalities to three, and to scores:
 - K-means runs before the first epoch over the pretrained network's embeddings (``pretrained: true``; a network of
   this very kind on complete samples) and the centres stay. There, too, the encoders go on learning meanwhile.
 
-The meta-step is no part of the network but of a regime: ``m3s`` with ``order: second``. Its inner steps see all losses
-and adapt all weights; the code's see the task's loss alone, leave the group ``inference`` as it is, and what they
-minimise is minimised by the outer step once more. Under ``regime: standard`` there are no inner steps.
+The meta-step is no part of the network but of a regime: ``m3s`` with ``order: second``. As it stands, its inner steps
+see all losses and adapt all weights. The code's see the task's loss alone (``regime_settings: inner_views: false``),
+leave the group ``inference`` as it is (``inner_groups: [text, audio, video, classifier]``), and what they minimise is
+minimised by the outer step once more (``add_inner_loss: true``). Under ``regime: standard`` there are no inner steps.
 
 In training the network sees what the batch hides (the view ``whole``). At test nothing is drawn: means alone.
 """

@@ -143,7 +143,8 @@ def _confusion_rows(name: str, classes: Sequence[str], results: Sequence[Result]
         total = np.sum([result.confusion(condition) for result in results], axis=0)
         for row, label in enumerate(classes):
             for column, predicted in enumerate(classes):
-                yield [name, condition, label, predicted, int(total[row, column])]
+                written = map(for_spreadsheet, (label, predicted))
+                yield [name, condition, *written, int(total[row, column])]
 
 
 def _text(value: float | int | str) -> str:

@@ -306,6 +306,7 @@ class Experiment(Section):
     )
     beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9  # Adam's
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    weight_decays: dict[str, Annotated[float, Field(ge=0)]] = {}  # by parameter group, over weight_decay
     clip_norm: Annotated[float, Field(gt=0)] | None = None
     clip_groups: bool = False  # clip each parameter group by itself
     clip_value: Annotated[float, Field(gt=0)] | None = (
@@ -548,7 +549,7 @@ def _check_names(path: Path, params: Params) -> None:
     for name, experiment in params.experiments.items():
         key = f"experiments.{name}"
         check(f"{key}.dataset", experiment.dataset, params.datasets)
-        drawn = {mask for mask, one in params.all_masks.items() if one.protocol != "conditions"}
+        drawn = [mask for mask, one in params.all_masks.items() if one.protocol != "conditions"]
         check(f"{key}.train_on", experiment.train_on, (*TRAINING_SETS, *drawn))
         if experiment.train_mask is not None:
             check(f"{key}.train_mask", experiment.train_mask, drawn)
@@ -564,6 +565,13 @@ def _check_names(path: Path, params: Params) -> None:
                 wrong = _check_settings(f"{key}.{settings_key}", owner, getattr(experiment, settings_key))
                 if field == "model" and not wrong:
                     wrong = _check_decay(key, experiment, owner)
+                if field == "regime" and not wrong:
+                    for stream in owner(owner.Settings.model_validate(experiment.regime_settings)).streams:
+                        if stream.train_on is not None:
+                            where = f"{key}.{settings_key}.{stream.name}_on"
+                            check(where, stream.train_on, (*TRAINING_SETS, *drawn))
+                        if stream.train_mask is not None:
+                            check(f"{key}.{settings_key}.{stream.name}_mask", stream.train_mask, drawn)
                 problems += wrong
     if params.report.baseline is not None and params.experiments:
         check("report.baseline", params.report.baseline, params.experiments)

@@ -40,7 +40,7 @@ def read_params_file(path: Path) -> dict[str, Any]:
     if len(content) > MOST_BYTES:
         raise ParamsError(f"{path}: found more than {MOST_BYTES >> 20} MiB, expected a file written by hand")
     try:
-        raw = YAML(typ="safe").load(content.decode("utf-8"))
+        raw = parse_params(content.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise ParamsError(f"{path}: not UTF-8 (byte {error.start + 1}); save it as UTF-8") from error
     except DuplicateKeyError as error:
@@ -60,6 +60,16 @@ def read_params_file(path: Path) -> dict[str, Any]:
             f"{path}: its aliases (*name) stand for more than {MOST_VALUES} values, expected a file for people"
         )
     return raw
+
+
+def parse_params(text: str) -> Any:
+    """Return what a text says as YAML 1.2.
+
+    Raises:
+        YAMLError: of ruamel.yaml; it is not valid.
+        ValueError: a number of thousands of digits, a 13th month.
+    """
+    return YAML(typ="safe").load(text)
 
 
 def _count(path: Path, node: Any, where: str, within: list[int], known: dict[int, int]) -> int:

@@ -6,12 +6,14 @@ import struct
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 from numpy.typing import NDArray
 
 WIDTH, HEIGHT = 64, 48
+WHOLE_S, PIECE_S, PIECES_RATE = 9, 3.0, 24
 FORMATS = {"mkv": "matroska", "ts": "mpegts"}
 
 
@@ -43,6 +45,7 @@ def write_clip(
     silent: bool = False,
     opposed: bool = False,
     index_first: bool = False,
+    pixel: Fraction | None = None,
 ) -> Path:
     """Write a clip of numbered pictures and a tone of amplitude 0.3; the name's ending says which container.
 
@@ -59,6 +62,7 @@ def write_clip(
         tone_hz: its pitch.
         silent: zeros instead of a tone.
         opposed: every other channel is negated, so that their mean is silence.
+        pixel: how many times as wide as high each pixel is shown.
         index_first: put an mp4's index before its data, so that a cut file still opens.
     """
     options = {"movflags": "faststart"} if index_first else {}
@@ -70,6 +74,8 @@ def write_clip(
             height, width = (HEIGHT, WIDTH) if pixels is None else pixels.shape[-3:-1]
             picture_stream.width, picture_stream.height, picture_stream.pix_fmt = width, height, "yuv420p"
             picture_stream.codec_context.time_base = Fraction(1, 1000)
+            if pixel is not None:
+                picture_stream.codec_context.sample_aspect_ratio = pixel
         if sound:
             codec = {"wav": "pcm_s16le", "mkv": "pcm_s16le", "mp3": "mp3"}.get(kind, "aac")
             sound_stream = container.add_stream(codec, rate=sound_rate, layout=layout)
@@ -100,6 +106,50 @@ def write_clip(
     return path
 
 
+def write_whole(path: Path, picture: str | None, sound: str, kind: str | None = None) -> Path:
+    """Write nine seconds of numbered pictures, a key picture each half second, and of a rising tone's levels."""
+    with av.open(str(path), "w", format=kind) as container:
+        pictures: Any = None
+        if picture:
+            options = {"q": "2"} if picture == "mpeg4" else {"qp": "10", "bf": "2"}
+            pictures = container.add_stream(picture, rate=PIECES_RATE, options=options)
+            pictures.width, pictures.height, pictures.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+            pictures.gop_size = 12
+        sounds = container.add_stream(sound, rate=48_000, layout="mono")
+        samples = np.round(tone(WHOLE_S, 48_000) * 32767).astype(np.int16)
+        place = 0
+        for number in range(WHOLE_S * PIECES_RATE):
+            if pictures:
+                image = np.full((HEIGHT, WIDTH, 3), level(number), np.uint8)
+                frame = av.VideoFrame.from_ndarray(image, "rgb24")
+                frame.pts, frame.time_base = number, Fraction(1, PIECES_RATE)
+                container.mux(pictures.encode(frame))
+            while place < len(samples) * (number + 1) / (WHOLE_S * PIECES_RATE):
+                frame = av.AudioFrame.from_ndarray(samples[None, place : place + 960], "s16", "mono")
+                frame.sample_rate, frame.pts, frame.time_base = 48_000, place, Fraction(1, 48_000)
+                container.mux(sounds.encode(frame))
+                place += 960
+        if pictures:
+            container.mux(pictures.encode(None))
+        container.mux(sounds.encode(None))
+    return path
+
+
+def segments(whole: Path, folder: Path, kind: str) -> list[Path]:
+    """Cut a file as ``ffmpeg -c copy -f segment -segment_time 3`` does: time stamps stay."""
+    options = {"segment_time": str(PIECE_S), "segment_format": kind}
+    with (
+        av.open(str(whole)) as source,
+        av.open(str(folder / "piece%d"), "w", format="segment", options=options) as target,
+    ):
+        streams = {stream.index: target.add_stream_from_template(stream) for stream in source.streams}
+        for packet in source.demux():
+            if packet.dts is not None:
+                packet.stream = streams[packet.stream.index]
+                target.mux(packet)
+    return sorted(folder.glob("piece*"))
+
+
 def tone(seconds: float, rate: int, hz: float = 440.0) -> NDArray[np.float64]:
     """Return a sine of amplitude 0.3."""
     return 0.3 * np.sin(2 * np.pi * hz * np.arange(round(seconds * rate)) / rate)
@@ -115,9 +165,19 @@ def cut(source: Path, target: Path, share: float) -> Path:
 def turn(path: Path, degrees: int) -> Path:
     """Say in an mp4's track header that players must turn the picture clockwise by 90, 180 or 270 degrees."""
     a, b = {90: (0, 1), 180: (-1, 0), 270: (0, -1)}[degrees]
+    return _show_by(path, (a, b, -b, a))
+
+
+def mirror(path: Path) -> Path:
+    """Say in an mp4's track header that players must mirror the picture, as phones' front cameras do."""
+    return _show_by(path, (-1, 0, 0, 1))
+
+
+def _show_by(path: Path, turned: tuple[int, int, int, int]) -> Path:
+    a, b, c, d = turned
     data = bytearray(path.read_bytes())
     start = data.index(b"tkhd") + 4 + 40  # version and flags, times, id, duration, layer, volume: version 0
-    matrix = [a, b, 0, -b, a, 0, 0, 0]
+    matrix = [a, b, 0, c, d, 0, 0, 0]
     data[start : start + 36] = struct.pack(">8i", *(value << 16 for value in matrix)) + struct.pack(
         ">i", 1 << 30
     )

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from filelock import FileLock
 
-from pipeline.assets import fetch, is_current
+from pipeline.data.fetching import fetch, is_current
 from pipeline.params import Asset
 
 REPOSITORY = Path(__file__).parents[1]

@@ -35,7 +35,7 @@ INFRASTRUCTURE = {
     "pipeline/params.py": "checks params.yaml, whose values DVC compares by `params`",
     "pipeline/machine.py": "counts cores; no result depends on how many workers there are",
     "pipeline/data/files.py": "renames what is whole; the bytes are the caller's",
-    "pipeline/assets.py": "for other stages: returns the path of a file with the right checksum, or stops",
+    "pipeline/data/assets.py": "for other stages: returns the path of a file with the right checksum, or stops",
     "pipeline/extraction/engines.py": "says where clips are extracted; what comes of one is its extractor's",
     "pipeline/extraction/kept_clips.py": "gives back what was extracted; its keys hold the code's checksums",
 }
@@ -84,7 +84,10 @@ CHECKED = {"data/checked.txt": "pipeline/check.py"}  # what DVC waits for; nobod
 DATA: dict[str, dict[str, str]] = {
     "check": {"params.yaml": "pipeline/params.py"},
     "assets": CHECKED,  # besides the package index, or assets.NAME.path
-    "corpus": {"data/assets/cremad": "pipeline/assets.py", "data/assets/sentences": "pipeline/assets.py"},
+    "corpus": {
+        "data/assets/cremad": "pipeline/data/assets.py",
+        "data/assets/sentences": "pipeline/data/assets.py",
+    },
     "prepare": {**CHECKED, MEDIA: "pipeline/prepare.py"},
     "train-denseface": {
         **CHECKED,
@@ -109,7 +112,7 @@ DATA: dict[str, dict[str, str]] = {
         "data/manifests/${item.dataset}.csv": "pipeline/training/samples.py",
         "data/manifests/${item.dataset}.json": "pipeline/training/samples.py",
         "data/features/${item.dataset}": "pipeline/training/samples.py",
-        "data/masks/${item.dataset}.h5": "pipeline/train.py",
+        "data/masks/${item.dataset}.h5": "pipeline/training/all_runs.py",
     },
     "evaluate": {
         "data/manifests/${item.dataset}.csv": "pipeline/training/evaluation.py",

@@ -100,7 +100,7 @@ def check(name: str, loader: BaseLoader[LoaderSettings], limit: int | None = LIM
     Raises:
         DataError: the root does not exist, or holds another dataset.
     """
-    from pipeline.prepare import prepare
+    from pipeline.data.preparation import prepare
 
     with tempfile.TemporaryDirectory(prefix="lacuna-check-") as folder:
         report = prepare(name, loader, Path(folder))

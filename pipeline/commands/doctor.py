@@ -288,7 +288,8 @@ def _programs(params: Params | None) -> Iterator[Finding]:
 
 def _assets(params: Params, selected: set[str]) -> Iterator[Finding]:
     """Check the bytes of every fetched asset; the others are a note, because ``dvc repro`` fetches them."""
-    from pipeline import assets
+    from pipeline.data import assets
+    from pipeline.data.fetching import is_current
 
     roots = {dataset.root for dataset in params.datasets.values()}
     if any(dataset.loader == "demo" for dataset in params.datasets.values()):
@@ -311,7 +312,7 @@ def _assets(params: Params, selected: set[str]) -> Iterator[Finding]:
         except LacunaError as error:
             yield Finding("assets", name, broken, str(error), again)
             continue
-        if not assets.is_current(folder, asset):
+        if not is_current(folder, asset):
             yield Finding(
                 "assets", name, "note", f"is {record['source']}; params.yaml names another", "dvc repro"
             )

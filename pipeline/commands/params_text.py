@@ -2,8 +2,8 @@
 
 An edit adds entries to a mapping, or removes entries that were added so. An added entry carries a comment,
 ``# lacuna preset`` with a checksum of the entry's text. Only an entry that has this comment, and is unchanged since, is
-ever removed. Positions come from PyYAML's parser. After each edit the text is read again and compared with what it
-should say; where they differ, the edit is refused.
+ever removed. Positions come from PyYAML's parser. After each edit the text is read again, as YAML 1.1 and as the 1.2
+of DVC and Lacuna, and compared with what it should say; where they differ, the edit is refused.
 """
 
 from __future__ import annotations
@@ -11,16 +11,31 @@ from __future__ import annotations
 import copy
 import hashlib
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import yaml
+from ruamel.yaml.error import YAMLError
 
 from pipeline.errors import ParamsError
+from pipeline.params_file import parse_params
 
 MARK = "# lacuna preset"
 WIDTH = 105
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes a text in quotes where YAML 1.2, too, would take it for a number: ``'1e-3'``."""
+
+
+_Dumper.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$"),
+    list("-+.0123456789"),
+)
+_Dumper.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"[-+]?0o[0-7]+$"), list("-+0"))
+
 _MARKED = re.compile(rf"[ \t]+{MARK}(?: ([0-9a-f]{{8}}))?[ \t]*$")
 
 Keys = tuple[str, ...]  # that lead to a mapping, such as ("report", "tables"); none: the top level
@@ -64,11 +79,13 @@ def add_entries(text: str, keys: Keys, entries: Mapping[str, Any]) -> str:
     """
     if not entries:
         return text
-    after, expected = _insert(text, keys, entries), yaml.safe_load(text)
-    place = expected
-    for key in keys:
-        place = place.setdefault(key, {})
-    place.update(copy.deepcopy(dict(entries)))
+    after, expected = _insert(text, keys, entries), []
+    for read in _READERS:
+        place = content = read(text)
+        for key in keys:
+            place = place.setdefault(key, {})
+        place.update(copy.deepcopy(dict(entries)))
+        expected.append(content)
     return _checked(after, expected, keys)
 
 
@@ -92,23 +109,24 @@ def remove_entries(text: str, keys: Keys, names: Collection[str]) -> tuple[str, 
     ours = {name: one for name, one in there.items() if _mark(text, one, flow) == _checksum(_body(text, one))}
     if not ours:
         return text, list(there)
-    expected = yaml.safe_load(text)
-    place = expected
-    for key in keys:
-        place = place[key]
-    for name in ours:
-        del place[name]
+    expected = [read(text) for read in _READERS]
+    for place in expected:
+        for key in keys:
+            place = place[key]
+        for name in ours:
+            del place[name]
     for entry in sorted(ours.values(), key=lambda one: -one.start):
         text = _without(text, entry, flow)
     text = _without_empty(text, keys, expected)
     return _checked(text, expected, keys), [name for name in there if name not in ours]
 
 
-def _checked(text: str, expected: Any, keys: Keys) -> str:
+def _checked(text: str, expected: list[Any], keys: Keys) -> str:
+    """Return the text, if each of the readers finds in it what it should."""
     where = ".".join(keys) or "the top level"
     try:
-        found = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        found = [read(text) for read in _READERS]
+    except (yaml.YAMLError, YAMLError, ValueError) as error:
         raise ParamsError(f"{where}: written in a way that cannot be edited ({error}). {_BY_HAND}") from error
     if found != expected:
         raise ParamsError(f"{where}: written in a way that cannot be edited. {_BY_HAND}")
@@ -117,6 +135,8 @@ def _checked(text: str, expected: Any, keys: Keys) -> str:
 
 _BY_HAND = "Write its entries one below the other, or edit it by hand"
 
+
+_READERS: tuple[Callable[[str], Any], ...] = (yaml.safe_load, parse_params)
 
 # --- positions ---
 
@@ -200,8 +220,13 @@ def _insert_block(text: str, node: Node, new: Keys, entries: Mapping[str, Any]) 
         lines.append(f"{' ' * column}{key}:  {MARK}")
         column += 2
     for name, value in entries.items():
-        body = yaml.safe_dump(
-            {name: value}, sort_keys=False, default_flow_style=None, width=WIDTH, allow_unicode=True
+        body = yaml.dump(
+            {name: value},
+            Dumper=_Dumper,
+            sort_keys=False,
+            default_flow_style=None,
+            width=WIDTH,
+            allow_unicode=True,
         ).splitlines()
         marked = [f"{body[0]}  {MARK} {_checksum(body)}", *body[1:]]
         lines += [f"{' ' * column}{line}" for line in marked]
@@ -212,8 +237,13 @@ def _insert_block(text: str, node: Node, new: Keys, entries: Mapping[str, Any]) 
 
 def _one_line(name: str, value: Any) -> str:
     """Return an entry of a mapping in brackets."""
-    flow = yaml.safe_dump(
-        {name: value}, sort_keys=False, default_flow_style=True, width=10**9, allow_unicode=True
+    flow = yaml.dump(
+        {name: value},
+        Dumper=_Dumper,
+        sort_keys=False,
+        default_flow_style=True,
+        width=10**9,
+        allow_unicode=True,
     )
     body = flow.strip()[1:-1]
     return f"{body},  {MARK} {_checksum([body])}"
@@ -276,18 +306,20 @@ def _line_break_before(text: str, begin: int) -> str:
     return "\r\n" if text[:begin].endswith("\r\n") else "\n" if begin else ""
 
 
-def _without_empty(text: str, keys: Keys, expected: Any) -> str:
+def _without_empty(text: str, keys: Keys, expected: list[Any]) -> str:
     """Take a mapping that has become empty out, if it was added; write ``{}`` for it, if the user wrote it.
 
     Args:
         text: without the mapping's entries.
         keys: lead to the mapping.
-        expected: the data; the key of a mapping that goes is taken out of it.
+        expected: the data, by each reader; the key of a mapping that goes is taken out of it.
     """
-    place = expected
-    for key in keys[:-1]:
-        place = place[key]
-    if not keys or place[keys[-1]]:
+    parents = []
+    for place in expected:
+        for key in keys[:-1]:
+            place = place[key]
+        parents.append(place)
+    if not keys or any(place[keys[-1]] for place in parents):
         return text
     parent = _find(_parse(text), keys[:-1])
     if parent is None or parent.entries is None:
@@ -297,6 +329,7 @@ def _without_empty(text: str, keys: Keys, expected: Any) -> str:
         text = text[: entry.value.start] + "{}" + text[entry.value.end :]
         entry = Entry(entry.start, Node(entry.value.start, entry.value.start + 2, flow=True))
     if _mark(text, entry, parent.flow) == "":
-        del place[keys[-1]]
+        for place in parents:
+            del place[keys[-1]]
         return _without_empty(_without(text, entry, parent.flow), keys[:-1], expected)
     return text if entry.value.flow else text[: entry.value.start] + " {}" + text[entry.value.start :]

@@ -3,31 +3,36 @@
 The protocols (``masks`` in params.yaml); modalities always in the order text, audio, video:
 
 ``conditions``        enumerates {a}, {v}, {t}, {a,v}, {a,t}, {v,t} and {a,v,t} (MMIN Table 1; UMDF, inter)
-``one-missing``       takes exactly one modality, by ``weights``, from a share ``rate`` of the samples (EMMR, TATE)
-``random``            drops modalities independently, keeps one at least; ``rate`` = 1 - kept / (N * 3) (GCNet)
-``random-condition``  leaves what one of ``conditions`` names, each as likely (the six missing ones if none are
-                      named); a sample that has nothing of it keeps all it has
-``block``             takes k = floor(T * r) neighbouring frames of every sample and modality, r uniform in
+``one-missing``       removes exactly one modality, chosen by ``weights``, from a share ``rate`` of the samples
+                      (EMMR, TATE)
+``random``            removes modalities independently and keeps at least one; ``rate`` = 1 - kept / (N * 3)
+                      (GCNet)
+``random-condition``  draws one of ``conditions`` with equal chances (of the six missing ones if none are given) and
+                      keeps the modalities that it names; a sample that has none of these keeps all it has
+``block``             removes k = floor(T * r) consecutive frames of every sample and modality, r uniform in
                       ``range`` (or its own of ``ranges``), from a start uniform in {0, ..., T - k};
-                      ``axis: feature`` takes columns (M3S 3.2)
-``frames``            takes every frame on its own with probability ``rate``; with ``range`` the probability is
-                      drawn for each sample and modality (UMDF, intra; TFR-Net)
-``mixture``           gives each sample one of the protocols listed under ``of``, each as likely (UMDF's versions)
+                      ``axis: feature`` removes columns instead of frames (M3S 3.2)
+``frames``            removes every frame independently with probability ``rate``; with ``range`` the probability
+                      is drawn for each sample and modality (UMDF, intra; TFR-Net)
+``mixture``           applies to each sample one of the protocols listed under ``of``, drawn with equal chances
+                      (UMDF's versions)
 
 ``rates: [0, 0.1]`` instead of ``rate`` makes a family: the masks NAME-0 and NAME-10. They share their random
-numbers, so that what the lower rate takes, the higher takes too (but ``random``, which gives modalities back).
+numbers, so that a higher rate removes all that a lower rate removes, and more. ``random`` is the exception,
+because it gives a modality back where all are gone.
 
 ``draw: fixed`` masks are drawn once and kept in the file. ``draw: sampled`` ones are drawn anew in every epoch of a
-training, from the run's seed; evaluation uses their first draw, whose checksum the file keeps. Either way a draw
-depends only on (seed, the mask's name, epoch, sample id, modality) and on what the sample has: never on the order
-of samples, a batch, a worker or a device. ``random`` drops each modality with probability p and gives one back
-where all are gone, so that 1 - kept / (N * 3) is p - p^3 / 3 in expectation; p is solved from that.
+training, from the run's seed; evaluation uses their first draw, whose checksum the file keeps. In both
+cases a draw depends only on (seed, mask name, epoch, sample id, modality) and on the modalities that the sample has,
+never on the order of samples, the batch, the worker or the device. ``random`` removes each modality with
+probability p and gives one back where all are gone, so that the expected value of 1 - kept / (N * 3) is
+p - p^3 / 3; p is the solution of rate = p - p^3 / 3.
 
-A draw is made in two steps: :func:`rules` takes a few random numbers a sample, and :func:`frames_kept` says by them
-which frames stay. The second works on numpy arrays and on PyTorch tensors alike, so that training hides frames on
-the device by the formula that made the file.
+A draw is made in two steps: :func:`rules` draws a few random numbers for each sample, and :func:`frames_kept`
+computes from them which frames are kept. The second step works on numpy arrays and on PyTorch tensors
+alike, so that training hides frames on the device by the formula that made the file.
 
-Layout of the file (kind "lacuna masks"; nothing in it depends on a clock)::
+Layout of the file (kind "lacuna masks"; it holds no times, so that equal masks give equal bytes)::
 
     /                attributes dataset, seed, manifest_sha256
     /ids             (N,) utf-8 strings, in the manifest's order
@@ -37,8 +42,7 @@ Layout of the file (kind "lacuna masks"; nothing in it depends on a clock)::
                      condition
     /<mask>/names    conditions only: (7,) strings a, v, t, av, at, vt, avt
     /<mask>/text ... protocols over frames: (sum T,) bool, True where a frame is kept, ragged like the feature
-    store;
-                     block over columns: (N, D) bool
+                     store; block over columns: (N, D) bool
 """
 
 from __future__ import annotations
@@ -76,14 +80,14 @@ Words = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Draw:
-    """What one draw leaves.
+    """What one draw keeps.
 
     Attributes:
         present: (N, 3) bool: which modalities are left.
         frames: modality -> (sum T,) bool, True where a frame is kept; empty for protocols over whole
             modalities.
         columns: modality -> (N, D) bool, True where a column is kept; only ``block`` with ``axis: feature``.
-        both: whether whole modalities go beside frames (``mixture``).
+        both: whether whole modalities are removed as well as frames (``mixture``).
     """
 
     present: NDArray[np.bool_]
@@ -92,7 +96,7 @@ class Draw:
     both: bool = False
 
     def arrays(self) -> dict[str, NDArray[np.bool_]]:
-        """Return what the file keeps of the draw."""
+        """Return the arrays of the draw that are written to the file, by name."""
         parts = {**self.frames, **self.columns}
         return {**parts, "present": self.present} if self.both or not parts else parts
 
@@ -105,7 +109,8 @@ class Rules:
         present: (N, 3) bool: which modalities are left.
         blocks: modality -> share (N,) and place (N,), float64: how long the missing block is, and where it lies
             between the first and the last possible start. Empty where no block is taken.
-        drops: modality -> start (N,) int64 and threshold (N,) int64 of frames that go one by one. Empty where none do.
+        drops: modality -> start (N,) int64 and threshold (N,) int64, for frames that are removed one by one. Empty
+            where none are.
     """
 
     present: NDArray[np.bool_]
@@ -114,7 +119,7 @@ class Rules:
 
     @property
     def over_frames(self) -> bool:
-        """Whether frames (or columns) go, not only whole modalities."""
+        """Whether frames (or columns) are removed, not only whole modalities."""
         return bool(self.blocks or self.drops)
 
 
@@ -123,17 +128,17 @@ def hash_words(seed: int, purpose: str, epoch: int, ids: Sequence[str], stream: 
 
     Args:
         seed: the root seed.
-        purpose: what the numbers are for; another purpose gives unrelated numbers.
+        purpose: what the numbers are used for; different purposes give unrelated numbers.
         epoch: 0 for a fixed draw.
         ids: the samples.
-        stream: which of a sample's streams, such as the index of a modality.
+        stream: number of one of the sample's independent streams, such as the index of a modality.
     """
     key = hashlib.sha256(f"{seed}\n{purpose}\n{epoch}\n{stream}".encode()).digest()[:8]
     words: Words = _mix(_mix(np.array([_word(name) for name in ids], np.int64)) ^ np.int64(_signed(key)))
     return words
 
 
-@lru_cache(maxsize=1 << 18)  # every epoch asks for its samples
+@lru_cache(maxsize=1 << 18)  # every epoch asks for the same samples
 def _word(name: str) -> int:
     return _signed(hashlib.sha256(name.encode()).digest()[:8])
 
@@ -161,20 +166,22 @@ def random_bits(starts: Any, counter: Any) -> Any:
 
 
 def _mix(words: Any) -> Any:
-    """Mix signed words, which wrap around like unsigned ones; a logical shift is a shift and a mask."""
+    """Mix the bits of words (SplitMix64). The words are signed: products overflow as unsigned ones do, and a shift
+    followed by a bit mask stands for the unsigned shift.
+    """
     words = (words ^ ((words >> 30) & ((1 << 34) - 1))) * _MIX_1
     words = (words ^ ((words >> 27) & ((1 << 37) - 1))) * _MIX_2
     return words ^ ((words >> 31) & ((1 << 33) - 1))
 
 
 def threshold(rate: ArrayLike) -> Words:
-    """Return the least of the 2^53 numbers that is not below the rate: what is smaller goes."""
+    """Return ceil(rate * 2^53): a frame is removed if its random number of 53 bits is smaller."""
     found: Words = np.ceil(np.asarray(rate, np.float64) * 2.0**_BITS).astype(np.int64)
     return found
 
 
 def block_kept(share: Any, place: Any, lengths: Any, position: Any) -> Any:
-    """Return where a position lies outside the missing block, for numpy arrays and tensors alike.
+    """Return whether each position lies outside the missing block, for numpy arrays and tensors alike.
 
     Args:
         share: float64, r: the block has floor(T * r) positions.
@@ -190,7 +197,7 @@ def block_kept(share: Any, place: Any, lengths: Any, position: Any) -> Any:
 def frames_kept(
     block: tuple[Any, Any] | None, drop: tuple[Any, Any] | None, lengths: Any, position: Any
 ) -> Any:
-    """Return which positions stay, for numpy arrays and tensors alike; all arguments broadcast.
+    """Return which positions are kept, for numpy arrays and tensors alike; all arguments broadcast.
 
     Args:
         block: share and place of a modality (:attr:`Rules.blocks`), or None.
@@ -207,15 +214,15 @@ def frames_kept(
 
 
 def rules(mask: Mask, name: str, seed: int, epoch: int, ids: Sequence[str], have: NDArray[np.bool_]) -> Rules:
-    """Take the random numbers of one draw.
+    """Draw the random numbers of one draw.
 
     Args:
-        mask: the protocol's settings; any but ``conditions``, which has nothing to draw.
+        mask: the protocol's settings; any protocol but ``conditions``, which draws nothing.
         name: the mask's name: two masks of one protocol are drawn independently, unless they are of one family.
         seed: the root seed, or a run's.
         epoch: 0 for a fixed mask.
         ids: N samples, in any order.
-        have: (N, 3) bool, which modalities a sample has. One that it never had counts as gone.
+        have: (N, 3) bool, which modalities a sample has. One that was never recorded counts as removed.
     """
     have = np.asarray(have, bool).reshape(len(ids), 3)
     purpose = f"mask/{mask.family or name}"
@@ -257,7 +264,13 @@ def rules(mask: Mask, name: str, seed: int, epoch: int, ids: Sequence[str], have
 
 
 def _mixed(chosen: NDArray[np.int64], parts: Sequence[Rules]) -> Rules:
-    """Give each sample the numbers of one of several draws; a part that takes no frames takes none here."""
+    """Return for each sample the random numbers of the draw that was chosen for it.
+
+    Args:
+        chosen: (N,) int64, which of the draws.
+        parts: the draws, each over all N samples. For a sample whose draw removes no frames, the numbers are such that
+            none are removed.
+    """
     pick = np.arange(len(chosen))
 
     def joined(whose: str, neutral: tuple[float, float], dtype: type) -> dict[str, tuple[Any, Any]]:
@@ -290,8 +303,8 @@ def draw(
 
     Args:
         mask, name, seed, epoch, ids: as :func:`rules` takes them.
-        lengths: (N, 3) frames of text, audio and video; 0 where the sample lacks the modality. Over whole
-            modalities only whether it is 0 matters.
+        lengths: (N, 3) frames of text, audio and video; 0 where the sample lacks the modality. Protocols over whole
+            modalities use only whether it is 0.
         dims: columns of text, audio and video; only ``block`` with ``axis: feature`` needs them.
     """
     lengths = np.asarray(lengths, np.int64).reshape(len(ids), 3)
@@ -327,7 +340,7 @@ def _column(pair: tuple[Any, Any]) -> tuple[Any, Any]:
 def _one_missing(
     starts: Words, have: NDArray[np.bool_], rate: float, weights: tuple[float, float, float]
 ) -> NDArray[np.bool_]:
-    """Take one modality from a share of the samples, never a sample's last one."""
+    """Remove one modality from a share of the samples, but never the only one that a sample has."""
     chances = have * np.array(weights)
     total = chances.sum(axis=1)
     loses = (uniforms(starts, 0) < rate) & (have.sum(axis=1) > 1) & (total > 0)
@@ -340,9 +353,9 @@ def _one_missing(
 def _random(
     chances: NDArray[np.float64], choice: NDArray[np.float64], have: NDArray[np.bool_], rate: float
 ) -> NDArray[np.bool_]:
-    """Drop modalities independently; where all are gone, one of those the sample had comes back.
+    """Remove modalities independently; where all are gone, give back one of those that the sample had.
 
-    The expected share that is gone is rate = p - p^3 / 3; with p = 2 sin(x) that is 2/3 sin(3 x).
+    The expected share that is removed is rate = p - p^3 / 3; with p = 2 sin(x) that is 2/3 sin(3 x).
     """
     p = 1.0 if rate >= 2 / 3 else 2 * math.sin(math.asin(1.5 * rate) / 3)
     kept = have & (chances >= p)
@@ -434,11 +447,11 @@ def read_masks(path: Path, ids: Sequence[str] | None = None) -> Masks:
 
     Args:
         path: the file.
-        ids: the manifest's ids; when given, the masks must be just for these, in this order.
+        ids: the manifest's ids. If given, the masks must be for exactly these samples, in this order.
 
     Raises:
-        StoreError: absent, damaged, of another schema, for other samples, or a draw does not have its
-            checksum.
+        StoreError: the file is absent, damaged, of another schema or for other samples, or a draw does not have the
+            checksum that the file records.
     """
     fix = "dvc repro -f -s mask"
     groups = read_arrays(path, KIND, SCHEMA, fix)

@@ -1,10 +1,10 @@
-"""One length for text, audio and video: rows averaged over words, or resampled. It is a setting of each modality.
+"""Bring text, audio and video to one length: average rows over words, or resample. Each modality has its own setting.
 
 ``align: words`` gives one row for each word of the manifest's forced alignment, as the CMU SDK does: the rows
 within a word's interval are averaged; of text, the rows of the word's pieces and of what follows them up to the
 next aligned word (pipeline/extraction/extractors/base.py, ``token_times``). ``align: 50`` gives fifty rows. UMDF and
-MISA's aligned edition need the same length in all three modalities. Extraction keeps its results before they are
-aligned, so that a change of this setting extracts nothing again.
+MISA's aligned edition need the same length in all three modalities. The cache holds the results before they
+are aligned, so that a change of this setting does not extract anything again.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def _spoken(times: NDArray[np.float32], start_s: float, end_s: float) -> NDArray
     """Return the indices of a word's tokens: those whose time is within it; unlike frames, never a neighbour's."""
     middle = np.float32(
         (start_s + end_s) / 2
-    )  # the time of the word's own tokens, if start and end are equal
+    )  # if start and end are equal, the time of the word's own tokens
     return np.flatnonzero(((times >= start_s) & (times < end_s)) | (times == middle))
 
 

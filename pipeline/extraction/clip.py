@@ -1,4 +1,4 @@
-"""What decoding and the extractors get of a sample."""
+"""One sample as decoding and the extractors see it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from pathlib import Path
 
 from pipeline.data.manifest import Word
 
-LEAST_SHARE = 0.8  # of the wanted seconds, and of a stream's packets, that must be there
-SLACK_S = 0.25  # less than this may lack in any case: lengths in file headers are rounded
+LEAST_SHARE = 0.8  # share of the requested seconds, and of a stream's packets, that must decode
+SLACK_S = 0.25  # this much may be missing in any case, because lengths in file headers are rounded
 
 
 def is_enough(found_s: float, wanted_s: float) -> bool:
-    """Say whether what was found of a part stands for the whole of it."""
+    """Say whether enough of a requested part was found for it to count as whole."""
     return found_s >= LEAST_SHARE * wanted_s or wanted_s - SLACK_S <= found_s > 0
 
 

@@ -1,8 +1,8 @@
 """Shares clips among workers: processes of this machine, or actors of a Ray cluster.
 
-A worker loads the model once, uses one thread, and gets one batch of clips at a time, so that a worker that dies
-loses one batch at most. It is replaced, and its clips go to the end of the queue; a clip at which two workers
-died has failed. The engine and the number of workers change no byte of the results.
+A worker loads the model once, uses one thread, and gets one batch of clips at a time, so that at most one batch is
+lost when a worker dies. The worker is replaced, and its clips go to the end of the queue; a clip has failed once two
+workers have died while they worked on it. The engine and the number of workers change no byte of the results.
 
 On a Ray cluster every node must see the project's folder and the media under the same paths (a shared file
 system), because workers get the paths of the clips and not their bytes. A worker compares its code, weights,
@@ -39,13 +39,16 @@ from pipeline.machine import usable_cores
 
 Engine = Literal["processes", "ray"]
 
-STRIKES = 2  # a clip that so many workers died of has failed
-LOSSES = 5  # and so has one that was lost so often together with a node
-DEATHS = 6  # so many workers that died before they were ready, without one result between them, end the stage
-DEATHS_AT_WORK = 50  # and so do so many that died of clips: it cannot be the fault of all of these
-DEATHS_AT_FIRST = 6  # so many are enough where no clip has come out yet
-SAME = 10  # so many first clips that all fail of the same odd error end the stage, too
-PATIENCE_S = 30.0  # without a free processor in the cluster, then it is said
+STRIKES = 2  # a clip has failed when this many workers died while they worked on it
+LOSSES = 5  # or when it was lost this many times together with a node of the cluster
+# The stage stops when this many workers die one after another, without a result in between:
+DEATHS = 6  # before they are ready
+DEATHS_AT_WORK = 50  # while they work on clips: so many clips cannot all be the cause
+DEATHS_AT_FIRST = 6  # while they work on clips, if no clip has been extracted yet
+SAME = (
+    10  # the stage also stops when this many clips, the first ones, all fail with the same unexpected error
+)
+PATIENCE_S = 30.0  # a warning is logged when the cluster has had no free processor for so long
 
 _ONE_THREAD = dict.fromkeys(
     (
@@ -58,7 +61,7 @@ _ONE_THREAD = dict.fromkeys(
     ),
     "1",
 ) | {"TOKENIZERS_PARALLELISM": "false"}
-# Workers need no network, but MediaPipe reports its use to Google: nothing answers at this address.
+# Workers need no network, but MediaPipe sends usage reports to Google. They go to this address, where nothing answers.
 _NO_NETWORK = {"https_proxy": "http://127.0.0.1:9"}
 
 log = logging.getLogger("lacuna")
@@ -92,7 +95,7 @@ Done = list[tuple[int, FeatureSequence | None]]  # index, and the result unless 
 
 @dataclass(frozen=True)
 class Fault:
-    """An error whose cause is not a clip, as a worker sends it: it ends the stage."""
+    """An error that no clip caused, in the form in which a worker sends it. It stops the stage."""
 
     kind: str
     message: str
@@ -133,8 +136,8 @@ def compute(
         timeout_s: a clip that takes longer has failed, and its worker is stopped: a decoder may hang.
 
     Returns:
-        Results that are not kept, by index: unreadable files, odd errors, clips that workers died of or were
-        stopped at.
+        The results that are not kept, by index: of unreadable files, of unexpected errors, and of clips on which
+        workers died or took too long.
 
     Raises:
         LacunaError: the cause is not a clip: weights are missing, the disk is full, there is no such cluster.
@@ -204,7 +207,7 @@ def prepare(extractor: BaseExtractor[Any]) -> None:
     """Let the extractor load what it needs.
 
     Raises:
-        LacunaError: it cannot; whatever it is, no clip has been read yet.
+        LacunaError: loading failed. No clip has been read yet, so no clip is the cause.
     """
     try:
         extractor.prepare()
@@ -251,7 +254,7 @@ class _Worker(ABC):
 
 @dataclass(frozen=True)
 class _Death:
-    """How a worker ended, whether the clip that it had may be to blame, and whether it took too long."""
+    """How a worker ended, whether its clip may be the cause, and whether it was stopped because it took too long."""
 
     how: str
     blame: bool = True
@@ -277,7 +280,7 @@ class _Pool(ABC):
         self._strikes: Counter[int] = Counter()
         self._losses: Counter[int] = Counter()
         self._deaths = self._deaths_at_work = 0  # since the last result
-        self._first = True  # no clip has come out yet, but for those that failed of the same odd error
+        self._first = True  # no result yet, except clips that failed with the same unexpected error
         self._same: Counter[str] = Counter()
 
     @abstractmethod
@@ -293,7 +296,7 @@ class _Pool(ABC):
         """Wait until something happens; yield workers and what came from them."""
 
     def run(self, todo: Sequence[int], workers: int | str) -> dict[int, FeatureSequence]:
-        """Work the clips off, and leave no worker behind, whatever happens."""
+        """Extract the clips; all workers are stopped at the end, whether it succeeds or fails."""
         try:
             self._fill(todo, self._wanted(workers))
             while self._queue or any(worker.doing for worker in self._workers):
@@ -320,7 +323,7 @@ class _Pool(ABC):
         """Release what the pool holds."""
 
     def _left_s(self) -> float | None:
-        """Return in how many seconds the next worker is late; None when none works."""
+        """Return the seconds until the next worker exceeds its time limit; None if no worker is busy."""
         ends = [
             worker.since_s + self._timeout_s * len(worker.doing) for worker in self._workers if worker.doing
         ]
@@ -373,16 +376,16 @@ class _Pool(ABC):
         self._first = len(self._same) == 1
         if self._first and self._same[reason] >= SAME:
             raise LacunaError(
-                f"{self._job.modality} extractor {self._job.extractor}: the first {SAME} clips all failed of "
-                f"the same, so that it is not their fault: {reason}. Nothing is kept of them; put it right, "
-                "and run: dvc repro"
+                f"{self._job.modality} extractor {self._job.extractor}: the first {SAME} clips all failed "
+                f"with the same error, so the clips are not the cause: {reason}. None of their results is kept. "
+                "Mend the cause and run: dvc repro"
             )
 
     def _bury(self, worker: Any, death: _Death) -> None:
         self._workers.remove(worker)
         worker.stop()
         if death.late:
-            pass  # it is known what stopped it
+            pass  # the pool itself stopped it
         elif worker.ready:
             self._deaths_at_work += death.blame
         else:
@@ -406,7 +409,7 @@ class _Pool(ABC):
             self._losses[index] += not death.blame
             if self._strikes[index] >= STRIKES or self._losses[index] >= LOSSES:
                 count = STRIKES if self._strikes[index] >= STRIKES else LOSSES
-                reason = f"{count} worker processes died of it, the last {death.how}"
+                reason = f"{count} worker processes died while they worked on it, the last {death.how}"
                 self._unkept[index] = FeatureSequence.absent(self._job.dims, Status.FAILED, reason)
                 self._done(1)
             else:
@@ -469,7 +472,7 @@ class _Process(_Worker):
         theirs.close()
 
     def tell(self, work: Work | None) -> None:
-        """Send a batch, or None to end the process. That it died is noticed when its answer is waited for."""
+        """Send a batch, or None to end the process. A dead process is noticed when its answer is waited for."""
         with suppress(BrokenPipeError, ConnectionResetError):
             self.connection.send(work)
 
@@ -496,7 +499,7 @@ class _Process(_Worker):
 
 
 def _leave(*_: object) -> None:
-    """End the process as an error does, so that programs that it started and its folders go with it."""
+    """End the process by an exception, so that the programs that it started are ended and its folders removed."""
     sys.exit(128 + signal.SIGTERM)
 
 
@@ -581,7 +584,7 @@ class _RayPool(_Pool):
                 worker.ready, worker.node = True, came
 
     def _death(self, worker: _Actor, error: Exception) -> _Death:
-        """Return how an actor ended; the clips are not the cause if its node or the connection was lost."""
+        """Return how an actor ended. If its node or the connection was lost, its clips are not the cause."""
         if not isinstance(error, self._ray.exceptions.RayActorError):
             return _Death(f"with {error}")
         gone = {node["NodeID"] for node in self._ray.nodes() if not node["Alive"]}

@@ -66,7 +66,7 @@ def made_with(instance: BaseExtractor[Any], name: str) -> str:
 
 
 def keys_of(clips: Sequence[Clip], instance: BaseExtractor[Any], shared: str) -> list[str | None]:
-    """Return each clip's key, or None where its file cannot be read: nothing is kept of that.
+    """Return the key of each clip's result.
 
     Args:
         clips: N clips.
@@ -74,8 +74,7 @@ def keys_of(clips: Sequence[Clip], instance: BaseExtractor[Any], shared: str) ->
         shared: what :func:`made_with` gives.
 
     Returns:
-        N keys of 64 hexadecimal digits; None for a clip whose file cannot be read, so that its result cannot be
-        kept.
+        N keys of 64 hexadecimal digits; None for a clip whose file cannot be read: its result is not kept.
     """
     if instance.by_id:
         return _keys_by_id(clips, shared)

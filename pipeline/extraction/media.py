@@ -4,14 +4,14 @@ Both functions decode only the clip's part of the file (``start_s``, ``end_s``; 
 file as a player shows it) and give times in seconds from the beginning of that part. They keep no state, use one
 thread, and raise :class:`~pipeline.errors.MediaError` with the reason for every file that they cannot read.
 
-A file that was cut short, or is damaged in the middle, counts as readable when at least ``LEAST_SHARE``
-of the wanted part decodes, of what was asked for and not of what the file has of it; what decodes is then used.
-Below that the clip has failed: half an utterance under a whole one's label would be a wrong sample, not a
-short one. Streams that carry no length of their own (bare mp3, aac, h264) cannot be seen to lack an end, and
-are taken as they are where no end was asked for. Where sound is lacking in the middle, silence stands for it,
-so that what follows stays in time with the picture.
+A file that was cut short, or is damaged in the middle, counts as readable if at least ``LEAST_SHARE`` of the
+requested part can be decoded; whatever decodes is then used. The share is taken of the part that was requested,
+not of the part that the file contains. Below it the clip has failed: half an utterance with the label of the
+whole would be a wrong sample. Streams without a length of their own (bare mp3, aac, h264) do not show that their
+end is missing; if no end was requested, they are used as they are. A gap in the middle of the sound is filled with
+silence, so that what follows stays in time with the picture.
 
-What fails for a temporary reason (no memory, too many open files) is a
+A failure for a temporary reason (no memory, too many open files) raises
 :class:`~pipeline.errors.MomentaryError`: the next run tries again.
 """
 
@@ -30,12 +30,14 @@ from numpy.typing import NDArray
 from pipeline.errors import MediaError, MomentaryError, StreamMissing
 from pipeline.extraction.clip import LEAST_SHARE, SLACK_S, Clip, is_enough
 
-PREROLL_S = 0.5  # audio decoding starts this much earlier: codecs and the resampler need a run-up
+PREROLL_S = 0.5  # audio decoding starts this much earlier, because codecs and the resampler need a run-up
 LONGEST_PAUSE_S = 3600.0  # a longer jump between two pictures is a damaged time stamp
-LONGEST_SILENCE_S = 600.0  # where time stamps leave more seconds without sound, they are damaged
-LEAST_GAP_S = 0.1  # less between two frames of sound is the rounding of their time stamps
-SQUARE = 0.01  # pixels whose sides differ by less are square: sizes are rounded to whole pixels
-LONGEST_PIXEL = 8  # sides of a pixel further apart than this are a damaged header
+LONGEST_SILENCE_S = 600.0  # time stamps that leave more seconds than this without sound are damaged
+LEAST_GAP_S = 0.1  # a smaller gap between two frames of sound comes from rounded time stamps
+SQUARE = (
+    0.01  # pixels whose sides differ by a smaller share count as square: sizes are rounded to whole pixels
+)
+LONGEST_PIXEL = 8  # a larger ratio of a pixel's sides means that the header is damaged
 
 # Errors that the machine causes, not the file. EIO is not among them: ffmpeg also reports it for files that are
 # cut short.
@@ -61,8 +63,9 @@ _BARE = {
     "mpeg",
     "mpegts",
 }
-# Formats whose headers say where the last time stamp ends, and formats whose writers may have meant that or
-# the length: the two differ in a piece that was cut out of a longer file and keeps its time stamps.
+# Formats whose header gives the last time stamp instead of the length, and formats whose header may give either,
+# depending on the program that wrote the file. The two differ in a piece that was cut out of a longer file and keeps
+# that file's time stamps.
 _ENDS, _ENDS_OR_LENGTHS = {"ogg"}, {"matroska", "webm", "nut"}
 
 
@@ -76,14 +79,14 @@ def read_audio(clip: Clip, sample_rate_hz: int) -> NDArray[np.float32]:
 
     Returns:
         (N,) float32, finite, 1.0 is full scale. Where the sound begins later than the part, or has a gap of
-        :data:`LEAST_GAP_S` or more, zeros fill it. But where its time stamps run backwards, or beyond the end that
-        the file gives, they are not trusted, and the pieces of sound are joined without gaps.
+        :data:`LEAST_GAP_S` or more, it is filled with zeros. If the time stamps run backwards, or beyond the end that
+        the file's header gives, they are ignored, and the pieces of sound are joined without gaps.
 
     Raises:
         StreamMissing: the clip has no audio file, or the file has no sound.
         MediaError: the file is absent, empty, damaged or cut short, of a kind that cannot be decoded here, or
             has no sound for more than :data:`LONGEST_SILENCE_S`.
-        MomentaryError: it cannot be read now.
+        MomentaryError: reading failed for a temporary reason of the machine, such as too little memory.
     """
     if clip.audio is None:
         raise StreamMissing("no audio file")
@@ -105,7 +108,7 @@ def read_audio(clip: Clip, sample_rate_hz: int) -> NDArray[np.float32]:
 def read_frames(
     clip: Clip, frame_rate_hz: float | None, *, grey: bool = False
 ) -> Iterator[tuple[float, NDArray[np.uint8]]]:
-    """Yield a clip's pictures at a given rate. Only these are converted to arrays, so that a low rate is quick.
+    """Yield a clip's pictures at a given rate. Only these are converted to arrays, so that a low rate is fast.
 
     Time is divided into periods of ``1 / frame_rate_hz``; each gives the picture that a player shows at its
     middle, whatever the file's own rate is, which may vary. A part shorter than half a period gives one picture.
@@ -115,7 +118,7 @@ def read_frames(
         clip: ``clip.video`` is decoded from ``start_s`` to ``end_s``; with ``clip.picture`` only that half of the
             picture is returned.
         frame_rate_hz: pictures a second; None: every picture of the file, at its own time.
-        grey: return luminance (H, W) instead of colours; it takes a tenth of the time.
+        grey: return luminance (H, W) instead of colours, in a tenth of the time.
 
     Yields:
         Seconds from the part's beginning (the middle of the period, not decreasing), and (H, W, 3) uint8 red,
@@ -124,9 +127,9 @@ def read_frames(
         between them as means of their neighbours.
 
     Raises:
-        StreamMissing: the clip has no video file, or the file has no moving picture (a cover is none).
+        StreamMissing: the clip has no video file, or the file has no moving picture (a cover image does not count).
         MediaError: the file is absent, empty, damaged or cut short, or of a kind that cannot be decoded here.
-        MomentaryError: it cannot be read now.
+        MomentaryError: reading failed for a temporary reason of the machine, such as too little memory.
     """
     if clip.video is None:
         raise StreamMissing("no video file")
@@ -181,7 +184,7 @@ class _Part:
             first_s = float((self.stream.start_time or 0) * self.stream.time_base)
             length_s = float(self.stream.duration * self.stream.time_base)
             if "flac" in names and first_s > 0:
-                return None  # a piece, under the header of what it was cut out of
+                return None  # a piece that kept the header of the longer file that it was cut out of
             if "avi" in names:
                 return length_s - self._hole_s
         elif self.container.duration:
@@ -335,7 +338,7 @@ def _on_screen(part: _Part, frame_rate_hz: float | None) -> Iterator[tuple[float
         middle_s = part.span_s / 2
     for time_s, frame in part.frames(0.0):
         if frame_rate_hz is None:
-            if -1e-6 <= time_s < end_s - 1e-6:  # where a file begins is rounded to that
+            if -1e-6 <= time_s < end_s - 1e-6:  # the beginning of a file is given in whole microseconds
                 count += 1
                 yield max(time_s, 0.0), frame
         elif shown is not None:
@@ -401,8 +404,9 @@ def _pixel_shape(part: _Part) -> tuple[int, int, int]:
 
 
 def _one_field(picture: NDArray[np.uint8], first_line: int) -> NDArray[np.uint8]:
-    """Return an interlaced (H, W) or (H, W, 3) picture with the field that begins in line 0 or 1 alone: its
-    two fields were taken one after the other, so that what moves is torn into a comb.
+    """Return an interlaced (H, W) or (H, W, 3) picture of one of its two fields, the one that begins in line 0 or 1.
+
+    The fields were recorded one after the other, so that moving edges look like a comb where both are shown.
     """
     kept = np.arange(first_line, len(picture), 2)
     between = np.arange(1 - first_line, len(picture), 2)
@@ -453,11 +457,12 @@ def _chosen(container: Any, path: Path, kind: str) -> Any:
 
 
 def _hole_s(container: Any) -> float:
-    """Return the seconds that an AVI file was late when it was cut out of a longer one; 0 mostly, and in others.
+    """Return the length of the false gap after the first picture of an AVI file that was cut out of a longer one.
 
-    AVI has no time stamps. What ffmpeg makes of such a piece has its first picture at 0 and then a hole as
-    long as what was cut off, no hole in the sound, and counts the hole in the length of both. That the sound's
-    index is shorter than its length by just the pictures' hole tells it from a picture that stands still.
+    It is 0 for other formats and for whole files. AVI has no time stamps. ffmpeg writes such a piece with its first
+    picture at 0, then a gap as long as the part that was cut off, and no gap in the sound; the lengths of both streams
+    include the gap. A picture that stands still looks the same, but only in a cut piece is the index of the sound
+    shorter than the sound's length by exactly the gap of the pictures.
     """
     if container.format.name != "avi" or not container.streams.audio:
         return 0.0

@@ -346,10 +346,12 @@ def _merge(
         if condition in conditions[part.name]
     }
     train_on = ", ".join(part.train_on for part in parts)
+    flagged = [part.trained["selection"] for part in parts if part.flag]
+    selection = flagged[0] if flagged else parts[0].trained.get("selection")
     return replace(
         parts[0],
         name=name,
-        trained={**parts[0].trained, "train_on": train_on, "train_mask": None},
+        trained={**parts[0].trained, "train_on": train_on, "train_mask": None, "selection": selection},
         scores=Scores.merged([part.scores.only(conditions[part.name]) for part in parts]),
         confusion={c: confusion[c] for c in (*CONDITIONS, *confusion) if c in confusion},
         curves={},
@@ -396,6 +398,11 @@ def verdicts(comparison: Comparison) -> list[Verdict]:
             other = paired_test(one.scores, augmented.scores, condition, metric)
             if other is not None:
                 detail += f" Against {augmented.name}: {signed(other.difference)}; {p_words(other)}."
+        chosen = [other.name for other in (one, baseline) if other.flag]
+        if chosen:
+            detail += (
+                f" The test part itself chose the epochs of {' and '.join(chosen)}: too good to be true."
+            )
         found.append(Verdict(one.name, f"{sentence} {where}.", detail, outcome))
     return found
 
@@ -455,7 +462,7 @@ def result_table(comparison: Comparison) -> Table:
     for metric in comparison.metrics:
         for one in comparison.evaluated:
             cells = [result_cell(comparison, one, condition, metric) for condition in comparison.conditions]
-            rows.append([Cell(metric_name(metric)), Cell(one.name), *cells])
+            rows.append([Cell(metric_name(metric)), Cell(one.name, flag=one.flag), *cells])
     heads = [
         c if c == AVERAGE or c not in CONDITIONS else f"{{{','.join(c)}}}" for c in comparison.conditions
     ]
@@ -520,6 +527,33 @@ def _mark_notes(comparison: Comparison) -> list[str]:
     return notes
 
 
+# What a method may take for granted, in the words of models/base.py (the report imports no model) -> the column's head.
+NEEDS = {"the hidden truth": "needs the hidden truth", "a model a condition": "a model a condition"}
+
+
+def needs_table(comparison: Comparison) -> Table | None:
+    """Return what each method takes for granted; None when none takes anything, as far as training wrote it down."""
+    if not any(one.needs for one in comparison.evaluated):
+        return None
+
+    def answer(one: ExperimentFacts, need: str) -> Cell:
+        if one.needs is None:
+            return Cell("not recorded")
+        return Cell("yes" if need in one.needs else "–")
+
+    return Table(
+        name=f"{comparison.name}-needs",
+        caption=f"What the methods of {comparison.dataset.words} need. The hidden truth: in training the method sees "
+        "what its samples hide, as the target of a reconstruction or by a network trained on complete samples before. "
+        "A model a condition: each missing condition has a network of its own.",
+        head=["experiment", "model", *NEEDS.values()],
+        rows=[
+            [Cell(one.name, flag=one.flag), Cell(one.model), *(answer(one, need) for need in NEEDS)]
+            for one in comparison.evaluated
+        ],
+    )
+
+
 def test_table(comparison: Comparison) -> Table | None:
     """Return the t-tests of every experiment against all of :meth:`Comparison.opponents`; None without any."""
     rows = []
@@ -531,8 +565,8 @@ def test_table(comparison: Comparison) -> Table | None:
                     if test is not None:
                         rows.append(
                             [
-                                Cell(one.name),
-                                Cell(other.name),
+                                Cell(one.name, flag=one.flag),
+                                Cell(other.name, flag=other.flag),
                                 Cell(
                                     "average of six" if condition == AVERAGE else condition_words(condition)
                                 ),
@@ -564,6 +598,59 @@ def _test_cells(test: PairedTest, metric: str) -> list[Cell]:
     ]
 
 
+def selection_table(comparison: Comparison) -> Table | None:
+    """Return what it gains that the test part chose the epochs (``selection: test-paper``).
+
+    Each such experiment stands beside the one that differs in nothing but that validation chose; where there is none, a
+    note says that the gain is not known. None without such experiments.
+    """
+    rows, notes = [], []
+    for one in comparison.real:
+        if not one.flag:
+            continue
+        honest = next((other for other in comparison.real if _same_but_selection(one, other)), None)
+        if honest is None:
+            notes.append(
+                f"{one.name}: what the choice by the test part gains is not known: no experiment here is the same with "
+                "selection: validation."
+            )
+            continue
+        for condition in comparison.conditions:
+            for metric in comparison.metrics:
+                test = paired_test(one.scores, honest.scores, condition, metric)
+                pair = one.scores.number(condition, metric), honest.scores.number(condition, metric)
+                if test is None or pair[0] is None or pair[1] is None:
+                    continue
+                rows.append(
+                    [
+                        Cell(one.name, flag=one.flag),
+                        Cell(honest.name),
+                        Cell("average of six" if condition == AVERAGE else condition_words(condition)),
+                        Cell(metric_name(metric)),
+                        *(Cell(f"{number.mean:.3f}", number=True) for number in pair if number is not None),
+                        Cell(signed(test.difference), number=True),
+                        Cell(str(test.pairs), number=True),
+                    ]
+                )
+    if not rows and not notes:
+        return None
+    return Table(
+        name=f"{comparison.name}-selection",
+        caption="What it gains that the test part chose the epochs, as in some public codes: the same experiments on "
+        f"{comparison.dataset.words}, chosen by test and by validation.",
+        head=["experiment", "beside", "condition", "metric", "by test", "by validation", "gain", "pairs"],
+        rows=rows,
+        notes=notes,
+    )
+
+
+def _same_but_selection(one: ExperimentFacts, other: ExperimentFacts) -> bool:
+    """Return whether two experiments are trained alike, but for who chooses the epochs."""
+    free = ("selection", "watch_test", "keep_hidden", "evaluate_on", "evaluate_conditions", "runs")
+    alike = [{key: value for key, value in two.trained.items() if key not in free} for two in (one, other)]
+    return alike[0] == alike[1] and not other.flag
+
+
 def confusion_table(comparison: Comparison) -> Table:
     """Return every confusion matrix, one row for each label under each condition."""
     classes = list(dict.fromkeys(c for one in comparison.evaluated for c in one.classes))
@@ -572,7 +659,7 @@ def confusion_table(comparison: Comparison) -> Table:
         for condition, counts in one.confusion.items():
             for label in one.classes:
                 row = [_count(counts.get((label, predicted), 0)) for predicted in classes]
-                rows.append([Cell(one.name), Cell(condition), Cell(label), *row])
+                rows.append([Cell(one.name, flag=one.flag), Cell(condition), Cell(label), *row])
     return Table(
         name=f"{comparison.name}-confusion",
         caption=f"Confusion matrices on {comparison.dataset.words}, all folds and runs together: "

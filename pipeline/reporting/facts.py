@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from pipeline.data import masks as mask
 from pipeline.data.manifest import MODALITIES, Sample, read_manifest
+from pipeline.data.shown import for_spreadsheet
 from pipeline.data.store import FeatureInfo, FeatureStore, Status
 from pipeline.errors import DataError
 from pipeline.params import Experiment, Mask, Params
@@ -130,6 +131,8 @@ class ExperimentFacts:
         runs: (fold, run) -> run.json.
         embeddings: true and imagined embeddings that evaluate kept; empty unless the experiment asked for them.
         place: its place among the experiments that it is compared with, which gives it its colour.
+        needs: what its method takes for granted (models/base.py, ``Network.needs``); None when training did not
+            write it down.
     """
 
     name: str
@@ -142,6 +145,7 @@ class ExperimentFacts:
     runs: Mapping[Key, Mapping[str, Any]]
     embeddings: Mapping[str, NDArray[Any]]
     place: int = 0
+    needs: Sequence[str] | None = None
 
     @property
     def dataset(self) -> str:
@@ -168,6 +172,11 @@ class ExperimentFacts:
         """What it was trained on; with the mask that was put over that, if there was one."""
         mask = self.trained.get("train_mask")
         return f"{self.trained['train_on']}{f' under {mask}' if mask else ''}"
+
+    @property
+    def flag(self) -> str:
+        """What every table says in red beside its name: that the test part chose its epochs; else nothing."""
+        return "chosen by test" if self.trained.get("selection") == "test-paper" else ""
 
     def masks(self, dataset: DatasetFacts) -> tuple[str, ...]:
         """Return the dataset's masks that it was trained under."""
@@ -272,20 +281,24 @@ def _read_experiment(params: Params, name: str, data: Path) -> ExperimentFacts:
         if row["condition"] != AVERAGE:  # Scores computes it from the six conditions
             numbers = {m: _to_number(v) for m, v in row.items() if m not in _NO_METRIC}
             values.setdefault((int(row["fold"]), int(row["run"])), {})[row["condition"]] = numbers
+    owner = params.datasets.get(str(trained["dataset"]))
+    classes = summary.get("classes", owner.labels if owner is not None else ())
+    written = {for_spreadsheet(one): one for one in classes}
     confusion: dict[str, dict[tuple[str, str], int]] = {}
     for row in _read_csv(results / "confusion.csv"):
-        confusion.setdefault(row["condition"], {})[row["label"], row["predicted"]] = int(row["count"])
-    owner = params.datasets.get(str(trained["dataset"]))
+        label, predicted = (written.get(row[column], row[column]) for column in ("label", "predicted"))
+        confusion.setdefault(row["condition"], {})[label, predicted] = int(row["count"])
     return ExperimentFacts(
         name=name,
         trained=trained,
-        classes=summary.get("classes", owner.labels if owner is not None else ()),
+        classes=classes,
         scores=Scores(values),
         curves=curves,
         confusion=confusion,
         summary=summary,
         runs=dict(sorted(runs.items())),
         embeddings=read_embeddings(results / "hidden.npz"),
+        needs=summary.get("needs"),
     )
 
 

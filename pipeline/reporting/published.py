@@ -92,7 +92,7 @@ def published_table(params: Params, comparison: Comparison) -> Table | None:
     Raises:
         ParamsError: an experiment names a row that is not in published.csv.
     """
-    ours: dict[Row, dict[str, list[tuple[float, str]]]] = {}  # condition -> number and whose
+    ours: dict[Row, dict[str, list[tuple[float, ExperimentFacts]]]] = {}  # condition -> number and whose
     named: dict[Row, list[ExperimentFacts]] = {}
     for one in (*comparison.real, *(one for one in comparison.evaluated if one.name in comparison.merged)):
         part = comparison.merged.get(one.name, [one])[0]
@@ -105,7 +105,7 @@ def published_table(params: Params, comparison: Comparison) -> Table | None:
             for condition in named_here or _order(row):
                 number = one.scores.number(condition, row.metric)
                 if number is not None and (one is part or condition not in reached):
-                    reached.setdefault(condition, []).append((number.mean, one.name))
+                    reached.setdefault(condition, []).append((number.mean, one))
     rows = []
     for row, reached in ours.items():
         for condition in _order(row):
@@ -124,13 +124,13 @@ def published_table(params: Params, comparison: Comparison) -> Table | None:
     )
 
 
-def _number_cells(row: Row, condition: str, reached: tuple[float, str] | None) -> list[Cell]:
+def _number_cells(row: Row, condition: str, reached: tuple[float, ExperimentFacts] | None) -> list[Cell]:
     """Return the cells of one published number; ``reached`` is our number and its experiment, or None."""
     theirs = read_published()[row][condition]
-    value, name = (None, "–") if reached is None else reached
+    value, one = (None, None) if reached is None else reached
     return [
         Cell(row.model),
-        Cell(name),
+        Cell("–") if one is None else Cell(one.name, flag=one.flag),
         Cell(metric_name(row.metric)),
         Cell("average of six" if condition == AVERAGE else condition_words(condition)),
         Cell(f"{theirs:.4f}", number=True),
@@ -174,8 +174,8 @@ def p_value_table(comparison: Comparison) -> Table | None:
                 rows.append(
                     [
                         Cell(row.model),
-                        Cell(one.name),
-                        Cell(other.name),
+                        Cell(one.name, flag=one.flag),
+                        Cell(other.name, flag=other.flag),
                         Cell(metric_name(row.metric)),
                         Cell(f"{theirs:.4g}", number=True),
                         Cell("–" if test.p is None else f"{test.p:.4g}", best=test.significant, number=True),

@@ -20,6 +20,7 @@ class Cell:
         mark: signs of significance, as in MMIN's Table 5.
         best: whether it is the best of its kind (set bold).
         number: whether it is a number (set to the right, with even figures).
+        flag: a warning in a word or two, in red where there are colours.
     """
 
     text: str
@@ -27,6 +28,7 @@ class Cell:
     mark: str = ""
     best: bool = False
     number: bool = False
+    flag: str = ""
 
 
 @dataclass(frozen=True)
@@ -74,8 +76,9 @@ class Table:
             "r" if self.rows and all(row[i].number for row in self.rows) else "l"
             for i in range(len(self.head))
         )
+        flagged = any(cell.flag for row in self.rows for cell in row)
         lines = [
-            r"% needs \usepackage{booktabs}",
+            rf"% needs \usepackage{{booktabs{',xcolor' * flagged}}}",
             r"\begin{table}",
             r"  \centering",
             rf"  \caption{{{_tex(self.caption)}}}",
@@ -93,7 +96,8 @@ class Table:
 
 def _plain(cell: Cell, plus_minus: str) -> str:
     spread = f" {plus_minus} {cell.spread}" if cell.spread else ""
-    return f"{cell.text}{spread}{f' {cell.mark}' if cell.mark else ''}"
+    flag = f" ({cell.flag})" if cell.flag else ""
+    return f"{cell.text}{spread}{f' {cell.mark}' if cell.mark else ''}{flag}"
 
 
 def _md_row(cells: Sequence[str]) -> str:
@@ -134,4 +138,5 @@ def _tex_cell(cell: Cell) -> str:
     text = rf"\textbf{{{_tex(cell.text)}}}" if cell.best else _tex(cell.text)
     spread = rf" {{\footnotesize $\pm$ {_tex(cell.spread)}}}" if cell.spread else ""
     mark = f"$^{{{cell.mark.replace('▲', chr(92) + 'blacktriangle')}}}$" if cell.mark else ""
-    return text + spread + mark
+    flag = rf" \textcolor{{red}}{{({_tex(cell.flag)})}}" if cell.flag else ""
+    return text + spread + mark + flag

@@ -22,11 +22,12 @@ from pipeline.data.masks import CONDITIONS, FULL_CONDITION, MISSING_CONDITIONS, 
 from pipeline.errors import ParamsError, StoreError
 from pipeline.params import Compute, Dataset, Experiment
 from pipeline.training import metrics
+from pipeline.training.batching import DeviceSamples
 from pipeline.training.experiment import hides_frames
 from pipeline.training.folds import Fold, make_folds
 from pipeline.training.loop import choose_device, deterministic, predict, run_over
 from pipeline.training.predictor import Predictor, load_run
-from pipeline.training.samples import DeviceSamples, SampleSet, samples_of
+from pipeline.training.samples import SampleSet, samples_of
 from pipeline.training.training_set import Showing, showings
 
 _log = logging.getLogger("lacuna")

@@ -4,7 +4,7 @@ It owns the device, the precision, the optimiser and its rates, clipping, valida
 epoch, early stop and the saved state. One seed gives one result, on a CPU bit for bit, whether or not the run
 was interrupted: each epoch draws from generators of its own, derived from (seed, purpose, epoch), and
 PyTorch's global generator is seeded only within a scope that gives it back. On a CPU a run computes in one
-thread; several runs go in parallel (pipeline/train.py).
+thread; several runs go in parallel (pipeline/training/all_runs.py).
 """
 
 from __future__ import annotations
@@ -34,10 +34,11 @@ from pipeline.data.files import whole_or_nothing
 from pipeline.errors import TrainingError, nearest
 from pipeline.params import Experiment
 from pipeline.training import metrics
+from pipeline.training.batching import DeviceSamples
 from pipeline.training.folds import Fold
 from pipeline.training.masking import NamedMask
 from pipeline.training.regimes.base import BaseRegime, Step
-from pipeline.training.samples import DeviceSamples, derive_seed
+from pipeline.training.samples import derive_seed
 from pipeline.training.training_set import (
     Pairs,
     Showing,
@@ -182,12 +183,13 @@ class Run:
         self.fold, self.experiment, self.seed, self.classes = fold, experiment, seed, classes
         network.samples_known(len(samples.ids), samples.score_limit)
         self.groups = network.parameter_groups()
-        for name in experiment.learning_rates:
-            if name not in self.groups:
-                raise TrainingError(
-                    f'learning_rates: there is no parameter group "{name}"; {experiment.model} has '
-                    f"{', '.join(self.groups)}.{nearest(name, self.groups)}"
-                )
+        for key in ("learning_rates", "weight_decays"):
+            for name in getattr(experiment, key):
+                if name not in self.groups:
+                    raise TrainingError(
+                        f'{key}: there is no parameter group "{name}"; {experiment.model} has '
+                        f"{', '.join(self.groups)}.{nearest(name, self.groups)}"
+                    )
         self.optimizers = {name: self._optimizer(wanted) for name, wanted in network.phases.items()}
         self.forward = autocast(
             torch.compile(network) if experiment.compile else network, experiment, samples.device
@@ -223,10 +225,9 @@ class Run:
         groups: list[dict[str, Any]] = []
         for name, parameters in self._trained(wanted).items():
             rate = experiment.learning_rates.get(name, experiment.learning_rate)
-            groups.append({"params": parameters, "lr": rate, "base": rate})
-        return torch.optim.Adam(
-            groups, betas=(experiment.beta1, 0.999), weight_decay=experiment.weight_decay, foreach=True
-        )
+            towards_zero = experiment.weight_decays.get(name, experiment.weight_decay)
+            groups.append({"params": parameters, "lr": rate, "base": rate, "weight_decay": towards_zero})
+        return torch.optim.Adam(groups, betas=(experiment.beta1, 0.999), foreach=True)
 
     def _trained(self, wanted: Sequence[str]) -> dict[str, list[nn.Parameter]]:
         """Return the parameter groups of a phase, all when it names none."""
@@ -257,7 +258,7 @@ class Run:
             self.network.phase_start(phase)
             for group in self.optimizers[phase].param_groups:
                 group["lr"] = group["base"] * factor
-            for name, value in self._train_phase(phase).items():
+            for name, value in self._train_phase(phase, factor).items():
                 losses[name] = losses.get(name, 0.0) + value
         if not all(map(math.isfinite, losses.values())):
             raise TrainingError(
@@ -295,19 +296,21 @@ class Run:
 
         self.network.look_at_training(batches, derive_seed(self.seed, "look"))
 
-    def _train_phase(self, phase: str) -> dict[str, float]:
+    def _train_phase(self, phase: str, factor: float = 1.0) -> dict[str, float]:
         experiment, optimizer = self.experiment, self.optimizers[phase]
         streams = [one.epoch(self.epoch) for one in self.sets]
         cut = [self._cut(pairs, phase, number) for number, pairs in enumerate(streams)]
         steps = len(cut[0])
         generator = torch.Generator().manual_seed(derive_seed(self.seed, "regime", phase, self.epoch))
         trained = self._trained(self.network.phases[phase])
-        step = Step(self.network, self.forward, self.epoch, self.seed, generator, trained)
+        step = Step(self.network, self.forward, self.epoch, self.seed, generator, trained, factor)
         totals: dict[str, Tensor] = {}
         labelled = streams[0].labelled()
         given = [
-            pairs.batches(self.samples, itertools.islice(itertools.cycle(parts), steps), self.views)
-            for pairs, parts in zip(streams, cut, strict=True)
+            pairs.batches(
+                self.samples, itertools.islice(itertools.cycle(parts), steps), self.views if one.views else {}
+            )
+            for one, pairs, parts in zip(self.regime.streams, streams, cut, strict=True)
         ]
         for number, found in enumerate(zip(*given, strict=True)):
             if number % experiment.accumulate == 0:
@@ -470,15 +473,52 @@ def by_length(order: Tensor, cost: Tensor, batch_size: int, generator: torch.Gen
 def autocast(
     network: Callable[[Batch], Output], experiment: Experiment, device: torch.device
 ) -> Callable[[Batch], Output]:
-    """Return the network's call at the experiment's precision."""
+    """Return the network's call at the experiment's precision.
+
+    A CPU whose oneDNN has no LSTM in bfloat16 computes with PyTorch's own kernels instead: more slowly.
+    """
     if experiment.precision == "float32":
         return network
+    own_kernels = device.type == "cpu" and not onednn_has_lstm()
+    if own_kernels:
+        _log.warning(
+            "oneDNN has no LSTM in bfloat16 for this processor: PyTorch's own kernels compute, more slowly. "
+            "precision: float32 is likely to be faster here"
+        )
 
     def forward(batch: Batch) -> Output:
-        with torch.autocast(device.type, torch.bfloat16):
+        kernels = without_onednn() if own_kernels else contextlib.nullcontext()
+        with torch.autocast(device.type, torch.bfloat16), kernels:
             return network(batch)
 
     return forward
+
+
+def onednn_has_lstm() -> bool:
+    """Return whether an LSTM trains and predicts in bfloat16 on this CPU, by trying: nothing but an error tells."""
+    with torch.random.fork_rng(devices=[]):
+        lstm, values = nn.LSTM(2, 2, batch_first=True), torch.zeros(1, 2, 2)
+    try:
+        with torch.autocast("cpu", torch.bfloat16):
+            trained = lstm(values)[0]
+            with torch.no_grad():
+                lstm(values)
+        trained.float().sum().backward()
+    except RuntimeError as error:
+        _log.debug("an LSTM in bfloat16: %s", error)
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def without_onednn() -> Iterator[None]:
+    """Leave oneDNN's kernels out; ``torch.backends.mkldnn.flags`` would warn of another switch on the way."""
+    before = torch.backends.mkldnn.enabled
+    torch.backends.mkldnn.enabled = False  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        torch.backends.mkldnn.enabled = before
 
 
 def predict(

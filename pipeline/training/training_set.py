@@ -20,8 +20,8 @@ from models import MODALITIES
 from models.base import Batch, View
 from pipeline.data.masks import CONDITIONS, FULL_CONDITION, MISSING_CONDITIONS, hash_words, uniforms
 from pipeline.params import TRAINING_SETS
+from pipeline.training.batching import DeviceSamples
 from pipeline.training.masking import Hiding, NamedMask
-from pipeline.training.samples import DeviceSamples
 
 Indices = NDArray[np.int64]
 

@@ -127,7 +127,7 @@ def test_only_what_is_drawn_as_the_training_is_shows_nothing_that_is_hidden() ->
 def test_a_network_asks_for_nothing_by_itself() -> None:
     assert Network.phases == {"all": ()} and not Network.dialogues
     assert Network.views(None) == Network.recipe(None) == {}
-    assert Network.pretraining(None) is None and Network.files(None) == ()
+    assert Network.pretraining(None) is None and Network.files(None) == () and Network.needs(None) == ()
     assert Pretraining("baseline") == Pretraining("baseline", {}, {})
 
 

@@ -17,7 +17,16 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from models.base import MODALITIES, Batch, ModelSettings, Network, Output, View
+from models.base import (
+    HIDDEN_TRUTH,
+    MODALITIES,
+    MODEL_A_CONDITION,
+    Batch,
+    ModelSettings,
+    Network,
+    Output,
+    View,
+)
 from pipeline.params import TRAINING_SETS, Experiment, module_names
 from pipeline.training.experiment import chain, pretraining, resolve
 from pipeline.training.kept_runs import build as build_experiment
@@ -390,3 +399,27 @@ def test_a_model_that_reads_dialogues_counts_no_context(model: str, settings: Se
 
 def test_modalities_are_in_their_order() -> None:
     assert MODALITIES == ("text", "audio", "video")
+
+
+NEEDS = {
+    "ae": {HIDDEN_TRUTH}, "cra": {HIDDEN_TRUTH}, "mmin": {HIDDEN_TRUTH}, "emmr": {HIDDEN_TRUTH}, "tate": {HIDDEN_TRUTH},
+    "transm": {HIDDEN_TRUTH}, "smil": {HIDDEN_TRUTH}, "gcnet": {HIDDEN_TRUTH},
+    "mctn": {HIDDEN_TRUTH, MODEL_A_CONDITION},
+    "baseline": set(), "linear": set(), "cubemlp": set(), "umdf": set(), "misa": set(), "mmim": set(), "self_mm": set(),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("model", module_names("models"))
+def test_a_method_says_what_it_needs(model: str) -> None:
+    owner = import_module(f"models.{model}").Model
+    assert set(owner.needs(owner.Settings())) == NEEDS[model]
+
+
+def test_a_method_that_is_shown_less_needs_less() -> None:
+    smil = import_module("models.smil").Model
+    for given, needed in (
+        ({"pretrained": False}, (HIDDEN_TRUTH,)),
+        ({"feature_weight": 0, "joint_weight": 0}, (HIDDEN_TRUTH,)),  # its centres are of complete samples
+        ({"pretrained": False, "feature_weight": 0, "joint_weight": 0}, ()),
+    ):
+        assert smil.needs(smil.Settings(**given)) == needed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 
 import pytest
@@ -10,14 +11,18 @@ from torch import Tensor, nn
 
 from models.base import Batch
 from models.layers import (
+    CrossAttention,
     LSTMEncoder,
     TextCNN,
     distance,
     encode_present,
     full_precision,
     initialise,
+    jensen_shannon,
     masked_max,
     mlp,
+    mmd,
+    resample,
     task_loss,
     unit_rows,
 )
@@ -224,3 +229,82 @@ def test_no_position_reaches_beyond_a_text() -> None:
     encoder = set_text_cnn((10.0, 0.0, 0.0))
     # One position for one word: 10 - 3. A second one, of filling alone, would give 10.
     assert encoder(torch.tensor([[[-3.0]] + [[0.0]] * 5]), torch.tensor([1])).item() == 7
+
+
+# Squared distances among 0, 1 and 1, 3: 0, 1, 1, 4, 4, 9. Their (lower) median is 1, so k = exp(-d).
+@pytest.mark.parametrize(
+    ("kernel", "unbiased", "expected"),
+    [
+        ("linear", False, 1.5**2),  # of the means 0.5 and 2
+        ("linear", True, 0 + 3 - 0 - 1),  # x1 x2 + y1 y2 - x1 y2 - x2 y1
+        (
+            "gaussian",
+            False,
+            0.5 - 0.5 * math.exp(-9),
+        ),  # what is across is 1 and 4 apart within, too, but for 0 and 3
+        ("gaussian", True, math.exp(-1) + math.exp(-4) - math.exp(-9) - 1),
+        ("sum", False, 0.5 - 0.5 * sum(math.exp(-9 / width) for width in (0.25, 0.5, 1, 2, 4)) / 5),
+    ],
+)
+def test_mmd_by_hand(kernel: str, unbiased: bool, expected: float) -> None:
+    first, second = torch.tensor([[0.0], [1.0]]), torch.tensor([[1.0], [3.0]])
+    assert mmd(first, second, kernel, unbiased).item() == pytest.approx(expected, rel=1e-5)  # type: ignore[arg-type]
+    assert mmd(second, first, kernel, unbiased).item() == pytest.approx(expected, rel=1e-5)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kernel", ["linear", "gaussian", "sum"])
+def test_mmd_of_equal_samples_is_nothing(kernel: str) -> None:
+    values = torch.randn(6, 5)
+    assert abs(mmd(values, values.clone(), kernel).item()) < 1e-6  # type: ignore[arg-type]
+    same = torch.full((4, 3), 2.0, requires_grad=True)  # the median distance is 0, too
+    found = mmd(same, same.detach(), kernel)  # type: ignore[arg-type]
+    found.backward()
+    assert found.item() == 0 and same.grad is not None and torch.isfinite(same.grad).all()
+    single = mmd(torch.zeros(1, 2), torch.ones(1, 2), kernel, unbiased=True)  # type: ignore[arg-type]
+    assert single.item() == 0  # there are no two different pairs
+
+
+def test_jensen_shannon_by_hand() -> None:
+    first = torch.tensor([[0.0, 0.0], [100.0, -100.0]])
+    second = torch.tensor([[0.0, math.log(3.0)], [-100.0, 100.0]])
+    # (1/2, 1/2) and (1/4, 3/4) with (3/8, 5/8) between them; and two that share nothing
+    half = 0.5 * math.log(4 / 3) + 0.5 * math.log(4 / 5)
+    other = 0.25 * math.log(2 / 3) + 0.75 * math.log(6 / 5)
+    assert jensen_shannon(first[:1], second[:1]).item() == pytest.approx((half + other) / 2, rel=1e-5)
+    assert jensen_shannon(first[1:], second[1:]).item() == pytest.approx(math.log(2), rel=1e-5)
+    assert jensen_shannon(first, second).item() == pytest.approx(
+        ((half + other) / 2 + math.log(2)) / 2, rel=1e-5
+    )
+    assert jensen_shannon(first, first).item() == pytest.approx(0, abs=1e-7)
+
+
+def test_cross_attention_by_hand_and_with_nothing_to_attend_to() -> None:
+    attention = CrossAttention(1, 1)
+    with torch.no_grad():
+        attention.query.weight.fill_(1.0)
+        attention.key_value.weight.copy_(torch.tensor([[1.0], [2.0]]))
+        attention.output.weight.fill_(3.0)
+    target = torch.ones(2, 1, 1, requires_grad=True)
+    source = torch.tensor([[[0.0], [math.log(3.0)], [9.0]]]).repeat(2, 1, 1).requires_grad_()
+    counted = torch.tensor([[True, True, False], [False, False, False]])
+    found = attention(target, source, counted)
+    # softmax(0, log 3) = 1/4, 3/4; values 2 x; output 3 times
+    assert found[:, 0, 0].tolist() == pytest.approx([0.75 * 2 * math.log(3.0) * 3, 0.0], rel=1e-5)
+    found.sum().backward()
+    assert target.grad is not None and source.grad is not None
+    assert torch.isfinite(target.grad).all() and torch.isfinite(source.grad).all()
+    assert (source.grad[1] == 0).all() and target.grad[1].item() == 0 and source.grad[0, 2].item() == 0
+
+
+def test_resampling_by_hand() -> None:
+    values = torch.tensor(
+        [[[1.0], [3.0], [8.0], [99.0]], [[5.0], [99.0], [99.0], [99.0]], [[1.0], [3.0], [8.0], [0.0]]]
+    )
+    counted = torch.tensor([[True, True, True, True], [True] * 4, [True, False, True, True]])
+    lengths, steps = torch.tensor([3, 1, 3]), torch.tensor([2, 3, 2])
+    found, there = resample(values, counted, lengths, steps, 3)
+    # 3 frames to 2 steps: frames 0, 1 and 1, 2; 1 frame to 3; and 3 to 2 without the one in the middle
+    assert found[:, :, 0].tolist() == [[2.0, 5.5, 0.0], [5.0, 5.0, 5.0], [1.0, 8.0, 0.0]]
+    assert there.tolist() == [[True, True, False], [True, True, True], [True, True, False]]
+    nothing, none = resample(values, torch.zeros_like(counted), lengths, steps, 3)
+    assert not nothing.any() and not none.any()

@@ -279,3 +279,16 @@ def test_a_sample_alone_is_what_it_is_among_others(variant: str) -> None:
     for row in range(4):
         alone = network(reorder(batch, torch.tensor([row]))).prediction
         torch.testing.assert_close(alone[0], together[row])
+
+
+def test_there_are_translations_in_training_or_where_the_targets_are_given() -> None:
+    network, batch = make(), make_batch(5, 4)
+    bare, given = shown("a", batch, complement=False), shown("a", batch)
+    assert set(network.train()(bare).losses) == {"classification", "forward", "backward", "second"}
+    assert set(network.eval()(bare).losses) == {"classification"}
+    assert set(network(given).losses) == {"classification", "forward", "backward", "second"}
+
+
+def test_additive_attention_has_one_bias_before_its_tanh() -> None:
+    decoder = Decoder(3, 2)
+    assert decoder.keys.bias is not None and decoder.query.bias is None and decoder.score.bias is None

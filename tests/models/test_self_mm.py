@@ -262,12 +262,14 @@ def test_the_two_repositories() -> None:
     assert dropouts(mmsa) == {"fusion": 0.0, "text": 0.1, "audio": 0.1, "video": 0.0}
     common = {"learning_rate": 1e-3, "weight_decay": 1e-3, "accumulate": 4, "patience": 8}
     rates = {"audio": 1e-3, "video": 1e-4}
-    assert Model.recipe(Model.Settings()) == {**common, "batch_size": 32, "learning_rates": rates}
+    own = {"batch_size": 32, "learning_rates": rates, "weight_decays": {"audio": 0.01}}
+    assert Model.recipe(Model.Settings()) == {**common, **own}
     tokens = Model.recipe(Model.Settings(text="tokens"))
     assert tokens["learning_rates"] == {"text": 5e-5, **rates}
     tokens = Model.Settings(variant="mmsa", text="tokens")
     rates = {"text": 5e-5, "audio": 5e-3, "video": 5e-3}
-    assert Model.recipe(tokens) == {**common, "batch_size": 16, "learning_rates": rates}
+    own = {"batch_size": 16, "learning_rates": rates, "weight_decays": {}}
+    assert Model.recipe(tokens) == {**common, **own}
     given = Model(Model.Settings(dropout=0.2, audio_hidden=3, text_width=5), DIMS, 1)
     assert set(dropouts(given).values()) == {0.2}
     assert (given.audio.last.lstm.hidden_size, given.widths["text"]) == (3, 5)

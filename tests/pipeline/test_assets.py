@@ -19,7 +19,8 @@ import pytest
 from pydantic import ValidationError
 
 from pipeline import assets as stage
-from pipeline.assets import fetch, is_current, load_checked, read_record, unpack
+from pipeline.data.assets import load_checked, read_record
+from pipeline.data.fetching import fetch, is_current, unpack
 from pipeline.errors import AssetError
 from pipeline.params import Asset
 

@@ -17,19 +17,12 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from pipeline.corpus import (
-    LABELS,
-    RATINGS,
-    SPEAKERS,
-    Shot,
-    Spoken,
-    _readme,
-    _write_labels,
-    build,
-    plan,
-    read_sentences,
-)
 from pipeline.data.datasets.demo import COLUMNS
+from pipeline.demo_corpus.construct import _readme, _write_labels, build
+from pipeline.demo_corpus.pictures import Shot
+from pipeline.demo_corpus.plan import LABELS, RATINGS, SPEAKERS, plan
+from pipeline.demo_corpus.sentences import read_sentences
+from pipeline.demo_corpus.speech import Spoken
 from pipeline.errors import AssetError
 from pipeline.params import Contradict, Corpus, CorpusDialogues
 

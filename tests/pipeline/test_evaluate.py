@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,12 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.data.masks import CONDITIONS, MISSING_CONDITIONS
+from pipeline.data.masks import CONDITIONS, MISSING_CONDITIONS, read_masks, write_masks
 from pipeline.data.store import FeatureSequence, FeatureStore, Status
 from pipeline.errors import ParamsError, StoreError
 from pipeline.evaluate import main, write_arrays, write_results
-from pipeline.params import Compute, Dataset, Experiment, Params
-from pipeline.train import train_experiment
+from pipeline.params import Compute, Dataset, Experiment, Mask, Params
+from pipeline.training.all_runs import train_experiment
 from pipeline.training.evaluation import Result, evaluate_experiment, summarise
 from pipeline.training.folds import make_folds
 from pipeline.training.predictor import load_run, predict
@@ -303,6 +304,50 @@ def test_masks_over_each_condition_are_named_by_both(
     assert result.conditions == tuple(f"{mask} {name}" for mask in ("block", "frames") for name in CONDITIONS)
     alone = evaluate(experiment.model_copy(update={"evaluate_on": ("frames",)}), dataset, data)[0]
     np.testing.assert_allclose(result.probabilities["frames avt"], alone.probabilities["frames"], atol=1e-6)
+
+
+def test_a_mask_with_a_range_of_its_own_for_a_modality(
+    data: Path, dataset: Dataset, experiment: Experiment, tmp_path: Path
+) -> None:
+    """All of audio, averaged from 100 Hz to 10, and nothing of the others: as if nothing of audio were observed."""
+    masks = {
+        "deaf": Mask(protocol="block", range=(0.0, 0.0), ranges={"audio": (1.0, 1.0)}),
+        "deaf-anew": Mask(protocol="block", range=(0, 0), ranges={"audio": (1, 1)}, draw="sampled"),
+        "half-deaf": Mask(protocol="block", range=(0.0, 0.0), ranges={"audio": (0.5, 0.5)}),
+    }
+    for folder in ("manifests", "features", "runs"):
+        (tmp_path / folder).symlink_to(data / folder)
+    known = read_masks(data / "masks" / "small.h5")
+    (tmp_path / "masks").mkdir()
+    write_masks(
+        tmp_path / "masks" / "small.h5", "small", masks, 0, known.ids, known.lengths, [12, 8, 6], "no matter"
+    )
+    asked = experiment.model_copy(update={"evaluate_on": tuple(masks)})
+    result = evaluate(asked, dataset, tmp_path)[0]
+    predictor = load_run(data / "runs" / "aug" / "1-1")
+    kept = dict(
+        zip(
+            known.ids,
+            np.split(
+                read_masks(tmp_path / "masks" / "small.h5").draw("half-deaf").frames["audio"],
+                np.cumsum(known.lengths[:, 1])[:-1],
+            ),
+            strict=True,
+        )
+    )
+    for row, name in enumerate(result.ids[:4]):  # s005 has no audio
+        features = sequences(data, int(name[1:]))
+        audio = features["audio"]
+        assert audio is not None
+        for mask, left in (
+            ("deaf", np.zeros_like(kept[name])),
+            ("deaf-anew", np.zeros_like(kept[name])),
+            ("half-deaf", kept[name]),
+        ):
+            features["audio"] = replace(audio, flags=audio.flags * left) if len(left) else audio
+            found = list(predictor.predict(features).values())
+            np.testing.assert_allclose(found, result.probabilities[mask][row], atol=1e-5)
+    assert (np.abs(result.probabilities["half-deaf"] - result.probabilities["deaf"]).max(axis=1) > 1e-4).any()
 
 
 def sequences(data: Path, index: int) -> dict[str, FeatureSequence | None]:

@@ -26,7 +26,7 @@ import yaml
 from pipeline.data.manifest import Sample, Word, manifest_checksum, write_manifest
 from pipeline.data.store import FeatureStore, Status
 from pipeline.errors import DataError
-from pipeline.extract import Summary, clip_of, extract
+from pipeline.extraction.dataset import Summary, clip_of, extract
 from pipeline.extraction.extractors import base
 from pipeline.extraction.kept_clips import RECORD
 
@@ -496,7 +496,7 @@ def test_a_clip_that_kills_workers_fails_alone(project: Project) -> None:
     statuses = project.statuses()
     assert statuses.pop("dies-1") == (
         Status.FAILED,
-        "2 worker processes died of it, the last by signal SIGKILL",
+        "2 worker processes died while they worked on it, the last by signal SIGKILL",
     )
     assert all(status is Status.OK for status, _ in statuses.values())
     assert "a worker process died by signal SIGKILL; another takes over" in said
@@ -515,7 +515,7 @@ def test_clips_that_kill_workers_one_after_another_fail_alone(project: Project) 
     for name in (*killers, "dies-4", "dies-5"):
         assert statuses[name] == (
             Status.FAILED,
-            "2 worker processes died of it, the last by signal SIGKILL",
+            "2 worker processes died while they worked on it, the last by signal SIGKILL",
         )
     calls = project.log.read_text().splitlines()
     first = [line.split()[0] for line in calls[:9]]
@@ -560,12 +560,14 @@ def test_the_same_odd_error_of_all_first_clips_is_not_their_fault(project: Proje
     ids = project.samples(*(f"odd-{index:02d}" for index in range(14)))
     project.params(workers=1)
     said = project.run(code=1)
-    assert "the first 10 clips all failed of the same, so that it is not their fault: KeyError" in said
+    assert (
+        "the first 10 clips all failed with the same error, so the clips are not the cause: KeyError" in said
+    )
     assert 10 <= project.calls().total() <= 11
     for name in ids:
         (project.root / f"media/{name}.wav").unlink()  # the disk is not there
     said = project.run(code=1)
-    assert "so that it is not their fault: ...: there is no such file" in said
+    assert "so the clips are not the cause: ...: there is no such file" in said
     project.samples("ok-1", *ids, make=False)
     (project.root / "media/ok-1.wav").write_bytes(b"sound")
     project.run()

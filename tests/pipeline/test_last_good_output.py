@@ -9,11 +9,15 @@ from typing import Any
 
 import pytest
 
-from pipeline import assets, corpus, evaluate, report, train
+from pipeline import evaluate, report
+from pipeline.data import fetching
 from pipeline.data.manifest import Sample
+from pipeline.data.preparation import prepare
+from pipeline.demo_corpus import construct
 from pipeline.errors import AssetError, DataError
 from pipeline.params import Asset, Compute, Corpus, Experiment
-from pipeline.prepare import prepare
+from pipeline.reporting import writing
+from pipeline.training import all_runs
 from tests import report_tree, small_world
 from tests.pipeline.test_prepare import Fixed
 
@@ -46,7 +50,7 @@ def test_report(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "index.html" in before
     for place in ("render", "curve_rows", "result_rows"):  # before, and in the middle of writing
         with monkeypatch.context() as patch:
-            patch.setattr(report, place, fail)
+            patch.setattr(writing, place, fail)
             with pytest.raises(Stop):
                 report.main(params)
         assert tree(project / "data/report") == before
@@ -94,11 +98,11 @@ def test_prepare(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_assets(project: Path) -> None:
     (project / "mine").mkdir()
     (project / "mine/a").write_text("one")
-    assets.fetch("it", Asset(path=project / "mine"), project / "data/assets/it")
+    fetching.fetch("it", Asset(path=project / "mine"), project / "data/assets/it")
     before = tree(project / "data")
     (project / "mine/b").symlink_to(project / "nowhere")
     with pytest.raises(AssetError, match="leads nowhere"):
-        assets.fetch("it", Asset(path=project / "mine"), project / "data/assets/it")
+        fetching.fetch("it", Asset(path=project / "mine"), project / "data/assets/it")
     assert tree(project / "data") == before
 
 
@@ -106,11 +110,11 @@ def test_corpus(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target = project / "data/raw/demo"
     target.mkdir(parents=True)
     (target / "labels.csv").write_text("good")
-    monkeypatch.setattr(corpus, "read_sentences", lambda *_: {})
-    monkeypatch.setattr(corpus, "load_checked", lambda *_: "")
-    monkeypatch.setattr(corpus, "_processes", fail)
+    monkeypatch.setattr(construct, "read_sentences", lambda *_: {})
+    monkeypatch.setattr(construct, "load_checked", lambda *_: "")
+    monkeypatch.setattr(construct, "fresh_processes", fail)
     with pytest.raises(Stop):
-        corpus.build(Corpus(), project, project, target)
+        construct.build(Corpus(), project, project, target)
     assert tree(project / "data") == {"raw/demo/labels.csv": b"good"}
 
 
@@ -120,10 +124,10 @@ def test_train(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given = {"dataset": "small", "model": "linear", "epochs": 1, "folds": {"scheme": "session", "count": 2}}
     one = Experiment.model_validate(given)
     how: tuple[Any, ...] = (small_world.dataset(), 0, Compute(workers=1, device="cpu"), data)
-    train.train_experiment("one", one, *how)
+    all_runs.train_experiment("one", one, *how)
     before = tree(data / "runs")
     assert {"one/summary.json", "one/1-1/weights.safetensors", "one/2-1/run.json"} <= set(before)
-    monkeypatch.setattr(train, "_summary", fail)  # the last thing that is written
+    monkeypatch.setattr(all_runs, "summary", fail)  # the last thing that is written
     with pytest.raises(Stop):
-        train.train_experiment("one", one.model_copy(update={"epochs": 2}), *how)
+        all_runs.train_experiment("one", one.model_copy(update={"epochs": 2}), *how)
     assert tree(data / "runs") == before

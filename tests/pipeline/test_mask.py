@@ -135,6 +135,16 @@ def test_block_shares_fill_their_range() -> None:
     assert chisquare(np.bincount(gone)[40:60]).pvalue > 1e-4
 
 
+def test_a_block_has_the_range_of_its_modality_or_else_the_common_one() -> None:
+    mask = Mask(protocol="block", range=(0.2, 0.2), ranges={"audio": (0.5, 0.5), "video": (1.0, 1.0)})
+    frames = taken(mask, np.full((7, 3), 10)).frames
+    gone = {modality: (~kept).reshape(7, 10).sum(axis=1).tolist() for modality, kept in frames.items()}
+    assert gone == {"text": [2] * 7, "audio": [5] * 7, "video": [10] * 7}
+    # what audio loses by its own range, it loses by the same one in common: the random numbers are those
+    common = taken(Mask(protocol="block", range=(0.5, 0.5)), np.full((7, 3), 10)).frames["audio"]
+    np.testing.assert_array_equal(frames["audio"], common)
+
+
 def test_block_starts_are_uniform_up_to_the_last_one() -> None:
     lengths = np.full((N, 3), 10)
     frames = taken(Mask(protocol="block", range=(0.3, 0.3)), lengths).frames["video"].reshape(N, 10)

@@ -68,6 +68,9 @@ def put(content: dict[str, Any], key: str, value: Any) -> None:
         ("experiments.mmin.evaluate_on", "condition", ["experiments.mmin.evaluate_on", '"conditions"']),
         ("experiments.mmin.settings", {"cicle": False}, ["experiments.mmin.settings.cicle", '"cycle"']),
         ("experiments.mmin.regime", "standart", ["experiments.mmin.regime", '"standard"']),
+        ("experiments.mmin.train_on", "ful", ["experiments.mmin.train_on", '"ful"', 'Did you mean "full"?']),
+        ("experiments.mmin.train_mask", "blok", ["experiments.mmin.train_mask", 'Did you mean "block"?']),
+        ("experiments.mmin.train_mask", "conditions", ["mmin.train_mask", '"conditions"', "expected one of"]),
         ("report.baseline", "full", ["report.baseline", '"full"', '"full-modality"']),
         ("report.tables", {"t": {"title": "T"}}, ["report.tables.t.experiments", "missing"]),
         (
@@ -111,6 +114,32 @@ def test_a_mistake_is_named(
     assert str(caught.value).count("mistake(s)") == 1
     for word in words:
         assert word in message, message
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"inner_on": "mising"}, ["regime_settings.inner_on", '"mising"', 'Did you mean "missing"?']),
+        ({"inner_on": "blocks"}, ["regime_settings.inner_on", '"blocks"', 'Did you mean "block"?']),
+        ({"inner_mask": "blok"}, ["regime_settings.inner_mask", '"blok"', 'Did you mean "block"?']),
+        ({"inner_mask": "full"}, ["regime_settings.inner_mask", '"full"', "expected one of"]),  # no mask
+        ({"inner_mask": "conditions"}, ["regime_settings.inner_mask", '"conditions"']),  # draws nothing
+        ({"inner_on": "full", "inner_mask": "block"}, []),
+        ({"inner_on": "at"}, []),
+        ({}, []),
+    ],
+)
+def test_the_masks_of_a_regimes_streams_are_checked(
+    raw: dict[str, Any], write: Write, settings: dict[str, str], words: list[str]
+) -> None:
+    raw["experiments"]["mmin"] |= {"regime": "m3s", "regime_settings": settings}
+    if not words:
+        load_params(write(raw))
+        return
+    with pytest.raises(ParamsError, match=r"1 mistake\(s\)") as caught:
+        load_params(write(raw))
+    for word in words:
+        assert word in str(caught.value), caught.value
 
 
 def test_a_table_has_one_dataset(raw: dict[str, Any], write: Write) -> None:

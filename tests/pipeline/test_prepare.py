@@ -14,8 +14,8 @@ import pytest
 from pipeline.data.datasets import base
 from pipeline.data.datasets.base import BaseLoader, Expected, LoaderSettings
 from pipeline.data.manifest import Sample, read_manifest
+from pipeline.data.preparation import prepare
 from pipeline.errors import DataError, ParamsError
-from pipeline.prepare import prepare
 
 
 class Fixed(BaseLoader[LoaderSettings]):

@@ -499,6 +499,44 @@ class TestTables:
         every = [tuple(row.values())[:4] for row in rows(tmp_path / "tables/results.csv")]
         assert len(every) == len(set(every)) == 3 * 8 * 4
 
+    def test_whom_the_test_part_chose_is_red_wherever_numbers_stand(self, tmp_path: Path) -> None:
+        report_tree.write_tree(tmp_path)
+        for name, selection in (("augmented", "validation"), ("mmin", "test-paper")):
+            changes = {"train_on": "missing", "selection": selection}
+            report_tree.write_run(tmp_path, name, "mctn", changes=changes)
+        text = make(tmp_path, report_tree.params())
+        assert "The test part itself chose the epochs of mmin" in Page(text).plain
+        red = ' <strong class="flag">chosen by test</strong>'
+        assert re.search(r"\.flag \{ color: var\(--bad\)", text)
+        for table in re.findall(r"<tbody>.*?</tbody>", text, re.DOTALL):
+            for row in re.findall(r"<t[hd][^>]*>(?:<svg.*?</svg>)?mmin(.{0,60})", table):
+                assert row.startswith(red), row
+        assert text.count(red) > 8
+        assert f"mmin{red}</summary>" in text  # its confusion matrices
+        beside = [row for row in rows(tmp_path / "report/tables/demo-selection.csv") if row["metric"] == "UA"]
+        folds = range(1, FOLDS + 1)
+        gain = mean([score("mmin", fold, "a") - score("augmented", fold, "a") for fold in folds])
+        assert beside[0]["experiment"] == "mmin (chosen by test)" and beside[0]["beside"] == "augmented"
+        assert beside[0]["condition"] == "audio only" and float(beside[0]["gain"]) == pytest.approx(
+            gain, abs=5e-4
+        )
+        for name in ("results", "conditions"):
+            found = {
+                (row["experiment"], row["selection"]) for row in rows(tmp_path / f"report/tables/{name}.csv")
+            }
+            assert found >= {("mmin", "test-paper"), ("augmented", "validation")}
+
+    def test_what_methods_need_is_on_the_page(self, tmp_path: Path) -> None:
+        report_tree.write_tree(tmp_path)
+        assert "needs the hidden truth" not in make(tmp_path, report_tree.params())
+        for name, needs in (("mmin", ["the hidden truth"]), ("augmented", [])):
+            path = tmp_path / f"runs/{name}/summary.json"
+            path.write_text(json.dumps(json.loads(path.read_text()) | {"needs": needs}))
+        assert '<th scope="col">needs the hidden truth</th>' in make(tmp_path, report_tree.params())
+        found = {row["experiment"]: row for row in rows(tmp_path / "report/tables/demo-needs.csv")}
+        told = {name: row["needs the hidden truth"] for name, row in found.items()}
+        assert told == {"mmin": "yes", "augmented": "–", "full-modality": "not recorded"}
+
     def test_two_tasks_in_one_table_are_two_parts(self, tmp_path: Path) -> None:
         report_tree.write_tree(tmp_path)
         report_tree.write_run(tmp_path, "mmin", "mmin", changes={"task": "regression", "select_by": "mae"})

@@ -24,9 +24,9 @@ from pipeline import train
 from pipeline.data.store import FeatureStore, FeatureWriter
 from pipeline.errors import StoreError, TrainingError
 from pipeline.params import Compute, Experiment, Params
-from pipeline.train import train_experiment
 from pipeline.training import experiment as experiments
 from pipeline.training import kept_runs, loop
+from pipeline.training.all_runs import train_experiment
 from pipeline.training.experiment import pretraining, resolve
 from pipeline.training.folds import make_folds
 from pipeline.training.kept_runs import (
@@ -113,7 +113,12 @@ def test_what_a_trained_experiment_leaves(data: Path) -> None:
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["experiment"] == "aug" and summary["classes"] == list(small_world.CLASSES)
     assert summary["modalities"] == {"text": 40, "audio": 40, "video": 39}
-    assert summary["runs"] == [0, 1] and summary["left_out"] == {} and summary["samples"] == 40
+    assert (
+        summary["needs"] == []
+        and summary["runs"] == [0, 1]
+        and summary["left_out"] == {}
+        and summary["samples"] == 40
+    )
     assert summary["folds"][0] == {
         "fold": 1,
         "description": "test Ses01; validate Ses02; train Ses03, Ses04, Ses05",

@@ -13,9 +13,11 @@ import torch
 from pipeline import train_denseface
 from pipeline.data.store import FeatureStore
 from pipeline.errors import AssetError, DataError, ParamsError
+from pipeline.extraction import denseface_training, ferplus
+from pipeline.extraction.denseface_training import train
 from pipeline.extraction.extractors.video import _densenet
+from pipeline.extraction.ferplus import read_faces
 from pipeline.params import DensefaceTraining, load_params
-from pipeline.train_denseface import read_faces, train
 from tests.project import GIT, change, copy_project, repro, run, try_run
 
 HEADER = "Usage,Image name,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF"
@@ -60,7 +62,7 @@ def test_majorities_and_what_is_left_out(tmp_path: Path) -> None:
     assert training.left_out == {"no majority": 1, "no face": 1, "no vote for a class": 1}
     assert training.targets.argmax(axis=1).tolist() == [0, 1, 2, 4]
     assert training.targets.sum(axis=1).tolist() == [1, 1, 1, 1]
-    assert [len(faces[usage].pixels) for usage in train_denseface.USAGES] == [4, 2, 1]
+    assert [len(faces[usage].pixels) for usage in ferplus.USAGES] == [4, 2, 1]
     first = (tmp_path / "fer2013.csv").read_text().splitlines()[1].split(",")[1].split()
     assert training.pixels[0].ravel().tolist() == [int(value) for value in first]
 
@@ -106,7 +108,7 @@ def test_training_learns_writes_safetensors_and_is_deterministic(tmp_path: Path)
     classes = np.arange(8) % 4
     pixels = np.zeros((8, 48, 48), np.uint8) + (60 * classes + 20).astype(np.uint8)[:, None, None]
     pixels += np.random.default_rng(0).integers(0, 16, pixels.shape, dtype=np.uint8)
-    part = train_denseface.Faces(pixels, np.eye(8, dtype=np.float32)[classes], {})
+    part = ferplus.Faces(pixels, np.eye(8, dtype=np.float32)[classes], {})
     faces = {"Training": part, "PublicTest": part, "PrivateTest": part}
     settings = settings_of(epochs=4, batch_size=8, dropout=0.05)
     torch.manual_seed(5)
@@ -122,13 +124,13 @@ def test_training_learns_writes_safetensors_and_is_deterministic(tmp_path: Path)
     assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
     network = _densenet.load(tmp_path / "a.safetensors")
     # what was written is the epoch that the report tells of
-    prepared = train_denseface._prepare(part, "cpu")
-    assert train_denseface._evaluate(network, prepared, 8) == pytest.approx(report["test"])
+    prepared = denseface_training._prepare(part, "cpu")
+    assert denseface_training._evaluate(network, prepared, 8) == pytest.approx(report["test"])
 
 
 def test_moving_shifts_and_mirrors_and_nothing_else() -> None:
     pictures = torch.arange(2 * 64 * 64, dtype=torch.float32).reshape(2, 1, 64, 64).repeat(8, 1, 1, 1)
-    moved = train_denseface._moved(pictures, torch.Generator().manual_seed(0))
+    moved = denseface_training._moved(pictures, torch.Generator().manual_seed(0))
     assert moved.shape == pictures.shape
     seen = set()
     for source, result in zip(pictures[:, 0].numpy(), moved[:, 0].numpy(), strict=True):
@@ -180,7 +182,7 @@ def test_the_stage_trains_before_video_is_extracted(tmp_path: Path) -> None:
 
 
 def test_the_classes_are_ferplus_columns_in_the_references_order() -> None:
-    assert list(train_denseface.VOTES) == HEADER.split(",")[2:]
+    assert list(ferplus.VOTES) == HEADER.split(",")[2:]
     expected = ["neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt"]
     assert list(_densenet.CLASSES) == expected
 

@@ -10,7 +10,7 @@ from typing import Any
 from pipeline.data.datasets import base
 from pipeline.data.datasets.base import Finding
 from pipeline.data.manifest import Sample
-from pipeline.prepare import prepare
+from pipeline.data.preparation import prepare
 
 
 def read(loader: str, root: Path, **options: Any) -> tuple[list[Sample], base.BaseLoader[Any]]:

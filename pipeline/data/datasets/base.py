@@ -1,7 +1,7 @@
 """What a loader is. To add a dataset, write pipeline/data/datasets/<name>.py with a class ``Loader``.
 
 The file is the registration: its name is the name in params.yaml. A loader reads an owner's layout as it is
-distributed and yields the manifest's rows; pipeline/prepare.py writes them, counts them and compares the
+distributed and yields the manifest's rows; pipeline/data/preparation.py writes them, counts them and compares the
 counts.
 
 A loader reports what it leaves out by :meth:`BaseLoader.skip`, and what it keeps although it is unusual by
@@ -88,7 +88,7 @@ class BaseLoader(ABC, Generic[S]):
         """Yield every sample, in an order that depends on names alone (sort what the file system lists).
 
         A sample gets a path when there should be such a file by the layout. Whether the file exists is checked
-        later, in pipeline/prepare.py.
+        later, in pipeline/data/preparation.py.
 
         Raises:
             DataError: the folder is not this dataset, or a file without which nothing can be loaded cannot be read.

@@ -1,7 +1,7 @@
 """Hugging Face encoders from a folder: what the extractors of text and of speech share.
 
-The library fills in defaults for whatever a folder lacks: a tokenizer without words, weights drawn at random, a
-smaller network than the weights are of. All of that runs, and gives wrong numbers; here it is an error.
+The library silently replaces whatever a folder lacks: by a tokenizer without words, by random weights, or by a
+network with fewer layers than the weights have. That runs, but gives wrong numbers; here it is an error.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Any
 from pipeline.errors import AssetError
 
 LEAST_VOCABULARY = (
-    0.95  # of the ids that config.json counts, those that a tokenizer must have; some are spare
+    0.95  # share of the ids counted in config.json that a tokenizer must have; some ids are spare
 )
-TOKENIZERS = (  # any of these sets of files makes one
+TOKENIZERS = (  # any one of these sets of files is a whole tokenizer
     ("tokenizer.json",),
     ("vocab.txt",),
     ("vocab.json", "merges.txt"),
@@ -44,7 +44,7 @@ def load_encoder(folder: Path, asset: Path | None, unused: tuple[str, ...]) -> A
     from transformers import AutoModel
     from transformers.utils import logging as notes
 
-    from pipeline.assets import load_checked, read_record
+    from pipeline.data.assets import load_checked, read_record
 
     if asset is not None:
         for file in read_record(asset)["files"]:
@@ -85,8 +85,9 @@ def load_encoder(folder: Path, asset: Path | None, unused: tuple[str, ...]) -> A
 
 
 def _beyond(model: Any, unexpected: Any) -> list[str]:
-    """Return the names of weights that differ from the encoder's own in the number of a layer alone. (A head, such
-    as that of the training, is no part of an encoder and may stand beside it.)
+    """Return the names of weights that differ from the encoder's own only in the number of a layer.
+
+    Other unexpected weights belong to a head, such as the one used in pretraining, and are harmless.
     """
 
     def shape(name: str) -> str:
@@ -118,7 +119,7 @@ def check_vocabulary(folder: Path, known: int, config: Any) -> None:
         config: the encoder's configuration.
 
     Raises:
-        AssetError: it gives ids that the encoder has not, or lacks too many of those that it has.
+        AssetError: the tokenizer has more ids than the encoder, or too few of the encoder's.
     """
     size = getattr(config, "vocab_size", None)
     if isinstance(size, int) and not LEAST_VOCABULARY * size <= known <= size:

@@ -35,8 +35,8 @@ class ImportSettings(ExtractorSettings):
             as 0.
         non_finite: NaN and infinity: "refuse" fails the sample and names the place; "zero" makes the frame
             unobserved.
-        absent: an id that the file does not have: "fail" counts it as failed, so that a wrong file stops the
-            stage; "missing" takes the modality for missing.
+        absent: what becomes of a sample whose id the file lacks: "fail" counts it as failed, so that a wrong file
+            stops the stage; "missing" counts the modality as missing.
     """
 
     file: Path = Path("features.npz")

@@ -55,9 +55,9 @@ class BaseExtractor(ABC, Generic[S]):
         libraries: distributions whose versions change the numbers; their versions are part of a result's key
             and are written into the store.
         parts: modules of this project beside the extractor's own whose code changes the numbers.
-        batch: how many clips :meth:`extract_batch` likes to have at once.
-        by_id: the result hangs on the clip's id, not on its media, which are not even read (features that
-            were computed elsewhere); an instance may say so for itself.
+        batch: how many clips :meth:`extract_batch` should get at once.
+        by_id: the result depends on the clip's id and not on its media, which are not read (features that were
+            computed elsewhere). An instance may set it for itself.
     """
 
     modality: ClassVar[str]
@@ -88,7 +88,7 @@ class BaseExtractor(ABC, Generic[S]):
         return ()
 
     def prepare(self) -> None:
-        """Load what extracting needs, before any clip is read; what it raises is no clip's fault.
+        """Load what extraction needs, before any clip is read. An error here is never attributed to a clip.
 
         Raises:
             LacunaError: the extractor cannot work here.
@@ -130,10 +130,10 @@ def with_status(
         extractor: its name, for messages.
 
     Returns:
-        Whether the result may be kept, because another try would end in the same way; and the features.
+        Whether the result may be kept (another attempt would give the same), and the features.
 
     Raises:
-        LacunaError: the error lies not in the clip, but in weights, libraries or settings.
+        LacunaError: the cause is not the clip, but weights, libraries or settings.
     """
     may_be_kept = True
     if isinstance(result, StreamMissing):

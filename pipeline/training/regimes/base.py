@@ -36,6 +36,7 @@ class Step:
         seed: of the run.
         generator: on the CPU, seeded for this epoch: for whatever else must be drawn.
         trained: parameter group -> the parameters that the optimiser of this phase will move.
+        factor: on the experiment's learning rates in this epoch (``decay_epochs``, ``halve_after``).
     """
 
     network: Network
@@ -44,6 +45,7 @@ class Step:
     seed: int
     generator: torch.Generator
     trained: Mapping[str, Sequence[nn.Parameter]]
+    factor: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -51,14 +53,17 @@ class Stream:
     """One supply of batches of a regime, with a shuffle of its own.
 
     Attributes:
-        name: of the stream: its draws are made by it.
+        name: of the stream. Its draws are seeded by it, and a regime's settings for the two below are called NAME_on
+            and NAME_mask: an unknown mask in them is reported under these keys.
         train_on: what its training set is; None: the experiment's.
         train_mask: the mask over it; None: the experiment's.
+        views: whether its batches carry the views that the model asks for.
     """
 
     name: str
     train_on: str | None = None
     train_mask: str | None = None
+    views: bool = True
 
 
 class BaseRegime(ABC):

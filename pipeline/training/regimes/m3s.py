@@ -17,6 +17,10 @@ The paper does not give K: 1 by default. What it leaves open besides, and how it
 - Only the weights that the current phase trains are adapted (MMIM has two phases).
 - With K = 0 this is the regime ``standard`` on the same mask, exactly (the paper's SPL-TRN; with a fixed mask, ORIG):
   the second batch of the paper is the loop's first here.
+- The inner rate stays as it is while the experiment's rates fall; ``inner_decay: true`` takes it down with them.
+
+SMIL's meta-step (models/smil.py) is this regime with ``inner_views: false`` (the inner steps see the task's loss
+alone), ``inner_groups`` (they adapt some weights alone) and ``add_inner_loss`` (the outer step minimises theirs, too).
 
 The second order needs kernels that can be differentiated twice: attention by plain matrix products, and
 recurrent layers without cuDNN. They are chosen here, for the step alone. It is slower, and does
@@ -27,10 +31,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Annotated, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -50,8 +55,13 @@ class M3SSettings(RegimeSettings):
         inner_rates: parameter group -> its own alpha.
         order: of the gradient.
         inner_on, inner_mask: another ``train_on`` and ``train_mask`` for the inner batches than the experiment's
-            (SMIL adapts on samples that lack a
-            modality, and takes the outer gradient on complete ones).
+            (SMIL adapts on samples that lack a modality, and takes the outer gradient on complete ones).
+        inner_views: whether the inner batches carry the views that the model asks for. Without, the losses that are
+            made of these are not there in the inner steps.
+        inner_groups: the parameter groups that the inner steps adapt; empty: all that train.
+        inner_decay: whether alpha falls with the experiment's rates (``decay_epochs``, ``halve_after``).
+        add_inner_loss: the outer step minimises, beside its own loss at theta*, the inner batch's loss at theta: that
+            of the first inner step.
     """
 
     inner_steps: Annotated[int, Field(ge=0)] = 1
@@ -60,6 +70,16 @@ class M3SSettings(RegimeSettings):
     order: Literal["first", "second"] = "first"
     inner_on: str | None = None
     inner_mask: str | None = None
+    inner_views: bool = True
+    inner_groups: tuple[str, ...] = ()
+    inner_decay: bool = False
+    add_inner_loss: bool = False
+
+    @model_validator(mode="after")
+    def _an_inner_loss_needs_an_inner_step(self) -> M3SSettings:
+        if self.add_inner_loss and not self.inner_steps:
+            raise ValueError("add_inner_loss means nothing to inner_steps: 0, which look at no inner batch")
+        return self
 
 
 class Regime(BaseRegime):
@@ -70,14 +90,17 @@ class Regime(BaseRegime):
     @property
     def streams(self) -> tuple[Stream, ...]:
         """The batches whose gradient is applied, and those that the weights are adapted on."""
-        inner = Stream("inner", self.settings.inner_on, self.settings.inner_mask)
+        settings = self.settings
+        inner = Stream("inner", settings.inner_on, settings.inner_mask, settings.inner_views)
         return (Stream("outer"), inner)
 
     def gradients(self, step: Step, batches: Sequence[Batch]) -> dict[str, Tensor]:
-        """Leave the meta-gradient; the returned losses are the second batch's at the adapted weights.
+        """Leave the meta-gradient; the returned losses are the second batch's at the adapted weights, and with
+        ``add_inner_loss`` one more, ``inner``.
 
         Raises:
-            TrainingError: the model gave no loss, or has no parameter group of a name in ``inner_rates``.
+            TrainingError: the model gave no loss, or has no parameter group of a name in ``inner_rates`` or
+                ``inner_groups``.
         """
         outer, inner = batches
         if self.settings.inner_steps == 0:
@@ -91,18 +114,24 @@ class Regime(BaseRegime):
     def _first_order(
         self, step: Step, inner: Batch, outer: Batch, rates: dict[nn.Parameter, float]
     ) -> dict[str, Tensor]:
-        weights = list(rates)
+        weights = [weight for group in step.trained.values() for weight in group]
         originals = [weight.detach().clone() for weight in weights]
+        added: dict[str, Tensor] = {}
         try:
             with scratch_buffers(step.network):
-                for _ in range(self.settings.inner_steps):
+                for number in range(self.settings.inner_steps):
                     loss = standard.total(step.forward(inner))
                     gradients = torch.autograd.grad(loss, weights, allow_unused=True)
+                    kept = self.settings.add_inner_loss and number == 0
                     with torch.no_grad():
-                        for (weight, rate), gradient in zip(rates.items(), gradients, strict=True):
-                            if gradient is not None:
-                                weight.sub_(gradient, alpha=rate)
-            return standard.descend(step, outer)
+                        for weight, gradient in zip(weights, gradients, strict=True):
+                            if gradient is not None and kept:
+                                weight.grad = gradient if weight.grad is None else weight.grad + gradient
+                            if gradient is not None and weight in rates:
+                                weight.sub_(gradient, alpha=rates[weight])
+                    if kept:
+                        added["inner"] = loss.detach()
+            return standard.descend(step, outer) | added
         finally:
             with torch.no_grad():
                 for weight, original in zip(weights, originals, strict=True):
@@ -114,9 +143,14 @@ class Regime(BaseRegime):
         names = {weight: name for name, weight in step.network.named_parameters()}
         adapted: dict[str, Tensor] = {names[weight]: weight for weight in rates}
         called = _Called(step)
+        added: dict[str, Tensor] = {}
         with scratch_buffers(step.network):
-            for _ in range(self.settings.inner_steps):
+            for number in range(self.settings.inner_steps):
                 loss = standard.total(called.at(adapted, inner))
+                if self.settings.add_inner_loss and number == 0:
+                    added["inner"] = loss
+                if not adapted:  # this phase trains none of inner_groups
+                    break
                 gradients = torch.autograd.grad(
                     loss, list(adapted.values()), create_graph=True, allow_unused=True
                 )
@@ -127,27 +161,32 @@ class Regime(BaseRegime):
                     )
                 }
         output = called.at(adapted, outer)
-        standard.total(output).backward()
-        return {name: loss.detach() for name, loss in output.losses.items()}
+        losses = output.losses | added
+        standard.total(replace(output, losses=losses)).backward()
+        return {name: loss.detach() for name, loss in losses.items()}
 
 
 def inner_rates(step: Step, settings: M3SSettings) -> dict[nn.Parameter, float]:
     """Return the weights that the inner steps adapt, and at what rates.
 
     Raises:
-        TrainingError: ``inner_rates`` names a group that the model does not have.
+        TrainingError: ``inner_rates`` or ``inner_groups`` names a group that the model does not have.
     """
-    groups = step.network.parameter_groups() if settings.inner_rates else {}
-    for name in settings.inner_rates:
-        if name not in groups:
-            raise TrainingError(
-                f'regime_settings.inner_rates: there is no parameter group "{name}"; the model has '
-                f"{', '.join(groups)}.{nearest(name, groups)}"
-            )
+    named = {"inner_rates": settings.inner_rates, "inner_groups": settings.inner_groups}
+    groups = step.network.parameter_groups() if any(named.values()) else {}
+    for key, names in named.items():
+        for name in names:
+            if name not in groups:
+                raise TrainingError(
+                    f'regime_settings.{key}: there is no parameter group "{name}"; the model has '
+                    f"{', '.join(groups)}.{nearest(name, groups)}"
+                )
+    factor = step.factor if settings.inner_decay else 1.0
     return {
-        weight: settings.inner_rates.get(name, settings.inner_rate)
+        weight: settings.inner_rates.get(name, settings.inner_rate) * factor
         for name, group in step.trained.items()
         for weight in group
+        if not settings.inner_groups or name in settings.inner_groups
     }
 
 

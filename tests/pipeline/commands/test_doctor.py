@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import yaml
 
-from pipeline.assets import fetch
 from pipeline.commands import doctor
 from pipeline.commands.doctor import Finding, examine
+from pipeline.data.fetching import fetch
 from pipeline.params import load_params
 from tests.command_line import Command
 from tests.openface_program import write_program

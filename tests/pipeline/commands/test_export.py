@@ -16,7 +16,7 @@ from pipeline.commands.export import export_mmsa, export_utterances, mmsa_id
 from pipeline.data.manifest import MODALITIES, Sample, manifest_checksum, write_manifest
 from pipeline.data.store import FeatureInfo, FeatureSequence, FeatureStore, FeatureWriter, Status
 from pipeline.errors import DataError
-from pipeline.extract import extract
+from pipeline.extraction.dataset import extract
 from pipeline.extraction.extractors import base
 from pipeline.extraction.importers import plain_pickle
 from pipeline.params import Folds

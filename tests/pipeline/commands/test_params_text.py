@@ -146,3 +146,22 @@ def test_what_cannot_be_edited_is_refused(text: str) -> None:
 
 def test_nothing_to_add_changes_nothing() -> None:
     assert add_entries(LINES["plain"], ("nowhere",), {}) == LINES["plain"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["experiments:\n  a: {m: 1}\n", "experiments: {a: {m: 1}}\n", "seed: 010\nexperiments:\n  on: 1e-3\n"],
+)
+def test_texts_that_look_like_numbers_stay_texts_in_both_versions_of_yaml(text: str) -> None:
+    """1e-3 is a number in YAML 1.2 alone, 012 and 12:30 and yes are other values in 1.1 alone."""
+    entries = {
+        name: {"dataset": name, "rate": 1e-05} for name in ("1e-3", "0o17", "012", "12:30", "yes", "1_0")
+    }
+    after = add_entries(text, ("experiments",), entries)
+    for read in (yaml.safe_load, YAML(typ="safe").load):
+        found = read(after)["experiments"]
+        assert {name: found[name] for name in entries} == entries
+    removed, stay = remove_entries(after, ("experiments",), list(entries))
+    assert stay == []
+    for read in (yaml.safe_load, YAML(typ="safe").load):
+        assert read(removed) == read(text)

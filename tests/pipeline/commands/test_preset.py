@@ -25,7 +25,7 @@ from pipeline.commands.preset import (
 from pipeline.errors import ParamsError
 from pipeline.params import load_params
 from pipeline.reporting.published import find_rows, read_papers
-from pipeline.train import resolve
+from pipeline.training.experiment import resolve
 
 PARAMS = Path(__file__).parents[3] / "params.yaml"
 CASES = [(name, dataset) for name in preset_names() for dataset in load_preset(name).protocols]
@@ -394,9 +394,12 @@ def test_m3s_on_each_dataset_has_the_papers_models(project: Path) -> None:
     sims = draft("m3s-table2", "sims").experiments["self-mm-m3s-40-60"]
     assert sims["learning_rates"] == {"audio": 5e-3, "video": 5e-3, "text": 5e-5}
     assert sims["regime_settings"]["inner_rates"] == {"audio": 5e-3, "video": 5e-3, "text": 5e-5}
-    assert sims["settings"] == {"text": "tokens", "label_limit": 1.0} and sims["task"] == "regression"
+    assert (
+        sims["settings"] == {"variant": "mmsa", "text": "tokens", "label_limit": 1.0}
+        and sims["task"] == "regression"
+    )
     demo = draft("m3s-table2", "demo").experiments
-    assert demo["self-mm-m3s-40-60"]["settings"] == {"label_limit": 4.0}
+    assert demo["self-mm-m3s-40-60"]["settings"] == {"variant": "mmsa", "label_limit": 4.0}
     assert "text" not in demo["self-mm-m3s-40-60"]["learning_rates"]
     iemocap = draft("m3s-table2", "iemocap")
     assert iemocap.entry is not None
@@ -405,6 +408,12 @@ def test_m3s_on_each_dataset_has_the_papers_models(project: Path) -> None:
     rates = [demo[f"{model}-m3s-40-60"] for model in ("mmin", "mmim", "misa")]
     found = [(one["regime_settings"]["inner_rate"], one["learning_rate"], one["batch_size"]) for one in rates]
     assert found == [(2e-4, 1e-4, 256), (1e-3, 1e-3, 32), (1e-4, 1e-4, 128)]  # section 4.4
+
+
+def test_the_augmented_baseline_says_that_it_is(project: Path) -> None:
+    for name in ("mmin-table5", "mmin-table7"):
+        one = draft(name, "iemocap").experiments["augmented"]
+        assert (one["train_on"], one["settings"]) == ("augmented", {"augmented": True})
 
 
 def test_every_row_of_a_paper_is_somewhere(project: Path) -> None:

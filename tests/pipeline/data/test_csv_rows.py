@@ -11,7 +11,7 @@ from pipeline.data import csv_rows
 from pipeline.data.datasets._official_splits import read_split
 from pipeline.data.manifest import Sample, read_manifest, write_manifest
 from pipeline.errors import DataError
-from pipeline.train_denseface import read_faces
+from pipeline.extraction.ferplus import read_faces
 from tests.replicas import cremad, folder, meld, mosei, mosi, sims
 from tests.replicas.reading import manifest, read
 

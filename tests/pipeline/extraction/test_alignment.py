@@ -9,8 +9,8 @@ import pytest
 
 from pipeline.data.manifest import Sample, Word, write_manifest
 from pipeline.data.store import FeatureSequence, FeatureStore, Status
-from pipeline.extract import extract
 from pipeline.extraction.alignment import Align, aligned
+from pipeline.extraction.dataset import extract
 from pipeline.extraction.extractors import base
 from pipeline.extraction.extractors.base import Clip, place_words, token_times
 from pipeline.extraction.extractors.text import bert

@@ -23,7 +23,7 @@ import torch
 
 from pipeline.data.manifest import Sample, write_manifest
 from pipeline.data.store import FeatureStore, Status
-from pipeline.extract import Summary, extract
+from pipeline.extraction.dataset import Summary, extract
 from pipeline.extraction.extractors import base
 from pipeline.extraction.kept_clips import RECORD
 from tests import clips
@@ -95,6 +95,18 @@ def make(folder: Path, recording: Path) -> list[Path]:
     for degrees in (90, 180, 270):
         path = clips.write_clip(folder / f"rotated-{degrees}.mp4", seconds=0.5, pixels=pixels)
         made.append(clips.turn(path, degrees))
+    made.append(clips.mirror(clips.write_clip(folder / "mirrored.mp4", seconds=0.5, pixels=pixels)))
+    for pixel in (Fraction(2, 3), Fraction(12, 11)):
+        path = folder / f"squeezed-{pixel.numerator}to{pixel.denominator}.mkv"
+        made.append(clips.write_clip(path, seconds=0.5, pixels=pixels, pixel=pixel))
+    for kind, codecs in (("matroska", ("libx264", "aac")), ("avi", ("mpeg4", "libmp3lame"))):
+        apart = folder.with_name(f"pieces-{kind}")
+        apart.mkdir()
+        whole = clips.write_whole(apart / f"whole.{kind}", *codecs, kind)
+        for number, path in enumerate(clips.segments(whole, apart, kind)):
+            made.append(path.rename(folder / f"piece-{number}.{kind}"))
+    made.append(clips.with_cover(folder / "cover.mp3", pixels[0]))
+    (folder / "bare.mp3").unlink()
     for suffix in ("mp4", "mkv", "ts"):
         made.append(clips.write_clip(folder / f"mute.{suffix}", seconds=0.5, sound=False, pixels=pixels))
         made.append(clips.write_clip(folder / f"blind.{suffix}", seconds=0.5, picture=False))
@@ -172,7 +184,14 @@ def check_steady(seen: list[tuple[int, int, int, int]]) -> None:
 SAMPLE = (  # one of each kind
     *("tiny-1x1.mkv", "tiny-64x1.mkv", "good.mp4", "good.ts", "good.mp3", "rate-8000.wav", "rate-96000.mp4"),
     *("layout-5.1.mkv", "varying-0.mp4", "rotated-90.mp4", "mute.mp4", "blind.ts", "empty.mp4", "noise.avi"),
-    *("page.mp4", "renamed-good-mkv.mp3"),
+    *(
+        "page.mp4",
+        "renamed-good-mkv.mp3",
+        "mirrored.mp4",
+        "squeezed-2to3.mkv",
+        "piece-1.matroska",
+        "cover.mp3",
+    ),
 )
 
 
@@ -297,6 +316,7 @@ def test_none_of_300_damaged_files_stops_the_work(assets: Callable[[str], Path],
 
     for name in ("opensmile", "librosa"):
         heard = kind(name, "good", "rate", "layout", "varying", "rotated", "tiny", "blind", "renamed")
+        heard += kind(name, "mirrored", "squeezed", "piece", "cover")
         assert set(heard) == {Status.OK}, [k for k in ends[name].items() if k[1][0] is not Status.OK][:9]
         assert kind(name, "mute") == {Status.MISSING: 3}
         assert kind(name, "empty", "page") == {Status.FAILED: 7}
@@ -305,6 +325,9 @@ def test_none_of_300_damaged_files_stops_the_work(assets: Callable[[str], Path],
     assert abs(ends["opensmile"]["long.mkv"][2] - 100 * LONG_S) < 10
     assert set(kind("facelandmarker", "good.mp4", "good.mkv", "good.ts", "varying", "mute")) == {Status.OK}
     assert ends["facelandmarker"]["rotated-180.mp4"][0] in (Status.OK, Status.MISSING)
+    assert kind("facelandmarker", "mirrored", "squeezed") == {Status.OK: 3}
+    assert kind("facelandmarker", "piece") == {Status.MISSING: 6}  # grey pictures
+    assert kind("facelandmarker", "cover") == {Status.MISSING: 1}  # a cover is no video
     assert kind("facelandmarker", "tiny", "long") == {Status.MISSING: 4}
     assert kind("facelandmarker", "blind", "good.wav", "good.mp3") == {Status.MISSING: 5}
     assert kind("facelandmarker", "empty", "page") == {Status.FAILED: 7}

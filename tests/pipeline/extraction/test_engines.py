@@ -92,7 +92,7 @@ def test_two_ray_nodes_give_the_bytes_of_processes(project: Project, cluster: An
     statuses = project.statuses()
     assert statuses.pop("dies-1") == (
         Status.FAILED,
-        "2 worker processes died of it, the last on the cluster",
+        "2 worker processes died while they worked on it, the last on the cluster",
     )
     assert statuses.pop("environment-1")[1] == "1 thread, proxy http://127.0.0.1:9"
     assert all(status is Status.OK for status, _ in statuses.values())

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import av
 import numpy as np
@@ -16,51 +14,7 @@ from pipeline.extraction.extractors.base import Clip
 from pipeline.extraction.media import read_audio, read_frames
 from tests import clips
 
-SECONDS, PIECE_S, RATE = 9, 3.0, 24
-
-
-def write_whole(path: Path, picture: str | None, sound: str, kind: str | None = None) -> Path:
-    """Write nine seconds of numbered pictures, a key picture each half second, and of a rising tone's levels."""
-    with av.open(str(path), "w", format=kind) as container:
-        pictures: Any = None
-        if picture:
-            options = {"q": "2"} if picture == "mpeg4" else {"qp": "10", "bf": "2"}
-            pictures = container.add_stream(picture, rate=RATE, options=options)
-            pictures.width, pictures.height, pictures.pix_fmt = clips.WIDTH, clips.HEIGHT, "yuv420p"
-            pictures.gop_size = 12
-        sounds = container.add_stream(sound, rate=48_000, layout="mono")
-        samples = np.round(clips.tone(SECONDS, 48_000) * 32767).astype(np.int16)
-        place = 0
-        for number in range(SECONDS * RATE):
-            if pictures:
-                image = np.full((clips.HEIGHT, clips.WIDTH, 3), clips.level(number), np.uint8)
-                frame = av.VideoFrame.from_ndarray(image, "rgb24")
-                frame.pts, frame.time_base = number, Fraction(1, RATE)
-                container.mux(pictures.encode(frame))
-            while place < len(samples) * (number + 1) / (SECONDS * RATE):
-                frame = av.AudioFrame.from_ndarray(samples[None, place : place + 960], "s16", "mono")
-                frame.sample_rate, frame.pts, frame.time_base = 48_000, place, Fraction(1, 48_000)
-                container.mux(sounds.encode(frame))
-                place += 960
-        if pictures:
-            container.mux(pictures.encode(None))
-        container.mux(sounds.encode(None))
-    return path
-
-
-def segments(whole: Path, folder: Path, kind: str) -> list[Path]:
-    """Cut a file as ``ffmpeg -c copy -f segment -segment_time 3`` does: time stamps stay."""
-    options = {"segment_time": str(PIECE_S), "segment_format": kind}
-    with (
-        av.open(str(whole)) as source,
-        av.open(str(folder / "piece%d"), "w", format="segment", options=options) as target,
-    ):
-        streams = {stream.index: target.add_stream_from_template(stream) for stream in source.streams}
-        for packet in source.demux():
-            if packet.dts is not None:
-                packet.stream = streams[packet.stream.index]
-                target.mux(packet)
-    return sorted(folder.glob("piece*"))
+PIECE_S, RATE = clips.PIECE_S, clips.PIECES_RATE
 
 
 @pytest.mark.parametrize(
@@ -80,8 +34,8 @@ def segments(whole: Path, folder: Path, kind: str) -> list[Path]:
 def test_pieces_of_a_longer_file_are_whole(
     tmp_path: Path, kind: str, picture: str | None, sound: str
 ) -> None:
-    whole = write_whole(tmp_path / "whole", picture, sound, "mp4" if picture else kind)
-    pieces = segments(whole, tmp_path, kind)[:3]  # what the codec's delay leaves may come as a fourth
+    whole = clips.write_whole(tmp_path / "whole", picture, sound, "mp4" if picture else kind)
+    pieces = clips.segments(whole, tmp_path, kind)[:3]  # what the codec's delay leaves may come as a fourth
     if kind == "flac":  # the first one is, by its header, the whole file cut short
         pieces = [*pieces[1:], pieces[1]]
     lengths = []
@@ -98,9 +52,9 @@ def test_pieces_of_a_longer_file_are_whole(
             seen += [clips.number(image) for _, image in frames]
             assert len(list(read_frames(clip, 8))) == pytest.approx(8 * len(frames) / RATE, abs=1.01)
     assert all(PIECE_S - 0.8 < length < PIECE_S + 0.7 for length in lengths)
-    assert sum(lengths) == pytest.approx(SECONDS, abs=0.2)
+    assert sum(lengths) == pytest.approx(clips.WHOLE_S, abs=0.2)
     if picture:
-        assert len(seen) == pytest.approx(SECONDS * RATE, abs=1)
+        assert len(seen) == pytest.approx(clips.WHOLE_S * RATE, abs=1)
         assert max(abs(a - b % 70) for a, b in zip(seen, range(len(seen)), strict=True)) <= 2 or kind == "avi"
     # a part of the second piece is counted from that piece's beginning
     part = Clip("a", audio=pieces[1], audio_start_s=1.0, audio_end_s=2.0)
@@ -108,8 +62,8 @@ def test_pieces_of_a_longer_file_are_whole(
 
 
 def test_a_part_of_an_avi_piece_is_found_behind_its_hole(tmp_path: Path) -> None:
-    whole = write_whole(tmp_path / "whole", "mpeg4", "libmp3lame", "mp4")
-    piece = segments(whole, tmp_path, "avi")[1]
+    whole = clips.write_whole(tmp_path / "whole", "mpeg4", "libmp3lame", "mp4")
+    piece = clips.segments(whole, tmp_path, "avi")[1]
     every = [(time_s, clips.number(image)) for time_s, image in read_frames(Clip("a", video=piece), None)]
     part = Clip("a", video=piece, start_s=1.0, end_s=2.0)
     found = [clips.number(image) for _, image in read_frames(part, None)]
@@ -118,8 +72,8 @@ def test_a_part_of_an_avi_piece_is_found_behind_its_hole(tmp_path: Path) -> None
 
 
 def test_a_piece_of_a_piece_that_was_cut_short_still_fails(tmp_path: Path) -> None:
-    whole = write_whole(tmp_path / "whole", "libx264", "aac", "matroska")
-    piece = segments(whole, tmp_path, "matroska")[1]
+    whole = clips.write_whole(tmp_path / "whole", "libx264", "aac", "matroska")
+    piece = clips.segments(whole, tmp_path, "matroska")[1]
     short = clips.cut(piece, tmp_path / "short", 0.4)
     for read in (lambda clip: read_audio(clip, 16_000), lambda clip: list(read_frames(clip, 8))):
         with pytest.raises(MediaError, match="cut short or damaged"):

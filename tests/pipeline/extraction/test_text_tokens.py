@@ -20,7 +20,7 @@ from pipeline.data.store import FeatureStore
 from pipeline.errors import ParamsError
 from pipeline.evaluate import write_results
 from pipeline.params import Compute, Experiment
-from pipeline.train import train_experiment
+from pipeline.training.all_runs import train_experiment
 from pipeline.training.evaluation import evaluate_experiment
 from pipeline.training.experiment import check_token_ids, resolve
 from pipeline.training.folds import make_folds

@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import pytest
 
+from models.base import HIDDEN_TRUTH, MODEL_A_CONDITION
 from pipeline.data.masks import MISSING_CONDITIONS
 from pipeline.params import Params
-from pipeline.reporting.comparison import Comparison, Section, compare, result_table, verdicts
+from pipeline.reporting.comparison import (
+    NEEDS,
+    Comparison,
+    Section,
+    compare,
+    confusion_table,
+    needs_table,
+    result_table,
+    selection_table,
+    verdicts,
+)
 from pipeline.reporting.comparison import test_table as make_test_table  # pytest would take it for a test
 from pipeline.reporting.facts import DatasetFacts, ExperimentFacts
 from pipeline.reporting.published import published_table
@@ -289,3 +301,77 @@ def test_only_what_has_one_task_labels_and_folds_is_compared() -> None:
     assert [part.words for part in section.parts] == [
         "Classes", "Scores", "Classes: happy, neutral, sad, angry", "Classes; folds: random", "Scores (score_text)",
     ]  # fmt: skip
+
+
+def test_what_each_method_needs_stands_beside_it() -> None:
+    needs: dict[str, tuple[str, ...] | None] = {"baseline": (), "mmin": ("the hidden truth",)}
+    needs["mctn"] = ("the hidden truth", "a model a condition")
+    experiments = [replace(one, needs=needs[one.model]) for one in world()]
+    experiments[1] = replace(experiments[1], needs=None)
+    made = needs_table(compared(experiments))
+    assert made is not None and list(made.head[2:]) == ["needs the hidden truth", "a model a condition"]
+    assert {row[0].text: [cell.text for cell in row[2:]] for row in made.rows} == {
+        "full-modality": ["–", "–"],
+        "augmented": ["not recorded", "not recorded"],
+        "mmin": ["yes", "–"],
+        "MCTN": ["yes", "yes"],
+    }
+    assert needs_table(compared(world())) is None
+
+
+def test_the_needs_are_those_that_models_name() -> None:
+    assert list(NEEDS) == [HIDDEN_TRUTH, MODEL_A_CONDITION]
+
+
+BY_TEST = "chosen by test"
+
+
+def chosen_by_test(levels: Sequence[float] = (0.65, 0.75, 0.88), **trained: object) -> ExperimentFacts:
+    """Return MMIN once more, chosen by the test part: .05, .05, .08 above the honest one, .06 on average."""
+    given = {"selection": "test-paper", "watch_test": True, **trained}
+    return facts("mmin-by-test", levels, EVERYWHERE, "mmin", "missing", **given)
+
+
+def test_every_table_flags_whom_the_test_part_chose() -> None:
+    experiments = [*world(), chosen_by_test()]
+    row = {"paper": "mmin", "table": "5", "dataset": "iemocap", "model": "Full-modality baseline"}
+    rows = {"mmin-by-test": row}
+    comparison = compared(experiments, published=rows)
+    made = [
+        result_table(comparison),
+        make_test_table(comparison),
+        confusion_table(comparison),
+        selection_table(comparison),
+        published_table(params(experiments, table5=table(experiments, published=rows)), comparison),
+    ]
+    for one in made:
+        assert one is not None
+        named = {(cell.text, cell.flag) for row in one.rows for cell in row if cell.text.startswith("mmin")}
+        assert ("mmin-by-test", BY_TEST) in named, one.name
+        assert named <= {("mmin-by-test", BY_TEST), ("mmin", "")}, one.name
+    (verdict,) = [one for one in verdicts(comparison) if one.name == "mmin-by-test"]
+    assert "chose the epochs of mmin-by-test" in verdict.detail
+    assert all("chose" not in one.detail for one in verdicts(comparison) if one.name != "mmin-by-test")
+
+
+def test_what_the_choice_by_the_test_part_gains_by_hand() -> None:
+    made = selection_table(compared([*world(), chosen_by_test()]))
+    assert made is not None and not made.notes
+    found = {(row[2].text, row[3].text): [cell.text for cell in row[4:]] for row in made.rows}
+    assert found["average of six", "UA"] == ["0.760", "0.700", "+0.060", "3"]
+    assert found["audio only", "WA"] == ["0.570", "0.510", "+0.060", "3"]  # 0.2 below the average, and 0.01
+    assert {row[1].text for row in made.rows} == {"mmin"}
+
+
+def test_only_the_same_experiment_says_what_the_choice_gains() -> None:
+    made = selection_table(compared([*world(), chosen_by_test(epochs=61)]))
+    assert made is not None and not made.rows
+    assert "mmin-by-test" in made.notes[0] and "not known" in made.notes[0]
+    assert selection_table(compared(world())) is None
+
+
+def test_a_row_of_several_is_flagged_when_one_of_them_is() -> None:
+    experiments = world()
+    experiments[-1].trained["selection"] = "test-paper"  # type: ignore[index]
+    comparison = compared(experiments)
+    assert {one.name: one.flag for one in comparison.evaluated if one.flag} == {"MCTN": BY_TEST}

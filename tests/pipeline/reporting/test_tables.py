@@ -35,6 +35,15 @@ def test_markdown_aligns_numbers_and_sets_the_best_bold() -> None:
     assert lines[2:5] == ["| experiment | UA |", "| --- | ---: |", "| plain | **0.612 ± 0.021 \\*▲** |"]
 
 
+def test_a_flag_stands_in_every_format_and_is_red_in_latex() -> None:
+    flagged = Table("one", "About it.", ["experiment"], [[Cell("plain", flag="chosen by <test>")]])
+    assert list(csv.reader(io.StringIO(flagged.to_csv())))[1] == ["plain (chosen by <test>)"]
+    assert flagged.to_md().splitlines()[4] == r"| plain (chosen by \<test\>) |"
+    assert r"\usepackage{booktabs,xcolor}" in flagged.to_tex()
+    assert r"plain \textcolor{red}{(chosen by <test>)} \\" in flagged.to_tex()
+    assert "xcolor" not in table().to_tex()
+
+
 def test_markdown_keeps_markup_out() -> None:
     row = table(HOSTILE).to_md().splitlines()[4]
     assert "<b>" not in row.replace("\\<", "")

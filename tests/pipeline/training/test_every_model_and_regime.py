@@ -4,6 +4,7 @@ tests/models/test_contract.py.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -30,6 +31,8 @@ CASES = [
     pytest.param(*case, id=name, marks=[pytest.mark.slow] if case[1] else [])
     for case, name in zip(REGIMES, NAMES, strict=True)
 ]
+# What a run keeps does not hang on the order of the gradient: the long way is tried by hand (-m sweep).
+SWEPT = pytest.param(*REGIMES[-1], id=NAMES[-1], marks=[pytest.mark.sweep])
 over_regimes = pytest.mark.parametrize(("regime", "settings"), CASES)
 
 
@@ -64,6 +67,30 @@ def test_gradients_reach_every_parameter_and_leave_the_weights(
     assert reached == expected
     for name, p in network.named_parameters():
         assert torch.equal(p, before[name]), f"{name} was changed"
+
+
+@pytest.mark.parametrize("order", ["first", "second"])
+@over_models
+def test_every_model_takes_smils_meta_step(model: str, order: str) -> None:
+    """Inner batches without views, of which the first group alone adapts; both losses are minimised."""
+    network = ready(build(model, 4), 4)
+    settings = {
+        "order": order,
+        "inner_views": False,
+        "inner_groups": [next(iter(network.parameter_groups()))],
+    }
+    method = make_regime("m3s", {**settings, "add_inner_loss": True, "inner_decay": True})
+    before = {name: p.detach().clone() for name, p in network.named_parameters()}
+    outer = shown(network, make_batch(12, 4, 0), [True, False, True], 0)
+    inner = replace(shown(network, make_batch(12, 4, 1), [False, True, True], 1), views={})
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        for epoch in (1, 2, 3):
+            reached, total = run_epoch(network, method, [outer, inner], epoch)
+    assert reached and math.isfinite(total)
+    for name, p in network.named_parameters():
+        assert torch.equal(p, before[name]), f"{name} was changed"
+        assert p.grad is None or bool(torch.isfinite(p.grad).all()), name
 
 
 @over_regimes
@@ -106,7 +133,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> SampleSet:
     return read_samples("world", small_world.dataset(), data=root)
 
 
-@over_regimes
+@pytest.mark.parametrize(("regime", "settings"), [*CASES[:-1], SWEPT])
 @over_models
 def test_a_resumed_run_is_the_same_bit_for_bit(
     model: str, regime: str, settings: dict[str, object], world: SampleSet, tmp_path: Path

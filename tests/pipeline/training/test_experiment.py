@@ -45,6 +45,7 @@ OTHER: dict[str, Any] = {
     "halve_after": 4,
     "beta1": 0.5,
     "weight_decay": 0.1,
+    "weight_decays": {"text": 0.2},
     "clip_norm": 1.0,
     "clip_groups": True,
     "clip_value": 2.0,

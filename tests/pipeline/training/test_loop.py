@@ -16,6 +16,7 @@ from models.base import Batch, ModelSettings, Network, Output
 from pipeline.data.masks import CONDITIONS, read_masks
 from pipeline.errors import TrainingError
 from pipeline.params import Experiment
+from pipeline.training.batching import DeviceSamples
 from pipeline.training.experiment import resolve
 from pipeline.training.folds import Fold, make_folds
 from pipeline.training.kept_runs import build
@@ -27,12 +28,13 @@ from pipeline.training.loop import (
     deterministic,
     fit,
     halvings,
+    onednn_has_lstm,
     predict,
     save_tensors,
 )
 from pipeline.training.regimes.base import Step, Stream
 from pipeline.training.regimes.standard import Regime, StandardSettings
-from pipeline.training.samples import DeviceSamples, derive_seed, read_samples
+from pipeline.training.samples import derive_seed, read_samples
 from pipeline.training.training_set import Pairs, relative_lengths, showings, validation_showings
 from tests import small_world
 
@@ -329,6 +331,8 @@ def test_clipping_by_value(world: World) -> None:
 def test_a_rate_for_a_group_that_is_not_there(world: World) -> None:
     with pytest.raises(TrainingError, match=r'no parameter group "lastt"; .* has first, last.*mean "last"'):
         run(world, experiment=experiment(learning_rates={"lastt": 0.1}))
+    with pytest.raises(TrainingError, match=r'weight_decays: .*"firstt"; .* has first, last.*mean "first"'):
+        run(world, experiment=experiment(weight_decays={"firstt": 0.1}))
 
 
 def test_batches_by_length_hold_everyone_once_and_like_lengths() -> None:
@@ -565,6 +569,24 @@ class Recording(Regime):
         return {"made": torch.tensor(1.0)}
 
 
+def test_weight_decay_by_group(world: World) -> None:
+    """Adam's first step is the rate times the sign of gradient + decay * weight: without a gradient, each weight goes
+    towards 0 by the rate where its group decays, and nowhere else."""
+    start = make(world[2]).state_dict()
+    given = {"epochs": 1, "batch_size": 1000, "learning_rate": 0.001}
+    for decays, usual, first, last in (
+        ({"first": 0.5}, 0.0, 0.001, 0.0),
+        ({"first": 0.0}, 0.5, 0.0, 0.001),
+        ({}, 0.5, 0.001, 0.001),
+    ):
+        one = experiment(weight_decay=usual, weight_decays=decays, **given)
+        network = make(world[2])
+        fit(network, Recording({"first": 0.0, "last": 0.0}), world[0], world[1], one, 3, 4)
+        for name, step in (("layer.0.weight", first), ("layer.2.weight", last)):
+            moved = network.state_dict()[name] - start[name]
+            torch.testing.assert_close(moved, -step * start[name].sign(), atol=2e-7, rtol=0.02)
+
+
 @pytest.mark.parametrize(("groups", "first", "last"), [(False, 0.6, 0.8), (True, 1.0, 1.0)])
 def test_clipping_together_or_group_by_group(world: World, groups: bool, first: float, last: float) -> None:
     samples, fold, dims = world
@@ -596,6 +618,44 @@ def test_bfloat16_trains(world: World) -> None:
     result, network = run(world, experiment=experiment(epochs=12, precision="bfloat16"))
     assert result.history[-1]["train_loss"] < result.history[0]["train_loss"]
     assert all(p.dtype == torch.float32 for p in network.parameters())
+
+
+def test_bfloat16_trains_where_onednn_has_no_lstm(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """On such a CPU an LSTM under autocast is an error, in training and prediction, unless oneDNN is left out."""
+    samples, fold, dims = world
+    whole = nn.LSTM.forward
+    seen: list[bool] = []
+
+    def refuse(lstm: nn.LSTM, *given: Tensor) -> object:
+        seen.append(torch.is_autocast_enabled("cpu"))
+        if torch.is_autocast_enabled("cpu") and torch.backends.mkldnn.enabled:
+            raise RuntimeError("could not create a primitive descriptor for an LSTM forward propagation")
+        return whole(lstm, *given)
+
+    monkeypatch.setattr(nn.LSTM, "forward", refuse)
+    settings = resolve(experiment(epochs=2, batch_size=64, precision="bfloat16", train_on="full"))
+    network = build(settings, dims, 4)
+    before = torch.get_rng_state()
+    with caplog.at_level("WARNING", "lacuna"):
+        result = fit(network, Regime(StandardSettings()), samples, fold, settings, 0, 4)
+    assert torch.equal(torch.get_rng_state(), before) and torch.backends.mkldnn.enabled
+    assert len(result.history) == 2 and np.isfinite(result.history[-1]["train_loss"]) and all(seen)
+    assert "PyTorch's own kernels" in caplog.text and "precision: float32" in caplog.text
+
+
+def test_a_trial_of_the_lstm_asks_both_ways(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = nn.LSTM.forward
+    for training in (True, False):
+
+        def refuse(lstm: nn.LSTM, *given: Tensor, training: bool = training) -> object:
+            if torch.is_autocast_enabled("cpu") and torch.is_grad_enabled() == training:
+                raise RuntimeError("could not create a primitive descriptor")
+            return whole(lstm, *given)
+
+        monkeypatch.setattr(nn.LSTM, "forward", refuse)
+        assert not onednn_has_lstm()
 
 
 @pytest.mark.slow

@@ -11,8 +11,9 @@ import torch
 
 from models.base import MODALITIES, Batch
 from pipeline.data.masks import Masks, draw, read_masks, rules
+from pipeline.training.batching import DeviceSamples
 from pipeline.training.masking import FreshDraw, Hiding, KeptDraw, NamedMask
-from pipeline.training.samples import DeviceSamples, SampleSet, read_samples
+from pipeline.training.samples import SampleSet, read_samples
 from tests import small_world
 
 CPU = torch.device("cpu")

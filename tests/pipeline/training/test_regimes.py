@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from models.base import Batch, ModelSettings, Network, Output
@@ -52,14 +53,14 @@ class Quadratic(Network):
         return Output(self.w.view(1, 1), {"square": error, "other": 0 * self.fixed**2})
 
 
-def quadratic_step(**settings: Any) -> tuple[Quadratic, float, dict[str, Tensor]]:
+def quadratic_step(factor: float = 1.0, **settings: Any) -> tuple[Quadratic, float, dict[str, Tensor]]:
     """Do one M3S step: w = 1; the inner loss is 3 / 2 (w - 2)^2, the outer 4 / 2 (w + 1)^2, alpha 0.1."""
     network = Quadratic(None, DIMS, 1)
     regime = m3s.Regime(m3s.M3SSettings(inner_rate=0.1, **settings))
     batch = make_batch(2, outputs=1)
     outer = replace(batch, scores=torch.tensor([4.0, -1.0]))
     inner = replace(batch, scores=torch.tensor([3.0, 2.0]))
-    step = Step(network, network, 1, 0, torch.Generator(), {"w": [network.w]})
+    step = Step(network, network, 1, 0, torch.Generator(), {"w": [network.w]}, factor)
     losses = regime.gradients(step, [outer, inner])
     assert network.w.grad is not None
     return network, float(network.w.grad), losses
@@ -93,6 +94,51 @@ def test_a_group_can_have_its_own_inner_rate() -> None:
     assert quadratic_step(inner_steps=1, inner_rates={"w": 0.2})[1] == pytest.approx(4 * 2.6, rel=1e-5)
     with pytest.raises(TrainingError, match='no parameter group "W"; the model has w, fixed'):
         quadratic_step(inner_rates={"W": 0.2})
+
+
+@pytest.mark.parametrize("order", ["first", "second"])
+def test_the_inner_steps_adapt_some_groups_alone(order: str) -> None:
+    # nothing of "fixed" trains here, so nothing is adapted: the outer gradient at w = 1, 4 (1 + 1)
+    network, gradient, _ = quadratic_step(inner_steps=2, order=order, inner_groups=["fixed"])
+    assert gradient == pytest.approx(8.0) and network.w.item() == 1.0
+    assert quadratic_step(inner_groups=["w"])[1] == pytest.approx(9.2, rel=1e-5)
+    with pytest.raises(TrainingError, match=r'inner_groups: .* "fixd"; the model has w, fixed.*mean "fixed"'):
+        quadratic_step(order=order, inner_groups=["fixd"])
+
+
+# The inner loss at w = 1 is 3 / 2, its gradient 3 (1 - 2) = -3: that is added to the meta-gradient above.
+@pytest.mark.parametrize(
+    ("steps", "order", "groups", "expected"),
+    [
+        (1, "first", [], 9.2 - 3),
+        (1, "second", [], 6.44 - 3),
+        (3, "first", [], 10.628 - 3),
+        (3, "second", [], 10.628 * 0.343 - 3),
+        (2, "first", ["fixed"], 8.0 - 3),
+        (2, "second", ["fixed"], 8.0 - 3),
+    ],
+)
+def test_the_inner_loss_can_be_minimised_too(
+    steps: int, order: str, groups: list[str], expected: float
+) -> None:
+    settings = {"inner_steps": steps, "order": order, "inner_groups": groups, "add_inner_loss": True}
+    network, gradient, losses = quadratic_step(**settings)
+    assert gradient == pytest.approx(expected, rel=1e-5)
+    assert losses["inner"].item() == pytest.approx(1.5) and set(losses) == {"square", "other", "inner"}
+    assert network.w.item() == 1.0 and network.calls.item() == 1.0
+
+
+def test_an_inner_loss_without_an_inner_step_is_refused() -> None:
+    with pytest.raises(ValidationError, match="add_inner_loss means nothing to inner_steps: 0"):
+        m3s.M3SSettings(inner_steps=0, add_inner_loss=True)
+
+
+def test_the_inner_rate_falls_where_it_is_asked_to() -> None:
+    # alpha 0.05: w' = 1 - 0.05 * 3 * (1 - 2) = 1.15; a group's own rate 0.2 becomes 0.1: 1.3
+    assert quadratic_step(factor=0.5, inner_decay=True)[1] == pytest.approx(4 * 2.15, rel=1e-5)
+    given = {"factor": 0.5, "inner_decay": True, "inner_rates": {"w": 0.2}}
+    assert quadratic_step(**given)[1] == pytest.approx(4 * 2.3, rel=1e-5)
+    assert quadratic_step(factor=0.5)[1] == pytest.approx(9.2, rel=1e-5)
 
 
 def test_weights_are_restored_when_a_step_fails() -> None:
@@ -230,6 +276,39 @@ def test_the_streams_of_m3s() -> None:
     settings = m3s.M3SSettings(inner_on="full", inner_mask="block")
     assert m3s.Regime(settings).streams == (Stream("outer"), Stream("inner", "full", "block"))
     assert standard.Regime(standard.StandardSettings()).streams == (Stream("batches"),)
+
+
+class Recorded(m3s.Regime):
+    """Notes the views of outer and inner batches, and the factor of the rates."""
+
+    seen: list[tuple[set[str], set[str], float]]
+
+    def gradients(self, step: Step, batches: Sequence[Batch]) -> dict[str, Tensor]:
+        outer, inner = batches
+        self.seen.append((set(outer.views), set(inner.views), step.factor))
+        return super().gradients(step, batches)
+
+
+@pytest.mark.parametrize("views", [True, False])
+def test_smils_meta_step_by_the_loop(views: bool, tmp_path: Path) -> None:
+    """Its inner batches carry no views, so that the task's loss is all that they see; the rates' factor arrives."""
+    small_world.write(tmp_path, 40, "small")
+    world = read_samples("small", small_world.dataset(), data=tmp_path)
+    fold = make_folds(world.samples, small_world.dataset().folds)[0]
+    samples = world.prepare(world.fit_normalisers(fold.train), torch.device("cpu"))
+    inner = {"inner_views": views, "inner_groups": ["text", "audio", "video", "classifier"]}
+    regime = Recorded(m3s.M3SSettings(order="second", add_inner_loss=True, **inner))
+    regime.seen = []
+    settings = {"pretrained": False, "hidden": 4, "joint": 4, "centres": 2}
+    one = {"epochs": 2, "decay_epochs": 1, "batch_size": 64, "settings": settings, "regime": "m3s"}
+    experiment = resolve(Experiment.model_validate({"dataset": "small", "model": "smil", **one}))
+    with deterministic(torch.device("cpu"), 0):
+        network = build(experiment, world.dims, len(world.classes))
+    history = fit(network, regime, samples, fold, experiment, 0, len(world.classes)).history
+    assert regime.seen == [({"whole"}, {"whole"} if views else set(), factor) for factor in (1.0, 0.5)]
+    assert {name for name in history[0] if name.startswith("train_")} == {
+        f"train_{name}" for name in ("loss", "classification", "features", "joint", "inner")
+    }
 
 
 @pytest.mark.parametrize("order", ["first", "second"])

@@ -15,8 +15,9 @@ from pipeline.data.masks import Masks, read_masks
 from pipeline.data.store import FeatureStore
 from pipeline.errors import DataError, ParamsError, StoreError
 from pipeline.params import Length
+from pipeline.training.batching import DeviceSamples
 from pipeline.training.masking import Hiding
-from pipeline.training.samples import DeviceSamples, SampleSet, derive_seed, read_samples
+from pipeline.training.samples import SampleSet, derive_seed, read_samples
 from pipeline.training.sequences import Normaliser, Recorded, pool_rows, spans
 from tests import small_world
 

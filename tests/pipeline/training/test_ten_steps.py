@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from importlib import import_module
 from typing import Any, get_args
@@ -24,6 +23,7 @@ from torch.nn import functional
 
 from models.base import MODALITIES, Batch, Dialogues, Network, Output, View, drop_modalities
 from pipeline.params import module_names
+from pipeline.training.loop import without_onednn
 from pipeline.training.regimes.base import Step
 from tests.batches import DIMS, SMALL, make_batch, reorder
 
@@ -158,17 +158,6 @@ def two_dialogues(size: int) -> Dialogues:
     return Dialogues(dialogue, turns, turns % 2, torch.ones(size, dtype=torch.bool), count, first)
 
 
-@contextmanager
-def without_mkldnn() -> Iterator[None]:
-    """Leave out oneDNN, whose LSTM in bfloat16 many CPUs do not have."""
-    before = torch.backends.mkldnn.enabled
-    torch.backends.mkldnn.enabled = False
-    try:
-        yield
-    finally:
-        torch.backends.mkldnn.enabled = before
-
-
 def gradients(regime: str, step: Step, batch: Batch) -> dict[str, Tensor]:
     """Leave one step's gradients; a regime of several streams gets the same samples in each."""
     owner = import_module(f"pipeline.training.regimes.{regime.partition('-')[0]}").Regime
@@ -245,7 +234,7 @@ def test_ten_steps_stay_finite(
         def forward(batch: Batch) -> Output:
             if precision == "float32":
                 return network(batch)
-            with torch.autocast("cpu", torch.bfloat16), without_mkldnn():
+            with torch.autocast("cpu", torch.bfloat16), without_onednn():
                 return network(batch)
 
         numbers = ten_steps(

@@ -20,8 +20,8 @@ from pipeline.data.store import FeatureSequence, FeatureStore
 from pipeline.errors import ParamsError
 from pipeline.evaluate import write_results
 from pipeline.params import Compute, Dataset, Experiment
-from pipeline.train import train_experiment
 from pipeline.training import loop
+from pipeline.training.all_runs import train_experiment
 from pipeline.training.evaluation import Evaluation, Result, evaluate_experiment
 from pipeline.training.experiment import chain, resolve
 from pipeline.training.folds import make_folds

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from models.base import MODALITIES, NO_LABEL, Batch, View
 from pipeline.data.masks import CONDITIONS, read_masks
+from pipeline.training.batching import DeviceSamples
 from pipeline.training.masking import NamedMask
-from pipeline.training.samples import DeviceSamples, SampleSet, read_samples
+from pipeline.training.samples import SampleSet, read_samples
 from pipeline.training.training_set import (
     Pairs,
     Showing,

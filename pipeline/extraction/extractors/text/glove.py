@@ -67,7 +67,7 @@ class Extractor(WordVectors[GloveSettings]):
     @cached_property
     def _table(self) -> tuple[dict[str, int], NDArray[np.float32]]:
         """Return word -> row, and the vectors (words, D) float32."""
-        from pipeline.assets import load_checked
+        from pipeline.data.assets import load_checked
 
         path, words = self.settings.path, self.settings.words
         try:

@@ -81,7 +81,7 @@ class Extractor(WordVectors[Word2vecSettings]):
 
     def _paths(self) -> tuple[Path, Path]:
         """Return the vectors' file and, if it is a .npy file, that of its words."""
-        from pipeline.assets import load_checked, read_record
+        from pipeline.data.assets import load_checked, read_record
 
         if self.settings.path is not None:
             return self.settings.path, self.settings.words or Path()

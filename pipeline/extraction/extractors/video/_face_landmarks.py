@@ -179,7 +179,7 @@ class FaceExtractor(BaseExtractor[S]):
     def _load(self) -> Any:
         from mediapipe.tasks.python import BaseOptions, vision
 
-        from pipeline.assets import load_checked
+        from pipeline.data.assets import load_checked
 
         weights = load_checked(self.assets, WEIGHTS)
         confidence = self.settings.min_confidence

@@ -135,6 +135,6 @@ class Extractor(BaseExtractor[DensefaceSettings]):
 
     @cached_property
     def _finder(self) -> FaceFinder:
-        from pipeline.assets import load_checked
+        from pipeline.data.assets import load_checked
 
         return FaceFinder(load_checked(self.assets, CASCADE), self.settings.smallest_face, self.settings.face)

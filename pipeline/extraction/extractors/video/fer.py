@@ -101,13 +101,13 @@ class Extractor(BaseExtractor[FerSettings]):
 
     @cached_property
     def _finder(self) -> FaceFinder:
-        from pipeline.assets import load_checked
+        from pipeline.data.assets import load_checked
 
         return FaceFinder(load_checked(self.assets, CASCADE), self.settings.smallest_face, self.settings.face)
 
     @cached_property
     def _network(self) -> Any:
-        from pipeline.assets import load_checked
+        from pipeline.data.assets import load_checked
 
         path = load_checked(self.assets, WEIGHTS)
         try:

@@ -10,8 +10,8 @@ import pytest
 from pipeline.data.datasets import base
 from pipeline.data.datasets.base import BaseLoader, Finding, LoaderSettings
 from pipeline.data.manifest import Sample
+from pipeline.data.preparation import prepare
 from pipeline.errors import DataError
-from pipeline.prepare import prepare
 
 
 class Loader(BaseLoader[LoaderSettings]):

@@ -137,7 +137,7 @@ def test_silence_is_finite(model_folder: Path, tmp_path: Path) -> None:
 
 
 def test_the_asset_folder_serves_and_is_checked(model_folder: Path, tmp_path: Path) -> None:
-    from pipeline.assets import fetch
+    from pipeline.data.fetching import fetch
     from pipeline.params import Asset
 
     assets = fetch("wav2vec2", Asset(path=model_folder), tmp_path / "wav2vec2")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from pipeline.assets import fetch
+from pipeline.data.fetching import fetch
 from pipeline.data.manifest import Word
 from pipeline.data.store import Status
 from pipeline.errors import AssetError, StreamMissing

@@ -1,0 +1,1 @@
+"""How the demo corpus is constructed: plan, sentences, speech, pictures, and the folder of all."""

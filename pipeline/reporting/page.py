@@ -1,0 +1,301 @@
+"""The page: what the templates show, gathered from facts, comparisons and figures."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.data.store import Status
+from pipeline.params import Params
+from pipeline.reporting import figures
+from pipeline.reporting.comparison import (
+    METRIC_WORDS,
+    Comparison,
+    Section,
+    confusion_table,
+    metric_name,
+    needs_table,
+    p_value,
+    result_table,
+    selection_table,
+    signed,
+    single_modalities,
+    test_table,
+    verdicts,
+)
+from pipeline.reporting.drawing import (
+    curve_groups,
+    curves_part,
+    embeddings_part,
+    result_figure,
+    span,
+    together_part,
+)
+from pipeline.reporting.facts import (
+    DatasetFacts,
+    ExperimentFacts,
+    mask_table,
+    modality_table,
+    skipped_table,
+)
+from pipeline.reporting.published import p_value_table, published_table
+from pipeline.reporting.statistics import AVERAGE, CONDITIONS, FULL, condition_words, paired_test
+from pipeline.reporting.tables import Table
+
+NAMED = 20  # samples that the page names for each reason; the table in a file of its own names all
+TEMPLATES = Path(__file__).parent / "templates"
+LIBRARIES = (
+    "torch",
+    "numpy",
+    "av",
+    "opensmile",
+    "librosa",
+    "mediapipe",
+    "transformers",
+    "scikit-learn",
+    "h5py",
+    "dvc",
+)
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The tables of one comparison, for the page and for files; None where there is nothing to show."""
+
+    results: Table | None
+    needs: Table | None
+    tests: Table | None
+    selection: Table | None
+    published: Table | None
+    p_values: Table | None
+    confusion: Table | None
+
+    @classmethod
+    def of(cls, params: Params, comparison: Comparison) -> Tables:
+        """Build the tables of a comparison."""
+        evaluated = bool(comparison.evaluated)
+        return cls(
+            results=result_table(comparison) if evaluated else None,
+            needs=needs_table(comparison),
+            tests=test_table(comparison) if evaluated else None,
+            selection=selection_table(comparison) if evaluated else None,
+            published=published_table(params, comparison),
+            p_values=p_value_table(comparison),
+            confusion=confusion_table(comparison) if any(e.confusion for e in comparison.evaluated) else None,
+        )
+
+
+def render(
+    params: Params,
+    datasets: Sequence[DatasetFacts],
+    experiments: Sequence[ExperimentFacts],
+    sections: Sequence[tuple[Section, Sequence[tuple[Comparison, Tables]]]],
+    drawn: dict[str, str],
+) -> str:
+    """Return the page, and put its figures into ``drawn``, name -> SVG."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.globals.update(
+        condition_words=condition_words,
+        modalities=CONDITIONS,
+        metric_name=metric_name,
+        colours=figures.page_colours(),
+    )
+    return environment.get_template("report.html.j2").render(
+        title=params.report.title,
+        sections=[
+            {
+                "name": section.name,
+                "title": section.title,
+                "constructed": section.parts[0].dataset.constructed,
+                "parts": [_part(comparison, tables, drawn) for comparison, tables in parts],
+            }
+            for section, parts in sections
+        ],
+        datasets=[_dataset_part(dataset) for dataset in datasets],
+        experiments=[_experiment_part(one) for one in experiments],
+        constructed=[dataset.name for dataset in datasets if dataset.constructed],
+        seed=params.seed,
+        versions=_versions(),
+    )
+
+
+@dataclass(frozen=True)
+class Headline:
+    """A big number at the top of a section, with its spread, its label and a note below."""
+
+    value: str
+    spread: str
+    label: str
+    note: str
+
+
+def _headlines(comparison: Comparison) -> list[Headline]:
+    """Return the numbers at the top, of the experiment that the first verdict is about."""
+    judged = verdicts(comparison)
+    name = judged[0].name if judged else (comparison.evaluated[0].name if comparison.evaluated else "")
+    hero = next((one for one in comparison.evaluated if one.name == name), None)
+    found = []
+    if hero is not None:
+        metric = metric_name(comparison.metric)
+        note = f"{hero.name}, {hero.flag}" if hero.flag else hero.name
+        shown = [(AVERAGE, "six missing conditions"), (FULL, "nothing missing")]
+        if FULL not in hero.scores.conditions:
+            shown = [(condition, condition_words(condition)) for condition in hero.scores.conditions]
+        for condition, words in shown:
+            number = hero.scores.number(condition, comparison.metric)
+            if number is not None:
+                spread = "" if number.deviation is None else f"{number.deviation:.3f}"
+                found.append(Headline(f"{number.mean:.3f}", spread, f"{metric}, {words}", note))
+        other = comparison.opponent(hero)
+        if other is not None:
+            judged_by = comparison.judged(hero)
+            test = paired_test(hero.scores, other.scores, judged_by, comparison.metric)
+            if test is not None:
+                note = "no t-test" if test.p is None else p_value(test.p)
+                words = "six missing conditions" if judged_by == AVERAGE else condition_words(judged_by)
+                label = f"against {other.name}"
+                found.insert(1, Headline(signed(test.difference), "", label, f"{words}, {note}"))
+    if comparison.dataset.samples is not None:
+        kind = "constructed utterances" if comparison.dataset.constructed else "utterances"
+        note = f"{comparison.unit}" if comparison.evaluated else "not evaluated yet"
+        found.append(Headline(f"{len(comparison.dataset.samples):,}".replace(",", "\u202f"), "", kind, note))
+    return found
+
+
+def _part(comparison: Comparison, tables: Tables, drawn: dict[str, str]) -> dict[str, Any]:
+    """Return what the template shows of one comparison."""
+    count = len(comparison.evaluated)
+    cells = [row[2:] for row in tables.results.rows] if tables.results is not None else []
+    return {
+        "comparison": comparison,
+        "name": comparison.name,
+        "words": comparison.words,
+        "headlines": _headlines(comparison),
+        "verdicts": verdicts(comparison),
+        "singles": single_modalities(comparison),
+        "groups": [
+            (metric, list(zip(comparison.evaluated, cells[place * count : (place + 1) * count], strict=True)))
+            for place, metric in enumerate(comparison.metrics)
+        ],
+        "tables": tables,
+        "metric_words": [(metric_name(m), METRIC_WORDS[m]) for m in comparison.metrics if m in METRIC_WORDS],
+        "together": [
+            part for group in curve_groups(comparison) if (part := together_part(comparison, group, drawn))
+        ],
+        "by_condition": result_figure(comparison, drawn) if comparison.evaluated else None,
+        "embeddings": [part for one in comparison.real if (part := embeddings_part(comparison, one, drawn))],
+        "curves": [part for one in comparison.experiments if (part := curves_part(comparison, one, drawn))],
+        "confusions": [(one, _confusions(one, comparison)) for one in comparison.evaluated if one.confusion],
+        "pending": [(one.name, one.state) for one in comparison.experiments if not one.scores.values],
+    }
+
+
+def _confusions(one: ExperimentFacts, comparison: Comparison) -> list[dict[str, Any]]:
+    """Return, for each condition, rows of (label, support, shares of what was predicted)."""
+    found = []
+    for condition in [c for c in comparison.conditions if c in one.confusion]:
+        counts, rows = one.confusion[condition], []
+        for label in one.classes:
+            row = [counts.get((label, predicted), 0) for predicted in one.classes]
+            total = sum(row)
+            rows.append((label, total, [value / total if total else 0.0 for value in row]))
+        found.append({"condition": condition, "rows": rows})
+    return found
+
+
+def _dataset_part(dataset: DatasetFacts) -> dict[str, Any]:
+    """Return what the template shows of a dataset."""
+    said = dataset.said
+    return {
+        "facts": dataset,
+        "corpus": _corpus_facts(dataset),
+        "attribution": str(said.get("attribution", "")),
+        "labels": Counter(sample.label or "(no label)" for sample in dataset.samples or ()).most_common(),
+        "modalities": modality_table(dataset),
+        "bars": [(m, [f.counts[s] for s in Status]) for m, f in dataset.features.items()],
+        "skipped": skipped_table(dataset, NAMED),
+        "masks": mask_table(dataset),
+        "findings": {
+            "Left out by the loader": [_finding(one) for one in said.get("skipped", [])],
+            "Files that are not there": [_finding(one) for one in said.get("missing_files", [])],
+            "Noted by the loader": [_finding(one) for one in said.get("notes", [])],
+            "Counts that differ from the published ones": [
+                _finding(one) for one in said.get("differences", [])
+            ],
+        },
+    }
+
+
+def _finding(one: Mapping[str, Any]) -> str:
+    return "; ".join(f"{key} {value}" for key, value in one.items() if value not in (None, ""))
+
+
+def _corpus_facts(dataset: DatasetFacts) -> list[tuple[str, str]]:
+    """Return (name, value) of what the manifest holds."""
+    if dataset.samples is None:
+        return [("state", "not prepared yet")]
+    samples = dataset.samples
+    facts = [("samples", str(len(samples)))]
+    for name in ("speaker", "session", "dialogue"):
+        values = {getattr(sample, name) for sample in samples} - {""}
+        if values:
+            facts.append((f"{name}s", str(len(values))))
+    for name, word in (
+        ("text", "with a transcript"),
+        ("audio_path", "with a sound file"),
+        ("video_path", "with a picture file"),
+    ):
+        facts.append((word, str(sum(bool(getattr(sample, name)) for sample in samples))))
+    scores = [sample.score for sample in samples if sample.score is not None]
+    if scores:
+        facts.append(("scores", f"{min(scores):.2f} to {max(scores):.2f}".replace("-", "−")))
+    return facts
+
+
+def _experiment_part(one: ExperimentFacts) -> dict[str, Any]:
+    """Return what the template shows of how an experiment was made."""
+    runs = list(one.runs.values())
+    first = runs[0] if runs else {}
+    networks: list[dict[str, Any]] = []
+    network: Mapping[str, Any] | None = one.trained
+    while network is not None:
+        networks.append({key: value for key, value in network.items() if key != "pretraining"})
+        network = network["pretraining"]
+    return {
+        "facts": one,
+        "parameters": f"{first['parameters']:,}".replace(",", "\u202f") if "parameters" in first else "–",
+        "seeds": ", ".join(map(str, sorted({int(run["seed"]) for run in runs}))) or "–",
+        "epochs": span([int(run["epochs"]) for run in runs if "epochs" in run]),
+        "kept": span([int(run["best_epoch"]) for run in runs if "best_epoch" in run]),
+        "folds": [(run["fold"], run["description"], run["samples"]) for run in runs if run.get("run") == 1],
+        "left_out": dict(one.summary.get("left_out", {})),
+        "settings": [json.dumps(network, indent=2, ensure_ascii=False) for network in networks],
+    }
+
+
+def _versions() -> list[tuple[str, str]]:
+    """Return (library, version) of the libraries in use."""
+    found = [("Lacuna", _version("lacuna")), ("Python", platform.python_version())]
+    return found + [(name, _version(name)) for name in LIBRARIES]
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
