@@ -29,8 +29,8 @@ samples that it has in training: MMIN's "vt/target" is the embedding of the audi
 
 judgements.csv: what a model says of each sample beside its prediction (``Network.judgements``; EMMR: whether the absent
 modality is key, which one that is, and what the backbone and the ensemble predict): experiment, fold, run, condition,
-id, then a column a judgement. A flag is 0 or 1, a modality its name or empty for none, a prediction the class's name or the
-score. A header alone where the model judges nothing.
+id, then a column a judgement. A flag is 0 or 1, a modality its name or empty for none, a prediction the class's name
+or the score. A header alone where the model judges nothing.
 
 confusion.csv: experiment, condition, label, predicted, count; all folds and runs together, every pair of
 classes; no rows of a regression.

@@ -24,6 +24,7 @@ from pipeline.data.store import FeatureInfo, FeatureStore, Status
 from pipeline.errors import DataError
 from pipeline.params import Experiment, Mask, Params
 from pipeline.reporting.embeddings import read_embeddings
+from pipeline.reporting.judgements import Judged, read_judgements
 from pipeline.reporting.statistics import AVERAGE, Key, Scores
 from pipeline.reporting.tables import Cell, Table
 
@@ -133,6 +134,7 @@ class ExperimentFacts:
         place: its place among the experiments that it is compared with, which gives it its colour.
         needs: what its method takes for granted (models/base.py, ``Network.needs``); None when training did not
             write it down.
+        judgements: EMMR's, of the test samples that lack one modality.
     """
 
     name: str
@@ -146,6 +148,7 @@ class ExperimentFacts:
     embeddings: Mapping[str, NDArray[Any]]
     place: int = 0
     needs: Sequence[str] | None = None
+    judgements: Sequence[Judged] = ()
 
     @property
     def dataset(self) -> str:
@@ -299,6 +302,7 @@ def _read_experiment(params: Params, name: str, data: Path) -> ExperimentFacts:
         runs=dict(sorted(runs.items())),
         embeddings=read_embeddings(results / "hidden.npz"),
         needs=summary.get("needs"),
+        judgements=read_judgements(results),
     )
 
 
