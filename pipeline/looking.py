@@ -242,7 +242,9 @@ def clip_line(features: FeatureSequence, columns: Sequence[str]) -> str:
     if features.status is not Status.OK:
         return f"{features.status.name.lower()}: {features.reason}"
     rows, seen = len(features.times), int(features.flags.sum())
-    line = f"{rows} rows, {seen / rows:.0%} observed, to {features.times[-1]:.2f} s"
+    line = f"{rows} rows, {seen / rows:.0%} observed"
+    if features.times[-1] > 0:
+        line += f", to {features.times[-1]:.2f} s"
     for name in pitch_columns(columns)[:1]:
         pitch = pitch_statistics([features], columns, name)
         line += f", {name} {pitch.median_hz:.0f} Hz in {pitch.voiced:.0%}"

@@ -8,6 +8,7 @@ with the rows in which nothing was observed.
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -109,7 +110,8 @@ def draw(look: Look, path: Path) -> None:
         if heard:
             _draw_sound(figure.add_subplot(places.pop(0)), look, end_s)
         _draw_columns(figure.add_subplot(places.pop(0)), look, end_s)
-        with whole_or_nothing(path) as beside:
+        with whole_or_nothing(path) as beside, warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph")  # a script that the font lacks is drawn as boxes
             figure.savefig(beside, format="png", metadata={"Software": None})
 
 
