@@ -63,7 +63,7 @@ class Prediction:
     Attributes:
         probabilities: class -> probability, the mean over the networks; the sum is 1. Empty for a regression.
         score: the score, the mean over the networks; None for a classification.
-        score_limit: the score lies between -score_limit and score_limit; None for a classification.
+        scale: the ends of the score's scale; None for a classification.
         target: which score it is (``target`` of the experiment); empty for a classification.
         modalities: text, audio, video -> what became of it.
         experiment: the experiment whose networks were used.
@@ -75,7 +75,7 @@ class Prediction:
 
     probabilities: Mapping[str, float]
     score: float | None
-    score_limit: float | None
+    scale: tuple[float, float] | None
     target: str
     modalities: Mapping[str, ModalityResult]
     experiment: str
@@ -199,11 +199,12 @@ class ClipPredictor:
         found = predict(self._networks, features)
         facts = self._networks[0].facts
         regression = self._networks[0].regression
+        scale = self._networks[0].scale if regression else None
         keys = sorted((int(one.facts["fold"]), int(one.facts["run"])) for one in self._networks)
         return Prediction(
             probabilities={} if regression else found,
             score=next(iter(found.values())) if regression else None,
-            score_limit=float(facts["score_limit"]) if regression else None,
+            scale=None if scale is None else (scale.low, scale.high),
             target=next(iter(found)) if regression else "",
             modalities=results,
             experiment=self.experiment,

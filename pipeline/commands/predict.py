@@ -258,9 +258,10 @@ def _facts(row: Row, found: Prediction) -> dict[str, Any]:
 def _print(found: Prediction) -> None:
     say_rows([(name, f"{one.status:<9}  {_detail(one)}") for name, one in found.modalities.items()])
     say()
-    if found.score is not None and found.score_limit is not None:
-        limit = found.score_limit
-        say(f"{found.target}  {found.score:+.3f}  on a scale from {-limit:g} to {limit:g}")
+    if found.score is not None and found.scale is not None:
+        low, high = found.scale
+        sign = "+" if low < 0 else ""
+        say(f"{found.target}  {found.score:{sign}.3f}  on a scale from {low:g} to {high:g}")
     width = max(map(len, found.probabilities), default=0)
     for label, chance in sorted(found.probabilities.items(), key=lambda item: -item[1]):
         say(f"{label:<{width}}  {chance:5.1%}  {bar(round(chance * BAR_WIDTH))}".rstrip())

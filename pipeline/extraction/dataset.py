@@ -118,6 +118,7 @@ def extract(
     samples = read_manifest(manifest)
     done = extract_clips(
         [clip_of(sample, root) for sample in samples],
+        root=root,
         modality=modality,
         extractor=extractor,
         settings=settings,
@@ -170,6 +171,7 @@ def extract_clips(
     extractor: str,
     settings: ExtractorSettings,
     assets: Path,
+    root: Path | None = None,
     cache: Path = CACHE,
     workers: int | str = "auto",
     engine: Engine = "processes",
@@ -178,10 +180,17 @@ def extract_clips(
     title: str = "",
 ) -> Extracted:
     """Extract one modality of some clips, or find what is kept of them. Arguments and errors are those of
-    :func:`extract`; ``title`` is that of the progress bar, of which there is none without.
+    :func:`extract`; ``root``, if given, is the one folder of the clips' media, which must be there for an extractor
+    that reads them; ``title`` is that of the progress bar, of which there is none without.
     """
     owner = base.find(modality, extractor)
     with closing(owner(settings, assets)) as instance:
+        if modality != "text" and not instance.by_id and root is not None and not root.is_dir():
+            raise DataError(
+                f"{modality}: there is no folder {root} with the media that {extractor} reads. Mend the dataset's "
+                "root in params.yaml, or its media in params.local.yaml; what the team extracted is taken by "
+                "dvc pull --run-cache"
+            )
         columns, period_s = instance.columns, instance.frame_period_s
         made_with = kept_clips.made_with(instance, extractor)
         keys = kept_clips.keys_of(clips, instance, made_with)

@@ -133,7 +133,7 @@ def test_a_clip_of_three_modalities(project: Path) -> None:
     assert found.probabilities == pytest.approx(dict(zip(CLASSES, shares, strict=True)))
     assert list(found.probabilities) == list(CLASSES)
     assert found.label == "sad"
-    assert (found.score, found.score_limit, found.target) == (None, None, "")
+    assert (found.score, found.scale, found.target) == (None, None, "")
     assert found.modalities == {
         "text": ModalityResult("available", "", "counting", 3, 3, "tokens"),
         "audio": ModalityResult("available", "", "counting", 3, 2, "frames"),
@@ -342,7 +342,7 @@ def test_a_score(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     train_networks(tmp_path, COLUMNS, "score")
     found = predict_clip(text="an instant classic")
     assert (found.probabilities, found.label) == ({}, None)
-    assert (found.target, found.score_limit) == ("score", 4.0)
+    assert (found.target, found.scale) == ("score", (-4.0, 4.0))
     one, two = (predict_clip(text="an instant classic", fold=fold).score for fold in (1, 2))
     assert one is not None and two is not None
     assert found.score == pytest.approx((one + two) / 2)

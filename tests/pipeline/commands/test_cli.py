@@ -19,6 +19,7 @@ COMMANDS = [
     (), ("doctor",), ("extract",), ("predict",), ("features",), ("features", "show"), ("features", "check"),
     ("features", "diff"), ("features", "export"), ("masks",), ("masks", "show"), ("params",),
     ("params", "check"), ("params", "list"), ("preset",), ("dataset",), ("dataset", "check"),
+    ("clean",),
 ]  # fmt: skip
 
 

@@ -6,6 +6,7 @@ import csv
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -274,7 +275,9 @@ def test_a_score_is_printed_with_its_scale(lacuna: Command, monkeypatch: pytest.
         "audio": ModalityResult("missing", "no audio stream", "opensmile"),
         "video": ModalityResult("failed", "cannot decode", "fer"),
     }
-    found = Prediction({}, -1.25, 3.0, "score", modalities, "sentiment", "misa", "mosi", False, ("1-1",))
+    found = Prediction(
+        {}, -1.25, (-3.0, 3.0), "score", modalities, "sentiment", "misa", "mosi", False, ("1-1",)
+    )
     monkeypatch.setattr(predicting, "predict_clip", lambda *_, **__: found)
     status, out, err = lacuna("predict", "--text", "x")
     assert (status, err) == (0, "")
@@ -291,3 +294,6 @@ def test_a_score_is_printed_with_its_scale(lacuna: Command, monkeypatch: pytest.
     said = json.loads(lacuna("predict", "--text", "x", "--json")[1])
     assert said["scores"] == {"score": -1.25}
     assert "probabilities" not in said
+    felt = replace(found, score=5.5, scale=(1.0, 7.0), target="valence")
+    monkeypatch.setattr(predicting, "predict_clip", lambda *_, **__: felt)
+    assert "valence  5.500  on a scale from 1 to 7" in lacuna("predict", "--text", "x")[1].splitlines()
