@@ -1,7 +1,7 @@
 """Look at features beside what they were made from: what ``lacuna features show --picture`` draws, and the sample of
 ``lacuna dataset check --sample``.
 
-pipeline/reporting/clip_picture.py draws, pipeline/data/column_statistics.py counts; this file brings together store,
+pipeline/clip_picture.py draws, pipeline/data/column_statistics.py counts; this file brings together store,
 manifest, media and extractor.
 """
 
@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.clip_picture import Look, Shot
 from pipeline.data.column_statistics import (
     ColumnStatistics,
     PitchStatistics,
@@ -33,7 +34,6 @@ from pipeline.extraction.extractors.base import Clip
 from pipeline.extraction.media import read_audio, read_frames
 from pipeline.features import Features
 from pipeline.params import MODALITIES, Modality, Params
-from pipeline.reporting.clip_picture import Look, Shot
 
 SHOTS = 6  # pictures that are shown of a clip
 SOUND_HZ = 16_000
@@ -67,7 +67,7 @@ def find_clip(info: FeatureInfo, name: str, params: Params, data: Path = DATA) -
         raise DataError(
             f"{manifest}: there is no such manifest, so that the clip's media are unknown; name its file: --media FILE"
         )
-    root = params.dataset(info.dataset).root
+    root = params.root(info.dataset)
     for sample in read_manifest(manifest):
         if sample.id == name:
             return clip_of(sample, root)
@@ -192,7 +192,7 @@ def sample_dataset(
     places = np.unique(np.linspace(0, len(samples) - 1, min(count, len(samples))).round().astype(int))
     chosen = [samples[place] for place in places]
     dataset = params.dataset(name)
-    clips = [clip_of(sample, dataset.root) for sample in chosen]
+    clips = [clip_of(sample, params.root(name)) for sample in chosen]
     for modality in MODALITIES:
         extraction = dataset.extraction(modality)
         settings = params.extractor_settings(name, modality)

@@ -88,8 +88,8 @@ def _count(text: str) -> int:
 
 def _look(name: str, samples: Sequence[Sample], count: int, params: Params, pictures: Path | None) -> None:
     """Extract a few clips, and print and draw what they look like."""
+    from pipeline.clip_picture import draw
     from pipeline.looking import clip_line, look_at, sample_dataset, statistics_lines
-    from pipeline.reporting.clip_picture import draw
 
     for modality, look in sample_dataset(name, samples, count, params):
         say()

@@ -161,11 +161,11 @@ def _say_statistics(path: Path) -> int:
 
 def _draw(options: argparse.Namespace) -> int:
     """Write a picture of one clip."""
+    from pipeline.clip_picture import draw
     from pipeline.extraction.extractors.base import Clip
     from pipeline.features import open_features
     from pipeline.looking import choose_clip, clip_line, find_clip, look_at
     from pipeline.params import load_params
-    from pipeline.reporting.clip_picture import draw
 
     path = options.picture or options.plot
     if path.suffix != ".png":

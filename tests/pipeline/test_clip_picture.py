@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from pipeline import clip_picture
+from pipeline.clip_picture import Look, Shot, draw, row_edges
 from pipeline.data.manifest import Word
 from pipeline.data.store import FeatureSequence, Status
-from pipeline.reporting import clip_picture
-from pipeline.reporting.clip_picture import Look, Shot, draw, row_edges
 
 
 def features(flags: list[int], dims: int = 3, **given: Any) -> FeatureSequence:
