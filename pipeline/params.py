@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from models import MODALITIES as MODALITIES
 from models import Modality as Modality
 from pipeline.data.datasets import base as loaders
+from pipeline.data.manifest import Target
 from pipeline.data.media_list import PLACES
 from pipeline.errors import ParamsError, nearest
 from pipeline.extraction.extractors import base as extractors
@@ -281,7 +282,8 @@ class Experiment(Section):
     model: str
     regime: str = "standard"
     task: Literal["classification", "regression"] = "classification"  # of the labels, or of the scores
-    target: Literal["score", "score_text", "score_audio", "score_video"] = "score"  # regression: which score
+    # regression: which column of the manifest
+    target: Target = "score"
     # full: complete samples; missing: each under all six missing conditions; augmented: both; random-condition:
     # each under one of the six, drawn anew every epoch; a, v, t, av, at, vt: with just these modalities, and
     # evaluated with just these (MMIN Table 7); or the name of a mask: a fixed one as data/masks has it, a sampled
@@ -671,7 +673,7 @@ def _check_table(key: str, table: ReportTable, params: Params) -> list[str]:
 
 
 def _check_task(key: str, experiment: Experiment, params: Params) -> list[str]:
-    """Return what is wrong with a regression on a dataset whose loader gives no scores."""
+    """Return what is wrong with a regression on a dataset whose loader does not give its target."""
     if experiment.task != "regression" or experiment.dataset not in params.datasets:
         return []
     dataset = params.datasets[experiment.dataset]
@@ -679,17 +681,25 @@ def _check_task(key: str, experiment: Experiment, params: Params) -> list[str]:
     if loader not in loaders.names():
         return []
     owner = loaders.find(loader)
-    if owner.scores:
-        try:
-            limit = owner(owner.Settings(**dataset.options), dataset.root).score_limit
-        except ValidationError:
-            return []  # is said elsewhere
-        allowed = ("loss", *metrics.score_metrics(limit))
+    try:
+        made = owner(owner.Settings(**dataset.options), dataset.root)
+    except ValidationError:
+        return []  # is said elsewhere
+    target = experiment.target
+    scale = metrics.Scale.of(target, made.ranges, made.score_limit if owner.scores else None)
+    if scale is not None:
+        allowed = ("loss", *scale.metrics)
         if experiment.select_by in allowed:
             return []
         return [
-            f'{key}.select_by: found "{experiment.select_by}", expected one of {", ".join(allowed)}: the scores '
-            f"of {experiment.dataset} go to {limit:g}"
+            f'{key}.select_by: found "{experiment.select_by}", expected one of {", ".join(allowed)}: the {target} of '
+            f"{experiment.dataset} goes from {scale.low:g} to {scale.high:g}"
+        ]
+    if owner.scores or made.ranges:
+        way_out = f"Write its scale into datasets.{experiment.dataset}.options: ranges: {{{target}: [1, 7]}}"
+        return [
+            f'{key}.target: found "{target}", but the loader {loader} of {experiment.dataset} gives '
+            f"{', '.join((*['score'] * owner.scores, *made.ranges))}{f'. {way_out}' if loader == 'folder' else ''}"
         ]
     those = [name for name, one in params.datasets.items() if loaders.find(one.loader).scores]
     return [

@@ -10,10 +10,12 @@ import json
 import logging
 from pathlib import Path
 
+from pipeline.data.manifest import read_manifest
 from pipeline.data.media_list import PLACES
 from pipeline.data.preparation import prepare
 from pipeline.params import Params
 from pipeline.stage import run_stage
+from pipeline.training.split_check import dataset_findings
 
 MANIFESTS = Path("data/manifests")
 CHECKSUMS = Path("data/cache/checksums")
@@ -33,6 +35,8 @@ def main(params: Params, name: str) -> None:
             log.warning(
                 "%s: %d %s; the first: %s", name, len(found), words, json.dumps(found[0], ensure_ascii=False)
             )
+    for finding in dataset_findings(params, name, read_manifest(MANIFESTS / f"{name}.csv")):
+        log.warning("%s: %s", name, finding)
     for difference in report["differences"]:
         log.warning(
             "%s: %s: found %s, %s says %s",

@@ -37,6 +37,7 @@ INFRASTRUCTURE = {
     "pipeline/data/files.py": "renames what is whole; the bytes are the caller's",
     "pipeline/data/assets.py": "for other stages: returns the path of a file with the right checksum, or stops",
     "pipeline/extraction/engines.py": "says where clips are extracted; what comes of one is its extractor's",
+    "pipeline/extraction/offline.py": "keeps MediaPipe from reporting that it is used",
     "pipeline/extraction/kept_clips.py": "gives back what was extracted; its keys hold the code's checksums",
 }
 # Its imports serve to check params.yaml: every loader, extractor, model and regime that there is.

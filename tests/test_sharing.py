@@ -31,6 +31,9 @@ def origin(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project whose features are extracted and committed."""
     folder = tmp_path_factory.mktemp("team") / "origin"
     copy_project(folder, size=20, epochs=1)
+    for extractor in ("facelandmarker", "fer"):
+        change(folder, f"extractors.video.{extractor}.frame_rate_hz", 1)
+    change(folder, "datasets.demo.text.extractor", "glove")
     assert {*STAGES, OTHER} <= set(repro(folder, *STAGES, OTHER))
     run(folder, *GIT, "add", "-A")
     run(folder, *GIT, "commit", "-qm", "Features")

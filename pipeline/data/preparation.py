@@ -113,6 +113,8 @@ def _report(
     }
     if loader.scores:
         report["score_limit"] = loader.score_limit
+    if loader.ranges:
+        report["ranges"] = {name: list(ends) for name, ends in loader.ranges.items()}
     return report
 
 
