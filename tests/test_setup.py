@@ -13,7 +13,8 @@ from tests.project import ROOT
 
 STUB = """#!/bin/sh
 case "$1 $2" in
-  "-m venv") mkdir -p .venv/bin && cp "$0" .venv/bin/python && echo "command = $0 -m venv $PWD/.venv" > .venv/pyvenv.cfg ;;
+  "-m venv") mkdir -p .venv/bin; cp "$0" .venv/bin/python
+    echo "command = $0 -m venv $PWD/.venv" > .venv/pyvenv.cfg ;;
   "-m pip") echo "pip $*" >> calls.log ;;
   *) exit STATUS ;;
 esac
