@@ -68,7 +68,8 @@ def table(data: Path, name: str, sizes: list[int]) -> None:
         hits = {c: right([features[m][:size] for m in c], labels[:size], folds[:size]) for c in SETS}
         chance = max(np.mean(labels[:size] == one) for one in set(labels[:size]))
         print(
-            f"\n{size} samples, chance {chance:.3f}\n\n| shown | right | p above chance | adds |\n| --- | --- | --- | --- |"
+            f"\n{size} samples, chance {chance:.3f}\n\n| shown | right | p above chance | adds |"
+            "\n| --- | --- | --- | --- |"
         )
         for shown, hit in hits.items():
             p = binomtest(int(hit.sum()), size, chance, alternative="greater").pvalue
