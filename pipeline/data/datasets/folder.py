@@ -29,6 +29,7 @@ MEDIA = (".mp4", ".avi", ".mkv", ".mov", ".flv", ".webm", ".wav", ".mp3", ".flac
 class Settings(LoaderSettings):
     """Where the table is, and what separates its fields."""
 
+    # the csv file, below the root
     table: Annotated[str, Field(min_length=1)] = "samples.csv"
     delimiter: Annotated[str, Field(pattern=r'^[^"\r\n\x00 ]$')] = ","  # one character
     score_limit: Annotated[float, Field(gt=0)] = 3.0  # the largest score, of either sign

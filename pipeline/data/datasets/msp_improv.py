@@ -45,9 +45,12 @@ _NAME = re.compile(r"(S\d\d[AHSN])-([FM])(\d\d)-([PRST])-([FM])([FM])(\d+)$")
 class Settings(LoaderSettings):
     """Which turns are used."""
 
+    # which recordings
     scenarios: Annotated[tuple[Literal["P", "R", "S", "T"], ...], Field(min_length=1)] = ("S",)
+    # shorter turns are left out
     min_duration_s: Annotated[float, Field(ge=0)] = 1.0
     all_labels: bool = False  # also "other" and "no agreement"
+    # which part of a name says who speaks
     speaker_from: Literal["turn", "actor"] = "turn"
 
 
