@@ -1,8 +1,9 @@
 """Do the tests see a wrong operator, comparison or constant? ``python benchmarks/mutation.py [--count 200]``.
 
 Draws mutants of the code that makes numbers (models, regimes, metrics, masks, folds, samples, batches), one small
-change each, and runs the tests of the changed file on each, in a copy of the tree. A mutant is caught when a test fails or
-the tests do not end in time. Those in :data:`EQUIVALENT` change nothing that a test could see, and are not drawn.
+change each, and runs the tests of the changed file on each, in a copy of the tree. A mutant is caught when a test
+fails or the tests do not end in time. Those in :data:`EQUIVALENT` change nothing that a test could see, and are not
+drawn.
 
 Run by hand, not in CI: 200 mutants take about an hour. The result belongs in benchmarks/RESULTS.md.
 """

@@ -70,7 +70,14 @@ _NUMBERS = tuple(f.name for f in fields(Sample) if "float" in str(f.type))
 _VALUES = attrgetter(*COLUMNS)
 _WORDS = COLUMNS.index("words")
 _NO_PATH = re.compile("[\0\ud800-\udc7f\udd00-\udfff]")
-_JSON = json.JSONEncoder(ensure_ascii=False)
+_JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
+
+
+def _no_number(name: str) -> float:
+    raise ValueError(name)
+
+
+_DECODER = json.JSONDecoder(parse_constant=_no_number)  # Python's own takes NaN and Infinity
 
 
 def write_manifest(path: Path, samples: Iterable[Sample], *, named: Path | None = None) -> int:
@@ -82,7 +89,8 @@ def write_manifest(path: Path, samples: Iterable[Sample], *, named: Path | None 
         named: what errors call the file, if not by its path.
 
     Raises:
-        DataError: an id occurs twice or is empty, a path leaves the root, a split is unknown, a time runs backwards.
+        DataError: an id occurs twice or is empty, a path leaves the root, a split is unknown, a time runs backwards
+            or is no number.
     """
     seen: set[str] = set()
     with whole_or_nothing(path) as beside, beside.open("w", encoding="utf-8", newline="") as file:
@@ -92,7 +100,11 @@ def write_manifest(path: Path, samples: Iterable[Sample], *, named: Path | None 
             _check(sample, seen, f"{named or path}, line {number}")
             row = list(_VALUES(sample))  # csv writes None as nothing and a float with all its digits
             words = [(word.text, word.start_s, word.end_s) for word in sample.words]
-            row[_WORDS] = _JSON.encode(words) if words else ""
+            try:
+                row[_WORDS] = _JSON.encode(words) if words else ""
+            except ValueError as error:
+                where = f"{named or path}, line {number}"
+                raise DataError(f'{where}: a word of "{sample.id}" has a time that is no number') from error
             writer.writerow(row)
     return len(seen)
 
@@ -204,7 +216,7 @@ def _from_texts(row: Sequence[str], where: str) -> dict[str, Any]:
     try:
         text = values[name]
         values[name] = (
-            tuple([Word(str(t), float(s), float(e)) for t, s, e in json.loads(text)]) if text else ()
+            tuple([Word(str(t), float(s), float(e)) for t, s, e in _DECODER.decode(text)]) if text else ()
         )
         name = "turn"
         values[name] = int(text) if (text := values[name]) else None
