@@ -104,7 +104,7 @@ def read_audio(clip: Clip, sample_rate_hz: int) -> NDArray[np.float32]:
         raise MediaError(f"{clip.audio}: no sound decodes from {_span(start_s, end_s)}")
     if not np.isfinite(samples).all():
         raise MediaError(f"{clip.audio}: holds samples that are no numbers")
-    if (peak := float(np.abs(samples).max())) > LOUDEST:
+    if (peak := float(max(samples.max(), -samples.min()))) > LOUDEST:
         raise MediaError(
             f"{clip.audio}: its samples reach {peak:.6g} times full scale, which is 1; expected at most {LOUDEST:g}. "
             "Were whole numbers written as floats? Divide them by 32768"
@@ -553,12 +553,12 @@ def _joined(
     reached = 0
     for begin_s, samples in stretches:
         if trusted:
-            gap = max(0, round((begin_s - first_s) * sample_rate_hz) - reached)
-            pieces.append(np.zeros(gap, np.float32))
+            if (gap := max(0, round((begin_s - first_s) * sample_rate_hz) - reached)) > 0:
+                pieces.append(np.zeros(gap, np.float32))
             reached += gap
         pieces.append(samples)
         reached += len(samples)
-    joined = np.concatenate(pieces)
+    joined = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
     lead = round(lead_s * sample_rate_hz)
     return np.pad(joined, (lead, 0)) if lead > 0 else joined[-lead:]
 
