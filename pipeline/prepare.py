@@ -11,19 +11,24 @@ import logging
 from pathlib import Path
 
 from pipeline.data.manifest import read_manifest
+from pipeline.data.media_list import PLACES
 from pipeline.data.preparation import prepare
 from pipeline.params import Params
 from pipeline.stage import run_stage
 from pipeline.training.split_check import dataset_findings
 
 MANIFESTS = Path("data/manifests")
+CHECKSUMS = Path("data/cache/checksums")
 
 log = logging.getLogger("lacuna")
 
 
 def main(params: Params, name: str) -> None:
     """Write one dataset's manifest and its report."""
-    report = prepare(name, params.loader(name), MANIFESTS)
+    if _is_kept(params, name):
+        log.warning("%s: the media are not on this machine; the manifest stays as it was pulled", name)
+        return
+    report = prepare(name, params.loader(name), MANIFESTS, named=params.dataset(name).root, cache=CHECKSUMS)
     log.info("%s: %d samples%s", name, report["samples"], " (CONSTRUCTED)" if report["constructed"] else "")
     for key, words in (("skipped", "left out"), ("missing_files", "file(s) not there"), ("notes", "noted")):
         if found := report[key]:
@@ -38,6 +43,13 @@ def main(params: Params, name: str) -> None:
             name,
             *(difference[k] for k in ("count", "found", "source", "expected")),
         )
+
+
+def _is_kept(params: Params, name: str) -> bool:
+    """Whether the media are not on this machine, so that the manifest that was pulled stays."""
+    if params.dataset(name).root.parent != PLACES or params.root(name).is_dir():
+        return False
+    return all((MANIFESTS / f"{name}.{end}").is_file() for end in ("csv", "json", "sha256"))
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from pipeline.data.store import FeatureInfo, FeatureStore, Status
 from pipeline.errors import DataError
 from pipeline.params import Experiment, Mask, Params
 from pipeline.reporting.embeddings import read_embeddings
+from pipeline.reporting.judgements import Judged, read_judgements
 from pipeline.reporting.statistics import AVERAGE, Key, Scores
 from pipeline.reporting.tables import Cell, Table
 from pipeline.training.chance import Chance
@@ -136,6 +137,7 @@ class ExperimentFacts:
             that was written down.
         needs: what its method takes for granted (models/base.py, ``Network.needs``); None when training did not
             write it down.
+        judgements: EMMR's, of the test samples that lack one modality.
     """
 
     name: str
@@ -150,6 +152,7 @@ class ExperimentFacts:
     place: int = 0
     needs: Sequence[str] | None = None
     chance: Chance | None = None
+    judgements: Sequence[Judged] = ()
 
     @property
     def dataset(self) -> str:
@@ -305,6 +308,7 @@ def _read_experiment(params: Params, name: str, data: Path) -> ExperimentFacts:
         embeddings=read_embeddings(results / "hidden.npz"),
         needs=summary.get("needs"),
         chance=Chance.from_json(guessed, str(results / "chance.json")) if guessed else None,
+        judgements=read_judgements(results),
     )
 
 

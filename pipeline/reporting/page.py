@@ -44,6 +44,7 @@ from pipeline.reporting.facts import (
     modality_table,
     skipped_table,
 )
+from pipeline.reporting.key_modality import key_table, key_truth_table
 from pipeline.reporting.published import p_value_table, published_table
 from pipeline.reporting.statistics import AVERAGE, CONDITIONS, FULL, condition_words, paired_test
 from pipeline.reporting.tables import Table
@@ -75,6 +76,8 @@ class Tables:
     published: Table | None
     p_values: Table | None
     confusion: Table | None
+    key: Table | None
+    key_truth: Table | None
 
     @classmethod
     def of(cls, params: Params, comparison: Comparison) -> Tables:
@@ -88,6 +91,8 @@ class Tables:
             published=published_table(params, comparison),
             p_values=p_value_table(comparison),
             confusion=confusion_table(comparison) if any(e.confusion for e in comparison.evaluated) else None,
+            key=key_table(comparison),
+            key_truth=key_truth_table(comparison),
         )
 
 

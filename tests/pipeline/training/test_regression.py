@@ -77,8 +77,14 @@ def test_targets_are_the_manifests_scores(data: Path) -> None:
     assert read_samples("small", TWO, data=data).scores is None
 
 
-@pytest.mark.parametrize("regime", ["standard", pytest.param("m3s", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("model", module_names("models"))
+def models_and_regimes() -> list[Any]:
+    """Return every model in the usual training; M3S meets models of three kinds, and the others in the sweep."""
+    found = [(model, "standard", False) for model in module_names("models")]
+    found += [(model, "m3s", model not in ("baseline", "mmin", "gcnet")) for model in module_names("models")]
+    return [pytest.param(*case, marks=[pytest.mark.sweep] if swept else []) for *case, swept in found]
+
+
+@pytest.mark.parametrize(("model", "regime"), models_and_regimes())
 def test_every_model_learns_scores_through_all_stages(model: str, regime: str, data: Path) -> None:
     train_on = "t" if model == "mctn" else "missing"
     one = small_world.dataset(folds={"scheme": "session", "count": 1})
