@@ -268,9 +268,13 @@ def _corpus_facts(dataset: DatasetFacts) -> list[tuple[str, str]]:
         ("video_path", "with a picture file"),
     ):
         facts.append((word, str(sum(bool(getattr(sample, name)) for sample in samples))))
-    scores = [sample.score for sample in samples if sample.score is not None]
-    if scores:
-        facts.append(("scores", f"{min(scores):.2f} to {max(scores):.2f}".replace("-", "−")))
+    for word, column in (
+        ("scores", "score"),
+        *((name, name) for name in ("valence", "activation", "dominance")),
+    ):
+        numbers = [value for sample in samples if (value := getattr(sample, column)) is not None]
+        if numbers:
+            facts.append((word, f"{min(numbers):.2f} to {max(numbers):.2f}".replace("-", "−")))
     return facts
 
 
