@@ -45,7 +45,7 @@ from pipeline.reporting.facts import (
     skipped_table,
 )
 from pipeline.reporting.published import p_value_table, published_table
-from pipeline.reporting.statistics import AVERAGE, CONDITIONS, FULL, condition_words, paired_test
+from pipeline.reporting.statistics import AVERAGE, CONDITIONS, FULL, condition_words
 from pipeline.reporting.tables import Table
 
 NAMED = 20  # samples that the page names for each reason; the table in a file of its own names all
@@ -164,9 +164,10 @@ def _headlines(comparison: Comparison) -> list[Headline]:
         other = comparison.opponent(hero)
         if other is not None:
             judged_by = comparison.judged(hero)
-            test = paired_test(hero.scores, other.scores, judged_by, comparison.metric)
+            test = comparison.test(hero, other, judged_by, comparison.metric)
             if test is not None:
-                note = "no t-test" if test.p is None else p_value(test.p)
+                decides = test.p if test.holm is None else test.holm
+                note = "no t-test" if decides is None else p_value(decides)
                 words = "six missing conditions" if judged_by == AVERAGE else condition_words(judged_by)
                 label = f"against {other.name}"
                 found.insert(1, Headline(signed(test.difference), "", label, f"{words}, {note}"))
@@ -179,7 +180,7 @@ def _headlines(comparison: Comparison) -> list[Headline]:
 
 def _part(comparison: Comparison, tables: Tables, drawn: dict[str, str]) -> dict[str, Any]:
     """Return what the template shows of one comparison."""
-    count = len(comparison.evaluated)
+    count = len(comparison.rows)
     cells = [row[2:] for row in tables.results.rows] if tables.results is not None else []
     return {
         "comparison": comparison,
@@ -189,7 +190,7 @@ def _part(comparison: Comparison, tables: Tables, drawn: dict[str, str]) -> dict
         "verdicts": verdicts(comparison),
         "singles": single_modalities(comparison),
         "groups": [
-            (metric, list(zip(comparison.evaluated, cells[place * count : (place + 1) * count], strict=True)))
+            (metric, list(zip(comparison.rows, cells[place * count : (place + 1) * count], strict=True)))
             for place, metric in enumerate(comparison.metrics)
         ],
         "tables": tables,

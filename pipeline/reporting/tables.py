@@ -77,8 +77,9 @@ class Table:
             for i in range(len(self.head))
         )
         flagged = any(cell.flag for row in self.rows for cell in row)
+        marked = any(set(cell.mark) & {"▲", "▽"} for row in self.rows for cell in row)
         lines = [
-            rf"% needs \usepackage{{booktabs{',xcolor' * flagged}}}",
+            rf"% needs \usepackage{{booktabs{',amssymb' * marked}{',xcolor' * flagged}}}",
             r"\begin{table}",
             r"  \centering",
             rf"  \caption{{{_tex(self.caption)}}}",
@@ -121,6 +122,7 @@ _TEX = str.maketrans(
         "^": r"\textasciicircum{}",
         "±": r"$\pm$",
         "▲": r"$\blacktriangle$",
+        "▽": r"$\triangledown$",
         "×": r"$\times$",
         "−": r"$-$",
         "\n": " ",
@@ -130,6 +132,9 @@ _TEX = str.maketrans(
 )
 
 
+_TEX_MARKS = str.maketrans({"▲": r"\blacktriangle", "▽": r"\triangledown"})
+
+
 def _tex(text: str) -> str:
     return without_controls(text).translate(_TEX)
 
@@ -137,6 +142,6 @@ def _tex(text: str) -> str:
 def _tex_cell(cell: Cell) -> str:
     text = rf"\textbf{{{_tex(cell.text)}}}" if cell.best else _tex(cell.text)
     spread = rf" {{\footnotesize $\pm$ {_tex(cell.spread)}}}" if cell.spread else ""
-    mark = f"$^{{{cell.mark.replace('▲', chr(92) + 'blacktriangle')}}}$" if cell.mark else ""
+    mark = f"$^{{{cell.mark.translate(_TEX_MARKS)}}}$" if cell.mark else ""
     flag = rf" \textcolor{{red}}{{({_tex(cell.flag)})}}" if cell.flag else ""
     return text + spread + mark + flag
