@@ -14,6 +14,7 @@ from math import fsum, isfinite
 from pipeline.data.masks import MISSING_CONDITIONS
 from pipeline.params import Params, ReportTable
 from pipeline.reporting.facts import DatasetFacts, ExperimentFacts
+from pipeline.reporting.predictions import Predictions
 from pipeline.reporting.statistics import (
     ALPHA,
     AVERAGE,
@@ -466,7 +467,15 @@ def _merge(
         summary={},
         runs={},
         embeddings={},
+        predictions=_merged_predictions(parts, conditions),
     )
+
+
+def _merged_predictions(
+    parts: Sequence[ExperimentFacts], conditions: Mapping[str, Sequence[str]]
+) -> Predictions | None:
+    known = [part.predictions.only(conditions[part.name]) for part in parts if part.predictions is not None]
+    return Predictions.merged(known) if len(known) == len(parts) else None
 
 
 def verdicts(comparison: Comparison) -> list[Verdict]:

@@ -24,6 +24,7 @@ from pipeline.data.store import FeatureInfo, FeatureStore, Status
 from pipeline.errors import DataError
 from pipeline.params import Experiment, Mask, Params
 from pipeline.reporting.embeddings import read_embeddings
+from pipeline.reporting.predictions import Predictions, read_predictions
 from pipeline.reporting.statistics import AVERAGE, Key, Scores
 from pipeline.reporting.tables import Cell, Table
 
@@ -133,6 +134,7 @@ class ExperimentFacts:
         place: its place among the experiments that it is compared with, which gives it its colour.
         needs: what its method takes for granted (models/base.py, ``Network.needs``); None when training did not
             write it down.
+        predictions: what it said of each test sample; None when it is not evaluated yet, or was not asked for.
     """
 
     name: str
@@ -146,6 +148,7 @@ class ExperimentFacts:
     embeddings: Mapping[str, NDArray[Any]]
     place: int = 0
     needs: Sequence[str] | None = None
+    predictions: Predictions | None = None
 
     @property
     def dataset(self) -> str:
@@ -189,18 +192,21 @@ class ExperimentFacts:
         return "evaluated" if self.scores.values else "trained" if self.summary else "not trained yet"
 
 
-def gather(params: Params, data: Path) -> tuple[list[DatasetFacts], list[ExperimentFacts]]:
+def gather(
+    params: Params, data: Path, predictions: bool = True
+) -> tuple[list[DatasetFacts], list[ExperimentFacts]]:
     """Read what the stages wrote for the datasets and experiments of params.yaml.
 
     Args:
         params: which datasets and experiments to read. How an experiment was trained is read from its runs.
         data: the folder data/. What params.yaml does not name is not read.
+        predictions: whether to read the experiments' predictions, which are most of what there is to read.
 
     Raises:
         DataError, StoreError: a file is damaged.
     """
     datasets = [_read_dataset(params, name, data) for name in params.datasets]
-    return datasets, [_read_experiment(params, name, data) for name in params.experiments]
+    return datasets, [read_experiment(params, name, data, predictions) for name in params.experiments]
 
 
 def _read_dataset(params: Params, name: str, data: Path) -> DatasetFacts:
@@ -258,7 +264,8 @@ def describe_mask(masks: mask.Masks, name: str) -> MaskFacts:
     return MaskFacts(name, settings, masks.seed, masks.checksums[name], gone, frames_gone)
 
 
-def _read_experiment(params: Params, name: str, data: Path) -> ExperimentFacts:
+def read_experiment(params: Params, name: str, data: Path, predictions: bool = True) -> ExperimentFacts:
+    """Read what there is of one experiment; :func:`gather` says what and when it is an error."""
     runs_folder, results = data / "runs" / name, data / "results" / name
     summary = _read_json(runs_folder / "summary.json")
     if summary and "trained" not in summary:
@@ -288,17 +295,21 @@ def _read_experiment(params: Params, name: str, data: Path) -> ExperimentFacts:
     for row in _read_csv(results / "confusion.csv"):
         label, predicted = (written.get(row[column], row[column]) for column in ("label", "predicted"))
         confusion.setdefault(row["condition"], {})[label, predicted] = int(row["count"])
+    labels = classes if trained["task"] == "classification" else ()
+    limit = float(summary.get("score_limit", 3.0))
+    said = read_predictions(results / "predictions.csv", labels, limit) if predictions else None
     return ExperimentFacts(
         name=name,
         trained=trained,
         classes=classes,
-        scores=Scores(values),
+        scores=Scores(values, said.pooled if said is not None else {}),
         curves=curves,
         confusion=confusion,
         summary=summary,
         runs=dict(sorted(runs.items())),
         embeddings=read_embeddings(results / "hidden.npz"),
         needs=summary.get("needs"),
+        predictions=said,
     )
 
 
