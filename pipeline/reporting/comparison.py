@@ -599,9 +599,9 @@ def result_cell(comparison: Comparison, one: ExperimentFacts, condition: str, me
     number = one.scores.number(condition, metric)
     if number is None:
         return Cell("–", number=True)
-    every = [other.scores.number(condition, metric) for other in comparison.evaluated]
+    every = [other.scores.number(condition, metric) for other in comparison.rows]
     means = [round(other.mean, 3) for other in every if other is not None]
-    top = min(means) if metric in SMALLER_IS_BETTER else max(means)
+    order = sorted(set(means), reverse=metric not in SMALLER_IS_BETTER)
     mark = ""
     if condition in comparison.tested:
         for sign, other in (("*", comparison.opponent(one)), ("▲", comparison.augmented)):
@@ -614,7 +614,8 @@ def result_cell(comparison: Comparison, one: ExperimentFacts, condition: str, me
         text=f"{number.mean:.3f}",
         spread="" if number.deviation is None else f"{number.deviation:.3f}",
         mark=mark,
-        best=len(means) > 1 and round(number.mean, 3) == top,
+        best=len(means) > 1 and round(number.mean, 3) == order[0],
+        second=len(means) > 2 and round(number.mean, 3) in order[1:2] and means.count(order[0]) == 1,
         number=True,
     )
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.data import masks as mask
@@ -40,6 +41,7 @@ class Features:
         observed: rows that show something (a face was found, a word is known).
         skipped: (status, reason) -> ids of the samples that are not ok.
         checksum: sha256 of the values.
+        lengths: the rows of the samples that have any, from the fewest to the most.
     """
 
     info: FeatureInfo
@@ -48,6 +50,7 @@ class Features:
     observed: int
     skipped: Mapping[tuple[Status, str], tuple[str, ...]]
     checksum: str
+    lengths: Sequence[int] = ()
 
 
 def _short(value: object) -> str:
@@ -135,6 +138,7 @@ class ExperimentFacts:
         needs: what its method takes for granted (models/base.py, ``Network.needs``); None when training did not
             write it down.
         predictions: what it said of each test sample; None when it is not evaluated yet, or was not asked for.
+        failure: why its last training stopped, where it did; empty else.
     """
 
     name: str
@@ -149,6 +153,7 @@ class ExperimentFacts:
     place: int = 0
     needs: Sequence[str] | None = None
     predictions: Predictions | None = None
+    failure: str = ""
 
     @property
     def dataset(self) -> str:
@@ -189,6 +194,8 @@ class ExperimentFacts:
     @property
     def state(self) -> str:
         """How far it is: evaluated, trained or not trained yet."""
+        if self.failure and not self.scores.values:
+            return "failed"
         return "evaluated" if self.scores.values else "trained" if self.summary else "not trained yet"
 
 
@@ -238,6 +245,7 @@ def _describe(store: FeatureStore) -> Features:
         observed=int(store.read_flags().sum()),
         skipped={key: tuple(ids) for key, ids in skipped.items()},
         checksum=store.values_sha256,
+        lengths=sorted(length for length in np.diff(store.offsets).tolist() if length),
     )
 
 
@@ -310,7 +318,14 @@ def read_experiment(params: Params, name: str, data: Path, predictions: bool = T
         embeddings=read_embeddings(results / "hidden.npz"),
         needs=summary.get("needs"),
         predictions=said,
+        failure="" if summary else read_failure(data, name),
     )
+
+
+def read_failure(data: Path, name: str) -> str:
+    """Return the message of the error that stopped an experiment's last training, as pipeline/train.py notes it."""
+    path = data / "cache" / "failed" / f"{name}.txt"
+    return path.read_text(encoding="utf-8").strip() if path.is_file() else ""
 
 
 def would_be(experiment: Experiment) -> dict[str, Any]:
@@ -385,6 +400,53 @@ def modality_table(dataset: DatasetFacts) -> Table:
         caption=f"Features of {dataset.words}, and the number of samples by status. "
         "Observed: the share of frames that show something (a face, a word).",
         head=head,
+        rows=rows,
+    )
+
+
+def length_table(dataset: DatasetFacts) -> Table | None:
+    """Return how long the samples are, in rows and, where rows come at a fixed rate, in seconds; None without any."""
+    rows = []
+    for modality, features in dataset.features.items():
+        if not features.lengths:
+            continue
+        count, period = len(features.lengths), features.info.frame_period_s
+        places = (0, count // 20, count // 2, count - 1 - count // 20, count - 1)
+        quantiles = [features.lengths[place] for place in places]
+        seconds = [
+            Cell("–" if period is None else f"{period * value:.1f}", number=True) for value in quantiles
+        ]
+        total = "–" if period is None else f"{period * features.frames / 60:.1f}"
+        unobserved = f"{1 - features.observed / features.frames:.1%}"
+        rows.append(
+            [
+                Cell(modality),
+                *map(_count, quantiles),
+                *(seconds[place] for place in (0, 2, 4)),
+                Cell(total, number=True),
+                Cell(unobserved, number=True),
+            ]
+        )
+    if not rows:
+        return None
+    return Table(
+        name=f"{dataset.name}-lengths",
+        caption=f"How long the samples of {dataset.words} are: rows of features (words, word pieces, frames), and "
+        "seconds where rows come at a fixed rate. Nothing seen: rows that show no face, or are of a word that "
+        "is not known.",
+        head=[
+            "modality",
+            "fewest",
+            "5 %",
+            "median",
+            "95 %",
+            "most",
+            "shortest, s",
+            "median, s",
+            "longest, s",
+            "in all, min",
+            "nothing seen",
+        ],
         rows=rows,
     )
 

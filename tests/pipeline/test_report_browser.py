@@ -139,6 +139,8 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page over a whole tree with known numbers."""
     data = tmp_path_factory.mktemp("tree") / "data"
     report_tree.write_tree(data)
+    for name in report_tree.GAIN:
+        report_tree.write_predictions(data, name)
     params = report_tree.params()
     report.write(params, *report.gather(params, data), data / "report")
     return data / "report" / "index.html"
