@@ -393,6 +393,7 @@ def pdf(svg: str) -> bytes:
                 set_([changed(tuple(one)) for one in colour])
             else:
                 set_(changed(colour))
+    svg.figure.set_layout_engine("none")  # everything stays where it was drawn
     buffer = io.BytesIO()
     with mpl.rc_context({**_SETTINGS, "pdf.fonttype": 42}):
         svg.figure.savefig(buffer, format="pdf", metadata={"CreationDate": None, "Creator": None})

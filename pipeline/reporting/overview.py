@@ -30,7 +30,8 @@ class OverviewLine:
         title, dataset: what it is.
         done, asked: experiments with results, and all.
         best: the best experiment by the headline's metric; None without results.
-        reached: its number with the metric and the condition in words.
+        reached: its number with the metric.
+        where: the condition that it was judged by, in words.
         baseline, floor, paper: how far it is above the baseline, the linear floor and the published number, or why
             that is not known.
     """
@@ -42,6 +43,7 @@ class OverviewLine:
     asked: int
     best: ExperimentFacts | None
     reached: str
+    where: str
     baseline: str
     floor: str
     paper: str
@@ -84,17 +86,18 @@ def _line(section: Section, part: Comparison) -> OverviewLine:
     about = (anchor, title, part.dataset.name, done, len(part.experiments))
     best = best_of(part)
     if best is None:
-        return OverviewLine(*about, None, "no results yet", "–", "–", "–")
+        return OverviewLine(*about, None, "no results yet", "", "–", "–", "–")
     condition, metric = part.judged(best), part.metric
     number = best.scores.number(condition, metric)
-    spread = "" if number is None or number.deviation is None else f" ± {number.deviation:.3f}"
+    spread = "" if number is None or number.deviation is None else f"\u00a0±\u00a0{number.deviation:.3f}"
     mean = 0.0 if number is None else number.mean
     where = "six missing conditions" if condition == AVERAGE else condition_words(condition)
     theirs = published_number(part, best, condition, metric)
     return OverviewLine(
         *about,
         best,
-        f"{metric_name(metric)} {mean:.3f}{spread}, {where}",
+        f"{metric_name(metric)} {mean:.3f}{spread}",
+        where,
         _above(part, best, part.opponent(best), "no baseline"),
         _above(part, best, part.floor, "no floor"),
         "no published number" if theirs is None else f"{signed(mean - theirs)} ({theirs:.3f})",
@@ -110,8 +113,7 @@ def _above(part: Comparison, best: ExperimentFacts, other: ExperimentFacts | Non
     test = part.test(best, other, condition, part.metric)
     if test is None:
         return "–"
-    decides = test.p if test.holm is None else test.holm
-    return signed(test.difference) + ("" if decides is None else f", {p_value(decides)}")
+    return signed(test.difference) + ("" if test.holm is None else f", {p_value(test.holm)}")
 
 
 def overview_table(lines: Sequence[OverviewLine]) -> Table:
@@ -126,11 +128,19 @@ def overview_table(lines: Sequence[OverviewLine]) -> Table:
                 Cell(line.dataset),
                 Cell(f"{line.done} of {line.asked}", number=True),
                 Cell("–") if line.best is None else Cell(line.best.name, flag=line.best.flag),
-                *(Cell(text) for text in (line.reached, line.baseline, line.floor, line.paper)),
+                *(
+                    Cell(text)
+                    for text in (
+                        f"{line.reached}{', ' * bool(line.where)}{line.where}",
+                        line.baseline,
+                        line.floor,
+                        line.paper,
+                    )
+                ),
             ]
             for line in lines
         ],
-        notes=["To the baseline and the floor: the difference of the means, with the p-value of its t-test."],
+        notes=["To the baseline and the floor: the difference, with the p-value by Holm where it was tested."],
     )
 
 

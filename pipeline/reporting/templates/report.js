@@ -61,7 +61,7 @@ function showColumn(table, place, shown) {
 function columns(table) {
   const heads = [...table.tHead.rows[0].cells];
   const folded = heads.some(head => head.hasAttribute("data-folded"));
-  if (heads.length < 5 && !folded) return;
+  if ((heads.length < 9 && !folded) || table.classList.contains("overview")) return;
   const list = make("ul");
   heads.forEach((head, place) => {
     if (place === 0) return;
