@@ -761,7 +761,11 @@ def _test_cells(test: PairedTest, metric: str) -> list[Cell]:
         Cell(signed(test.difference), number=True),
         Cell("–" if test.t is None else f"{test.t:.2f}".replace("-", "−"), number=True),
         *(
-            Cell("–" if p is None else f"{p:.4f}", best=p is not None and p < ALPHA, number=True)
+            Cell(
+                "–" if p is None else "<0.0001" if p < 0.00005 else f"{p:.4f}",
+                best=p is not None and p < ALPHA,
+                number=True,
+            )
             for p in (test.p, test.holm, test.resampled_p)
         ),
         Cell(str(test.pairs), number=True),

@@ -140,7 +140,9 @@ def overview_table(lines: Sequence[OverviewLine]) -> Table:
             ]
             for line in lines
         ],
-        notes=["To the baseline and the floor: the difference, with the p-value by Holm where it was tested."],
+        notes=[
+            "To the baseline and the floor: the difference, with the p-value by Holm where it was tested."
+        ],
     )
 
 

@@ -201,7 +201,7 @@ function browse(box) {
   const [sortLabel, sort] = choice("Sort by", [["loss", "loss"], ["disagreement", "disagreement"], ["id", "id"]]);
   const [oneLabel, one] = choice("of", [["", "all experiments"], ...data.experiments.map((name, e) => [e, name])]);
   const [underLabel, under] = choice("under", [["", "all conditions"], ...data.conditions.map((name, c) => [c, name])]);
-  const words = make("input", { type: "search", placeholder: "transcript, label, speaker or id" });
+  const words = make("input", { type: "search", placeholder: "words, label, speaker, id" });
   words.addEventListener("input", () => { shown = STEP; draw(); });
   const count = make("p", { className: "note", role: "status" });
   const list = make("ol", { className: "samples" });
