@@ -15,8 +15,9 @@ metrics.json, for ``dvc metrics show``: a nested dict of numbers::
      "conditions": {condition: {metric: {"mean", "std", "pooled"}}}}
 
 metric is wa, ua, macro_f1 or weighted_f1, in [0, 1]; of a regression those of its scale
-(``score_metrics`` of pipeline/training/metrics.py: mae, r, the accuracies and F1). mean and std (n - 1) are over
-(fold, run); pooled is computed once a run from the predictions of all its folds (then the mean over runs).
+(``Scale.metrics`` of pipeline/training/metrics.py: mae, r, ccc; of a sentiment accuracies and F1 besides). mean and
+std (n - 1) are over (fold, run); pooled is computed once a run from the predictions of all its folds (then the mean
+over runs).
 "average" is the mean of the six missing conditions' values; with one condition it is that one's.
 
 folds.csv: experiment, fold, run, condition, samples, then the metrics; condition "average"
@@ -26,6 +27,9 @@ hidden.npz: arrays by name, without pickle, of the first run's test samples (N o
 sets keep_hidden; else an archive of nothing. ids (N,), folds (N,), labels (N,), present (N, 3) bool: what was recorded;
 for each condition or mask and each name, "<condition>/<name>" (N, ...) float32. The network gets the versions of the
 samples that it has in training: MMIN's "vt/target" is the embedding of the audio that "vt/imagined" imagines.
+
+chance.json: what guessing reaches, whether the predictions are above it and by what p, what the constant predictor
+reaches, and how many networks give every test sample one answer: ``Chance`` of pipeline/training/chance.py.
 
 confusion.csv: experiment, condition, label, predicted, count; all folds and runs together, every pair of
 classes; no rows of a regression.
@@ -49,7 +53,14 @@ from pipeline.data.files import together, whole_or_nothing, write_whole
 from pipeline.data.shown import for_spreadsheet
 from pipeline.params import Params
 from pipeline.stage import run_stage
-from pipeline.training.evaluation import Result, Results, ScoreResult, evaluate_experiment, summarise
+from pipeline.training.evaluation import (
+    Result,
+    Results,
+    ScoreResult,
+    against_chance,
+    evaluate_experiment,
+    summarise,
+)
 
 _log = logging.getLogger("lacuna")
 
@@ -136,12 +147,16 @@ def main(params: Params, name: str) -> None:
     data = Path("data")
     evaluate_on = params.evaluation_masks(experiment)
     found = evaluate_experiment(name, dataset, experiment, evaluate_on, params.compute, data)
+    compared = against_chance(found.results, found.constant)
     with together(data / "results" / name) as beside:
         write_results(beside, name, found.classes, found.results)
         write_arrays(beside / "hidden.npz", found.hidden)
+        write_whole(beside / "chance.json", compared.to_json())
     _, table = summarise(found.results)
     _log.info("%s: average over missing conditions %s", name, table["average"])
+    for line in compared.findings():
+        _log.warning("%s: %s", name, line)
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_stage(main, models=True)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import os
+from collections.abc import Mapping
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
@@ -17,6 +19,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from models import MODALITIES as MODALITIES
 from models import Modality as Modality
 from pipeline.data.datasets import base as loaders
+from pipeline.data.manifest import Target
+from pipeline.data.media_list import PLACES
 from pipeline.errors import ParamsError, nearest
 from pipeline.extraction.extractors import base as extractors
 from pipeline.extraction.extractors.base import ExtractorSettings
@@ -27,6 +31,8 @@ from pipeline.training.classes import ClassRules, is_comparison
 T = TypeVar("T")
 
 PARAMS_FILE = Path("params.yaml")
+LOCAL_FILE = "params.local.yaml"  # beside it, for this machine alone; git does not track it
+LOCAL_SECTIONS = ("compute", "media")  # no result depends on them
 Share = Annotated[float, Field(ge=0, le=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=100)]
 Condition = Literal["a", "v", "t", "av", "at", "vt", "avt"]
@@ -276,7 +282,8 @@ class Experiment(Section):
     model: str
     regime: str = "standard"
     task: Literal["classification", "regression"] = "classification"  # of the labels, or of the scores
-    target: Literal["score", "score_text", "score_audio", "score_video"] = "score"  # regression: which score
+    # regression: which column of the manifest
+    target: Target = "score"
     # full: complete samples; missing: each under all six missing conditions; augmented: both; random-condition:
     # each under one of the six, drawn anew every epoch; a, v, t, av, at, vt: with just these modalities, and
     # evaluated with just these (MMIN Table 7); or the name of a mask: a fixed one as data/masks has it, a sampled
@@ -430,6 +437,9 @@ class Params(Section):
     masks: dict[Name, Mask] = {}
     experiments: dict[Name, Experiment] = {}
     report: Report = Report()
+    # NAME -> a folder outside of the project, which datasets name as root: data/media/NAME. LACUNA_MEDIA_NAME of the
+    # environment or params.local.yaml may name another on this machine; null: only these do.
+    media: dict[Name, Path | None] = {}
 
     @model_validator(mode="after")
     def _masks_have_names_of_their_own(self) -> Params:
@@ -476,11 +486,36 @@ class Params(Section):
             found.update(dict.fromkeys([name] if family is None else family.members(name)))
         return tuple(found)
 
+    def media_place(self, name: str) -> Path | None:
+        """Return the folder of ``media.NAME`` on this machine, or None if none is given."""
+        place = _pick(self.media, name, "media")
+        return None if place is None else place.expanduser()
+
+    def no_media(self, name: str) -> str:
+        """Return the message for media that are not on this machine."""
+        place = self.media_place(name)
+        return (
+            f"media.{name}: {f'there is no folder {place}' if place else 'no place is given'}. Write the place of your "
+            f"copy into media.{name} of {LOCAL_FILE}, or set {media_variable(name)}; who needs no media takes what the "
+            "team made: dvc pull --run-cache"
+        )
+
+    def root(self, dataset: str) -> Path:
+        """Return the folder of a dataset's media on this machine; it may not be there."""
+        root = self.dataset(dataset).root
+        return (self.media_place(root.name) if root.parent == PLACES else None) or root
+
     def loader(self, dataset: str) -> loaders.BaseLoader[loaders.LoaderSettings]:
-        """Return the loader of a dataset, with its checked options and its root."""
+        """Return the loader of a dataset, with its checked options and its root on this machine.
+
+        Raises:
+            ParamsError: its root is data/media/NAME, and there is no such folder on this machine.
+        """
         chosen = self.dataset(dataset)
+        if chosen.root.parent == PLACES and not self.root(dataset).is_dir():
+            raise ParamsError(self.no_media(chosen.root.name))
         owner = loaders.find(chosen.loader)
-        return owner(owner.Settings(**chosen.options), chosen.root)
+        return owner(owner.Settings(**chosen.options), self.root(dataset))
 
     def extractor_settings(self, dataset: str, modality: Modality) -> ExtractorSettings:
         """Return the checked settings of the extractor that makes one modality of a dataset."""
@@ -496,20 +531,53 @@ def _pick(sections: dict[str, T], name: str, key: str) -> T:
     return sections[name]
 
 
-def load_params(path: Path = PARAMS_FILE) -> Params:
+def load_params(path: Path = PARAMS_FILE, *, models: bool = True) -> Params:
     """Read and check params.yaml.
+
+    Args:
+        path: the file.
+        models: check the settings of models and regimes, too, whose code loads PyTorch, which takes seconds.
 
     Raises:
         ParamsError: the file is absent, is not YAML, or says something that is not allowed; the message lists every
             mistake with the key's path, what was found, what is allowed and the nearest name.
     """
-    raw = read_params_file(path)
+    raw = _with_local(path, read_params_file(path), os.environ)
     try:
         params = Params.model_validate(raw)
     except ValidationError as error:
         raise ParamsError(_explain(path, error, Params)) from error
-    _check_names(path, params)
+    _check_names(path, params, models)
     return params
+
+
+def media_variable(name: str) -> str:
+    """Return the variable of the environment that says where ``media.NAME`` is on this machine."""
+    return "LACUNA_MEDIA_" + name.upper().replace("-", "_")
+
+
+def _with_local(path: Path, raw: dict[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
+    """Return what params.yaml says, with what params.local.yaml and the environment say of this machine."""
+    merged, beside = dict(raw), path.with_name(LOCAL_FILE)
+    local = read_params_file(beside) if path.name == PARAMS_FILE.name and beside.is_file() else {}
+    for section, values in local.items():
+        if section not in LOCAL_SECTIONS or not isinstance(values, dict):
+            raise ParamsError(
+                f"{beside}: found {section}, expected keys in the sections {' and '.join(LOCAL_SECTIONS)} alone: "
+                "everything else belongs to the team's params.yaml"
+            )
+        shared = merged.get(section) or {}
+        if isinstance(shared, dict):
+            if section == "media" and (unknown := [name for name in values if name not in shared]):
+                raise ParamsError(
+                    f"{beside}: media.{unknown[0]}: there is no such key in {path}.{nearest(unknown[0], shared)}"
+                )
+            merged[section] = {**shared, **values}
+    if isinstance(media := merged.get("media"), dict):
+        merged["media"] = {
+            name: environment.get(media_variable(name)) or place for name, place in media.items()
+        }
+    return merged
 
 
 @cache
@@ -521,7 +589,7 @@ def module_names(package: str) -> tuple[str, ...]:
     return tuple(sorted(stem for stem in stems if stem not in reserved and not stem.startswith("_")))
 
 
-def _check_names(path: Path, params: Params) -> None:
+def _check_names(path: Path, params: Params, models: bool) -> None:
     problems: list[str] = []
 
     def check(key: str, name: str, allowed: Any) -> bool:
@@ -532,7 +600,15 @@ def _check_names(path: Path, params: Params) -> None:
         )
         return False
 
+    variables = [media_variable(name) for name in params.media]
+    for name, variable in zip(params.media, variables, strict=True):
+        if variables.count(variable) > 1:
+            problems.append(
+                f"media.{name}: {variable} would stand for another one as well; choose another name"
+            )
     for name, dataset in params.datasets.items():
+        if dataset.root.parent == PLACES:
+            check(f"datasets.{name}.root: {PLACES}/", dataset.root.name, params.media)
         if check(f"datasets.{name}.loader", dataset.loader, loaders.names()):
             loader = loaders.find(dataset.loader)
             problems += _check_settings(f"datasets.{name}.options", loader, dataset.options)
@@ -561,7 +637,7 @@ def _check_names(path: Path, params: Params) -> None:
         problems += _check_task(key, experiment, params)
         for field, package in (("model", "models"), ("regime", "pipeline.training.regimes")):
             chosen_name = getattr(experiment, field)
-            if check(f"{key}.{field}", chosen_name, module_names(package)):
+            if check(f"{key}.{field}", chosen_name, module_names(package)) and models:
                 module = importlib.import_module(f"{package}.{chosen_name}")
                 settings_key = "settings" if field == "model" else "regime_settings"
                 owner = module.Model if field == "model" else module.Regime
@@ -600,7 +676,7 @@ def _check_table(key: str, table: ReportTable, params: Params) -> list[str]:
 
 
 def _check_task(key: str, experiment: Experiment, params: Params) -> list[str]:
-    """Return what is wrong with a regression on a dataset whose loader gives no scores."""
+    """Return what is wrong with a regression on a dataset whose loader does not give its target."""
     if experiment.task != "regression" or experiment.dataset not in params.datasets:
         return []
     dataset = params.datasets[experiment.dataset]
@@ -608,17 +684,25 @@ def _check_task(key: str, experiment: Experiment, params: Params) -> list[str]:
     if loader not in loaders.names():
         return []
     owner = loaders.find(loader)
-    if owner.scores:
-        try:
-            limit = owner(owner.Settings(**dataset.options), dataset.root).score_limit
-        except ValidationError:
-            return []  # is said elsewhere
-        allowed = ("loss", *metrics.score_metrics(limit))
+    try:
+        made = owner(owner.Settings(**dataset.options), dataset.root)
+    except ValidationError:
+        return []  # is said elsewhere
+    target = experiment.target
+    scale = metrics.Scale.of(target, made.ranges, made.score_limit if owner.scores else None)
+    if scale is not None:
+        allowed = ("loss", *scale.metrics)
         if experiment.select_by in allowed:
             return []
         return [
-            f'{key}.select_by: found "{experiment.select_by}", expected one of {", ".join(allowed)}: the scores '
-            f"of {experiment.dataset} go to {limit:g}"
+            f'{key}.select_by: found "{experiment.select_by}", expected one of {", ".join(allowed)}: the {target} of '
+            f"{experiment.dataset} goes from {scale.low:g} to {scale.high:g}"
+        ]
+    if owner.scores or made.ranges:
+        way_out = f"Write its scale into datasets.{experiment.dataset}.options: ranges: {{{target}: [1, 7]}}"
+        return [
+            f'{key}.target: found "{target}", but the loader {loader} of {experiment.dataset} gives '
+            f"{', '.join((*['score'] * owner.scores, *made.ranges))}{f'. {way_out}' if loader == 'folder' else ''}"
         ]
     those = [name for name, one in params.datasets.items() if loaders.find(one.loader).scores]
     return [

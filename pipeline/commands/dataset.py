@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from pipeline.commands.parsing import Commands
 
 if TYPE_CHECKING:
     from pipeline.data.datasets.base import BaseLoader, LoaderSettings
+    from pipeline.data.manifest import Sample
 
 EPILOG = """\
 Reads the dataset's files without extracting features, and prints what was found, what the papers count, which
@@ -45,8 +46,15 @@ def add(commands: Commands) -> None:
 def run_check(options: argparse.Namespace) -> int:
     """Compare a dataset's files with the published counts; return 1 when they differ."""
     from pipeline.params import load_params
+    from pipeline.training.split_check import dataset_findings
 
-    outcome = check(options.name, load_params().loader(options.name), None if options.all else LIMIT)
+    params, name = load_params(), options.name
+    outcome = check(
+        name,
+        params.loader(name),
+        None if options.all else LIMIT,
+        lambda samples: dataset_findings(params, name, samples),
+    )
     if options.json:
         say_json(outcome.report)
     else:
@@ -77,7 +85,8 @@ class Check:
     Attributes:
         rows: the table; the published counts first, then the other counts.
         text: table and lists, ready to print.
-        report: everything, as prepare writes it to data/manifests/<name>.json.
+        report: everything, as prepare writes it to data/manifests/<name>.json, and "splits": what is wrong with the
+            folds.
         complete: every published count is met and no file is missing. Where no counts are published, every line
             must also be readable (the owners' releases contain some unreadable lines, which their published
             counts leave out).
@@ -89,21 +98,29 @@ class Check:
     complete: bool
 
 
-def check(name: str, loader: BaseLoader[LoaderSettings], limit: int | None = LIMIT) -> Check:
+def check(
+    name: str,
+    loader: BaseLoader[LoaderSettings],
+    limit: int | None = LIMIT,
+    splits: Callable[[Sequence[Sample]], list[str]] = lambda _: [],
+) -> Check:
     """Read a dataset's files and compare their counts with the published ones.
 
     Args:
         name: the dataset's name in params.yaml.
         loader: its loader (``params.loader(name)``).
         limit: how many lines of each list ``text`` has at most; None: all.
+        splits: says of the samples what is wrong with the folds of params.yaml.
 
     Raises:
         DataError: the root does not exist, or holds another dataset.
     """
+    from pipeline.data.manifest import read_manifest
     from pipeline.data.preparation import prepare
 
     with tempfile.TemporaryDirectory(prefix="lacuna-check-") as folder:
-        report = prepare(name, loader, Path(folder))
+        report = prepare(name, loader, Path(folder), checksums=False)
+        report["splits"] = splits(read_manifest(Path(folder) / f"{name}.csv"))
     rows = tuple(_rows(report))
     parts = [f"{name}: {report['root']}{' (CONSTRUCTED)' if report['constructed'] else ''}"]
     if source := report["expected"].get("source"):
@@ -115,6 +132,10 @@ def check(name: str, loader: BaseLoader[LoaderSettings], limit: int | None = LIM
         ("notes", "kept, but unusual"),
     ):
         parts += ["", f"{title}: {len(report[key])}", *_listed(report[key], limit)]
+    parts += ["", f"splits to think about: {len(report['splits'])}"]
+    parts += [f"  {finding}" for finding in report["splits"][:limit]]
+    if limit is not None and len(report["splits"]) > limit:
+        parts.append(f"  ... and {len(report['splits']) - limit} more (all of them: --all)")
     complete = not report["differences"] and not report["missing_files"]
     if not report["expected"]:
         complete = complete and all(finding["line"] is None for finding in report["skipped"])

@@ -51,6 +51,8 @@ examples:
   lacuna features export demo demo.pkl                  an MMSA pickle of fold 1's train, valid and test
   lacuna features export demo demo.pkl --fold 3
   lacuna features export demo folder --form utterances  text.h5, audio.h5, video.h5: one array per utterance (MMIN)
+  lacuna features export demo folder --form csv         text.csv, audio.csv, video.csv: a row for each frame
+  lacuna features export demo folder --form parquet
 """
 
 
@@ -79,8 +81,10 @@ def add(commands: Commands) -> None:
     diff.add_argument("--json", action="store_true", help="print JSON")
     export = group.add("export", "Write a dataset's features for other toolkits.", EXPORT_EPILOG, run_export)
     export.add_argument("name", metavar="NAME", help="a dataset of params.yaml whose features are extracted")
-    export.add_argument("target", type=Path, metavar="TARGET", help="the pickle, or a folder for HDF5 files")
-    export.add_argument("--form", choices=("mmsa", "utterances"), default="mmsa")
+    export.add_argument(
+        "target", type=Path, metavar="TARGET", help="the pickle, or a folder for the other forms"
+    )
+    export.add_argument("--form", choices=("mmsa", "utterances", "csv", "parquet"), default="mmsa")
     export.add_argument(
         "--fold", type=int, default=1, metavar="N", help="the fold whose parts the pickle holds; default: 1"
     )

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Literal, TextIO
 
 import models
 from pipeline.data.csv_rows import csv_rows
@@ -24,6 +24,8 @@ from pipeline.errors import DataError
 MODALITIES: tuple[str, ...] = models.MODALITIES  # as plain names, which dicts by modality have as keys
 SPLITS = ("", "train", "valid", "test")
 PICTURES = ("", "left", "right")
+# The columns that a regression may learn.
+Target = Literal["score", "score_text", "score_audio", "score_video", "valence", "activation", "dominance"]
 
 
 @dataclass(frozen=True)

@@ -228,7 +228,7 @@ def guess(one: ExperimentFacts, metric: str) -> float | None:
     if one.predictions is None or one.predictions.classes:
         return None
     truth = one.predictions.truth
-    wanted = metrics.score_metrics(float(one.summary.get("score_limit", 3.0)))
+    wanted = one.scale.metrics
     if metric not in wanted:
         return None
     return metrics.of_scores(truth, np.full(len(truth), np.median(truth)), {metric: wanted[metric]})[metric]

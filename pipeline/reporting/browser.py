@@ -72,6 +72,7 @@ def browser_data(comparison: Comparison, root: Path | None, page: Path, budget: 
     return {
         "task": "regression" if regression else "classification",
         "classes": [without_controls(name) for name in first.classes],
+        "sentiment": shown[0].scale.sentiment,
         "conditions": conditions,
         "experiments": [one.name for one in shown],
         "all": len(ids),

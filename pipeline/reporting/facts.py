@@ -28,6 +28,8 @@ from pipeline.reporting.embeddings import read_embeddings
 from pipeline.reporting.predictions import Predictions, read_predictions
 from pipeline.reporting.statistics import AVERAGE, Key, Scores
 from pipeline.reporting.tables import Cell, Table
+from pipeline.training.chance import Chance
+from pipeline.training.metrics import MOSI_SCALE, Scale
 
 
 @dataclass(frozen=True)
@@ -135,6 +137,8 @@ class ExperimentFacts:
         runs: (fold, run) -> run.json.
         embeddings: true and imagined embeddings that evaluate kept; empty unless the experiment asked for them.
         place: its place among the experiments that it is compared with, which gives it its colour.
+        chance: what guessing reaches on its test samples, and whether it is above; None when it was evaluated before
+            that was written down.
         needs: what its method takes for granted (models/base.py, ``Network.needs``); None when training did not
             write it down.
         predictions: what it said of each test sample; None when it is not evaluated yet, or was not asked for.
@@ -154,6 +158,7 @@ class ExperimentFacts:
     needs: Sequence[str] | None = None
     predictions: Predictions | None = None
     failure: str = ""
+    chance: Chance | None = None
 
     @property
     def dataset(self) -> str:
@@ -174,6 +179,11 @@ class ExperimentFacts:
     def task(self) -> str:
         """classification or regression."""
         return str(self.trained["task"])
+
+    @property
+    def scale(self) -> Scale:
+        """The scale of a regression's scores; CMU-MOSI's where training did not write it down."""
+        return _scale(self.summary)
 
     @property
     def train_on(self) -> str:
@@ -296,6 +306,7 @@ def read_experiment(params: Params, name: str, data: Path, predictions: bool = T
         if row["condition"] != AVERAGE:  # Scores computes it from the six conditions
             numbers = {m: _to_number(v) for m, v in row.items() if m not in _NO_METRIC}
             values.setdefault((int(row["fold"]), int(row["run"])), {})[row["condition"]] = numbers
+    guessed = _read_json(results / "chance.json")
     owner = params.datasets.get(str(trained["dataset"]))
     classes = summary.get("classes", owner.labels if owner is not None else ())
     written = {for_spreadsheet(one): one for one in classes}
@@ -304,8 +315,7 @@ def read_experiment(params: Params, name: str, data: Path, predictions: bool = T
         label, predicted = (written.get(row[column], row[column]) for column in ("label", "predicted"))
         confusion.setdefault(row["condition"], {})[label, predicted] = int(row["count"])
     labels = classes if trained["task"] == "classification" else ()
-    limit = float(summary.get("score_limit", 3.0))
-    said = read_predictions(results / "predictions.csv", labels, limit) if predictions else None
+    said = read_predictions(results / "predictions.csv", labels, _scale(summary)) if predictions else None
     return ExperimentFacts(
         name=name,
         trained=trained,
@@ -319,7 +329,12 @@ def read_experiment(params: Params, name: str, data: Path, predictions: bool = T
         needs=summary.get("needs"),
         predictions=said,
         failure="" if summary else read_failure(data, name),
+        chance=Chance.from_json(guessed, str(results / "chance.json")) if guessed else None,
     )
+
+
+def _scale(summary: Mapping[str, Any]) -> Scale:
+    return Scale(**summary["scale"]) if "scale" in summary else MOSI_SCALE
 
 
 def read_failure(data: Path, name: str) -> str:

@@ -99,13 +99,13 @@ def calibration_error(bins: NDArray[np.float64]) -> float | None:
     return float(np.abs(bins[:, 2] - bins[:, 1]).sum() / total) if total else None
 
 
-def read_predictions(path: Path, classes: Sequence[str], score_limit: float) -> Predictions | None:
+def read_predictions(path: Path, classes: Sequence[str], scale: metrics.Scale) -> Predictions | None:
     """Read and reduce predictions.csv; None when there is no such file.
 
     Args:
         path: what evaluate wrote.
         classes: the experiment's labels; none of a regression.
-        score_limit: the largest score there can be, which says by what a regression is measured.
+        scale: of a regression's scores, which says by what it is measured.
 
     Raises:
         DataError: it is damaged.
@@ -144,12 +144,16 @@ def read_predictions(path: Path, classes: Sequence[str], score_limit: float) -> 
     pooled = {}
     if set(MISSING_CONDITIONS) <= set(conditions):
         six = np.isin(condition, [conditions.index(name) for name in MISSING_CONDITIONS])
-        pooled = _pooled(rows, key, six, len(classes), score_limit)
+        pooled = _pooled(rows, key, six, len(classes), scale)
     return Predictions(tuple(ids), tuple(conditions), tuple(classes), truth, said, right, pooled, bins)
 
 
 def _pooled(
-    rows: Mapping[str, Any], key: NDArray[np.int64], six: NDArray[np.bool_], classes: int, limit: float
+    rows: Mapping[str, Any],
+    key: NDArray[np.int64],
+    six: NDArray[np.bool_],
+    classes: int,
+    scale: metrics.Scale,
 ) -> dict[Key, dict[str, float]]:
     """Return (fold, run) -> the metrics of all predictions under the six missing conditions."""
     found: dict[Key, dict[str, float]] = {}
@@ -164,8 +168,7 @@ def _pooled(
     ends = np.cumsum(np.bincount(key[six], minlength=len(rows["keys"])))
     for name, start, end in zip(rows["keys"], [0, *ends[:-1]], ends, strict=True):
         if end > start:
-            wanted = metrics.score_metrics(limit)
-            found[name] = metrics.of_scores(truth[start:end], said[start:end], wanted)
+            found[name] = metrics.of_scores(truth[start:end], said[start:end], scale.metrics)
     return found
 
 

@@ -27,6 +27,7 @@ from models.base import (
 )
 from pipeline.data.manifest import Sample
 from pipeline.training.masking import Hiding
+from pipeline.training.metrics import MOSI_SCALE, Scale
 from pipeline.training.sequences import Floats, Indices, Normaliser, Recorded, Sequences, average_rows
 
 
@@ -177,7 +178,7 @@ class DeviceSamples:
         present_cpu: ``present`` once more, on the CPU.
         turns: how they stand in dialogues.
         scores: (N,) float32, or None for a classification.
-        score_limit: the largest score there can be.
+        scale: of the scores, which are counted from its middle.
     """
 
     ids: tuple[str, ...]
@@ -188,7 +189,7 @@ class DeviceSamples:
     present_cpu: Tensor
     turns: Turns
     scores: Tensor | None = None
-    score_limit: float = 3.0
+    scale: Scale = MOSI_SCALE
 
     def collate(
         self,

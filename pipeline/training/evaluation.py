@@ -21,7 +21,7 @@ from pipeline.data.manifest import read_manifest
 from pipeline.data.masks import CONDITIONS, FULL_CONDITION, MISSING_CONDITIONS, read_masks
 from pipeline.errors import ParamsError, StoreError
 from pipeline.params import Compute, Dataset, Experiment
-from pipeline.training import metrics
+from pipeline.training import chance, metrics
 from pipeline.training.batching import DeviceSamples
 from pipeline.training.experiment import hides_frames
 from pipeline.training.folds import Fold, make_folds
@@ -75,7 +75,7 @@ class ScoreResult:
         ids: of the n test samples.
         scores: (n,) float64, the truth.
         predicted: condition -> (n,) float64.
-        limit: the largest score there can be.
+        scale: theirs.
     """
 
     fold: int
@@ -83,7 +83,7 @@ class ScoreResult:
     ids: tuple[str, ...]
     scores: NDArray[np.float64]
     predicted: Mapping[str, NDArray[np.float64]]
-    limit: float
+    scale: metrics.Scale = metrics.MOSI_SCALE
 
     @property
     def conditions(self) -> tuple[str, ...]:
@@ -95,7 +95,7 @@ class ScoreResult:
         """Return the metrics of several folds' predictions together."""
         truth = np.concatenate([result.scores for result in results])
         found = np.concatenate([result.predicted[condition] for result in results])
-        return metrics.of_scores(truth, found, metrics.score_metrics(results[0].limit))
+        return metrics.of_scores(truth, found, results[0].scale.metrics)
 
 
 Results = Sequence[Result] | Sequence[ScoreResult]
@@ -109,11 +109,13 @@ class Evaluation:
         results: of every (fold, run).
         classes: the names of the classes; none of a regression.
         hidden: array name -> values, what hidden.npz holds; empty where nothing is to be kept.
+        constant: what the constant predictor said in every fold.
     """
 
     results: Results
     classes: tuple[str, ...]
     hidden: Mapping[str, NDArray[Any]]
+    constant: Results
 
 
 def evaluate_experiment(
@@ -171,6 +173,7 @@ def evaluate_experiment(
             ways += [showings([FULL_CONDITION])[0].under(mask, hiding)]
     results: list[Result] = []
     regressions: list[ScoreResult] = []
+    constant: list[Any] = []
     folds = make_folds(samples.samples, trained.folds or dataset.folds, samples.labelled)
     kept = _Hidden(asked.keep_hidden, samples)
     for run in range(1, trained.runs + 1):
@@ -184,16 +187,87 @@ def evaluate_experiment(
                 if run == 1:
                     kept.take(predictor, prepared, fold, ways)
             tested = tuple(samples.samples[index].id for index in fold.test)
+            if run == 1:
+                constant.append(constant_result(samples, fold))
             if samples.scores is not None:
-                found = logits.double().numpy()
+                middle = samples.scale.centre
+                found = logits.double().numpy() + middle
                 shown = {way.name: found[:, index, 0] for index, way in enumerate(ways)}
-                truth = samples.scores[fold.test].astype(np.float64)
-                regressions.append(ScoreResult(fold.number, run, tested, truth, shown, samples.score_limit))
+                truth = samples.scores[fold.test].astype(np.float64) + middle
+                regressions.append(ScoreResult(fold.number, run, tested, truth, shown, samples.scale))
                 continue
             chances = torch.softmax(logits.double(), dim=2).numpy()
             by_way = {way.name: chances[:, index] for index, way in enumerate(ways)}
             results.append(Result(fold.number, run, tested, samples.labels[fold.test], by_way))
-    return Evaluation(regressions or results, samples.classes, kept.arrays())
+    return Evaluation(regressions or results, samples.classes, kept.arrays(), constant)
+
+
+CONSTANT = "constant"  # the condition of what the constant predictor says: it looks at nothing
+
+
+def constant_result(samples: SampleSet, fold: Fold) -> Result | ScoreResult:
+    """Return what the predictor says that always gives the training part's most frequent class, or median score."""
+    tested = tuple(samples.samples[index].id for index in fold.test)
+    if samples.scores is None:
+        counts = np.bincount(samples.labels[fold.train], minlength=len(samples.classes))
+        chances = np.tile(np.eye(len(counts))[counts.argmax()], (len(tested), 1))
+        return Result(fold.number, 1, tested, samples.labels[fold.test], {CONSTANT: chances})
+    scores = samples.scores.astype(np.float64) + samples.scale.centre
+    said = np.full(len(tested), np.median(scores[fold.train]))
+    return ScoreResult(fold.number, 1, tested, scores[fold.test], {CONSTANT: said}, samples.scale)
+
+
+def against_chance(results: Results, constant: Results) -> chance.Chance:
+    """Compare what networks said with chance: pipeline/training/chance.py.
+
+    Args:
+        results: of every (fold, run); each run has the same folds.
+        constant: of every fold, by :func:`constant_result`.
+    """
+    conditions = results[0].conditions
+    averaged = MISSING_CONDITIONS if set(MISSING_CONDITIONS) <= set(conditions) else conditions
+    first = [result for result in results if result.run == results[0].run]
+    places = np.concatenate([np.full(len(one.ids), one.fold) for one in first])
+    _, table = summarise(results)
+    (guessed,) = summarise(constant)[1]["conditions"].values()  # type: ignore[attr-defined]
+    if isinstance(first[0], Result):
+        labels = np.concatenate([one.labels for one in first])  # type: ignore[union-attr]
+        metric, credits = "ua", chance.class_credits(labels, first[0].probabilities[conditions[0]].shape[1])
+        level = float(np.mean([chance.ua_level(one.labels) for one in first]))  # type: ignore[union-attr]
+        pooled_level = chance.ua_level(labels)
+    else:
+        metric, credits = "mae", np.concatenate([one.scores for one in first])[:, None]  # type: ignore[union-attr]
+        level, pooled_level = guessed["mae"]["mean"], guessed["mae"]["pooled"]
+    said = np.stack([_answers(results, name) for name in conditions], axis=2)
+    average = said[:, :, [conditions.index(name) for name in averaged]].mean(axis=2, keepdims=True)
+    p = chance.permutation_p(credits, np.concatenate([said, average], axis=2), places)
+    numbers = {**table["conditions"], chance.AVERAGE: table["average"]}  # type: ignore[dict-item]
+    reached = {}
+    for name, one in zip((*conditions, chance.AVERAGE), p, strict=True):
+        alike = sum(_alike(result, name) for result in results) if name in conditions else 0
+        found = numbers[name][metric]  # type: ignore[index]
+        reached[name] = chance.Reached(found["mean"], found["pooled"], float(one), alike)
+    return chance.Chance(metric, level, pooled_level, len(results), reached, guessed)
+
+
+def _answers(results: Results, condition: str) -> NDArray[np.float64]:
+    """Return (n, D): of all folds' test samples the share of runs that say a class; or the mean score, D is 1."""
+    runs: dict[int, list[NDArray[np.float64]]] = {}
+    for one in results:
+        if isinstance(one, Result):
+            chances = one.probabilities[condition]
+            given = np.eye(chances.shape[1])[chances.argmax(axis=1)]
+        else:
+            given = one.predicted[condition][:, None]
+        runs.setdefault(one.run, []).append(given)
+    return np.mean([np.concatenate(parts) for parts in runs.values()], axis=0)
+
+
+def _alike(one: Result | ScoreResult, condition: str) -> bool:
+    """Return whether a network gives all its test samples the same answer."""
+    if isinstance(one, Result):
+        return metrics.all_alike(one.probabilities[condition].argmax(axis=1))
+    return metrics.all_alike(one.predicted[condition], one.scale.limit)
 
 
 class _Hidden:

@@ -16,7 +16,7 @@ import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
@@ -143,7 +143,7 @@ class PlannedRun:
             "files": {
                 path.name: file_sha256(path) for path in model_of(experiment).files(settings_of(experiment))
             },
-            "scores": None if samples.scores is None else [samples.score_limit, *samples.scores.tolist()],
+            "scores": None if samples.scores is None else [*astuple(samples.scale), *samples.scores.tolist()],
             "fold": [part.tolist() for part in (fold.train, fold.valid)],
             "watched": fold.test.tolist() if by_test else [],
             "masks": {name: mask.facts() for name, mask in self.used_masks.items()},
@@ -212,6 +212,7 @@ def train_run(run: PlannedRun, samples: SampleSet) -> Path:
         "best_score": result.best_score,
         "epochs": len(result.history),
         "parameters": trainable,
+        "one_answer": result.one_answer,
     }
     try:  # another process may finish the same run meanwhile, with the same bytes
         with whole_or_nothing(finished, keep_existing=True) as beside:

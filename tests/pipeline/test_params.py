@@ -215,3 +215,32 @@ def test_the_rate_cannot_fall_for_longer_than_training_lasts(
     with pytest.raises(ParamsError, match=wrong) as raised:
         load_params(write(raw))
     assert "experiments.mmin.decay_epochs" in str(raised.value)
+
+
+def test_places_of_this_machine_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """media.NAME: params.yaml, then params.local.yaml, then the environment."""
+    text = (ROOT / "params.yaml").read_text().replace("root: data/raw/demo", "root: data/media/my-own")
+    path, local = tmp_path / "params.yaml", tmp_path / "params.local.yaml"
+    path.write_text(text)
+    with pytest.raises(ParamsError, match='root: data/media/: found "my-own"'):
+        load_params(path)
+    path.write_text(text + "media: {my-own: null}\n")
+    assert load_params(path).media_place("my-own") is None
+    assert load_params(path).root("demo") == Path("data/media/my-own")
+    with pytest.raises(ParamsError, match=r"media.my-own: no place is given.*LACUNA_MEDIA_MY_OWN"):
+        load_params(path).loader("demo")
+    path.write_text(text + "media: {my-own: /shared}\n")
+    assert load_params(path).root("demo") == Path("/shared")
+    local.write_text("media: {my-own: /local}\ncompute: {workers: 3}\n")
+    assert load_params(path).root("demo") == Path("/local")
+    assert (load_params(path).compute.workers, load_params(path).compute.device) == (3, "auto")
+    monkeypatch.setenv("LACUNA_MEDIA_MY_OWN", str(tmp_path))
+    assert load_params(path).loader("demo").root == tmp_path
+    for wrong, message in (("seed: 1", "found seed, expected"), ("media: {other: /x}", "no such key in")):
+        local.write_text(wrong)
+        with pytest.raises(ParamsError, match=message):
+            load_params(path)
+    local.unlink()
+    path.write_text(text + "media: {my-own: /a, my_own: /b}\n")
+    with pytest.raises(ParamsError, match="LACUNA_MEDIA_MY_OWN would stand for another one"):
+        load_params(path)

@@ -309,7 +309,8 @@ def test_columns_are_hidden_and_shown(browser: Browser, page: Path) -> None:
     heads = "[...document.querySelectorAll('#demo-ua thead th')].filter(n => !n.hidden).map(n => n.textContent.trim())"
     before = browser.evaluate(heads)
     assert "pooled" not in before and "average" in before  # one of the two averages is open
-    boxes = "[...document.querySelector('#demo-ua').closest('.scroll').previousElementSibling.querySelectorAll('input')]"
+    chooser = "document.querySelector('#demo-ua').closest('.scroll').previousElementSibling"
+    boxes = f"[...{chooser}.querySelectorAll('input')]"
     browser.evaluate(f"{boxes}.find(n => n.parentElement.textContent.trim() === 'pooled').click()")
     assert set(browser.evaluate(heads)) - set(before) == {"pooled"}
     shown = "[...document.querySelector('#demo-ua tbody tr').cells].filter(n => !n.hidden).length"
@@ -413,18 +414,15 @@ def test_a_clip_that_is_not_there_is_said_so_and_nothing_else_is_asked_for(
     assert browser.evaluate(OVERFLOWING) == ""
 
 
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-def test_a_page_of_many_experiments_fits_a_phone(
-    browser: Browser, tmp_path_factory: pytest.TempPathFactory, dark: bool
-) -> None:
-    data = tmp_path_factory.mktemp("many") / "data"
+def test_a_page_of_many_experiments_fits_a_phone(browser: Browser, tmp_path: Path) -> None:
     params = report_tree.large_params(12, tables=1)
-    report_tree.write_large(data, params)
-    report.write(params, *report.gather(params, data), data / "report")
-    browser.open(data / "report/index.html", 390, dark)
-    assert browser.evaluate("document.documentElement.scrollWidth") == 390
-    assert browser.evaluate(OVERFLOWING) == ""
-    assert browser.problems == []
+    report_tree.write_large(tmp_path, params)
+    report.write(params, *report.gather(params, tmp_path), tmp_path / "report")
+    for dark in (False, True):
+        browser.open(tmp_path / "report/index.html", 390, dark)
+        assert browser.evaluate("document.documentElement.scrollWidth") == 390
+        assert browser.evaluate(OVERFLOWING) == ""
+        assert browser.problems == []
     assert (
         browser.evaluate("document.querySelectorAll('.verdicts').length") == 2
     )  # five, and the rest after a click

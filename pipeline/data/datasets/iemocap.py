@@ -29,7 +29,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -111,6 +111,11 @@ class Loader(BaseLoader[Settings]):
 
     Settings = Settings
     attribution = "IEMOCAP, SAIL, University of Southern California (Busso et al. 2008); research licence"
+
+    @property
+    def ranges(self) -> Mapping[str, tuple[float, float]]:
+        """Five self-assessment manikins a dimension; a turn has the raters' mean."""
+        return dict.fromkeys(("valence", "activation", "dominance"), (1.0, 5.0))
 
     def load(self) -> Iterator[Sample]:
         """Yield the turns of the chosen classes, dialogue by dialogue, in the order in which they were

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -56,6 +56,11 @@ class Loader(BaseLoader[Settings]):
 
     Settings = Settings
     attribution = "MSP-IMPROV, MSP lab, University of Texas at Dallas (Busso et al. 2017); academic licence"
+
+    @property
+    def ranges(self) -> Mapping[str, tuple[float, float]]:
+        """Five self-assessment manikins a dimension; a turn has the raters' mean."""
+        return dict.fromkeys(("valence", "activation", "dominance"), (1.0, 5.0))
 
     def load(self) -> Iterator[Sample]:
         """Yield the chosen turns, dialogue by dialogue in their order."""

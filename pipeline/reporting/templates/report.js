@@ -152,7 +152,7 @@ function said(data, sample, one) {
   if (!one) return make("td", { textContent: "–" });
   if (data.task === "regression") {
     const cell = make("td", { className: "number", textContent: one.value.toFixed(2).replace("-", "−") });
-    if (Math.sign(one.value) !== Math.sign(sample[4])) cell.classList.add("miss");
+    if (data.sentiment && Math.sign(one.value) !== Math.sign(sample[4])) cell.classList.add("miss");
     return cell;
   }
   const right = one.value === sample[4];
@@ -168,7 +168,7 @@ function detail(data, sample) {
     unpack(data, sample[5][e]).forEach(one => row.append(said(data, sample, one)));
     body.append(row);
   });
-  const caption = data.task === "regression" ? "Predicted scores; red: of the other sign." : "Predicted class, and the true class's probability; red: wrong.";
+  const caption = data.task === "regression" ? data.sentiment ? "Predicted scores; red: of the other sign." : "Predicted scores." : "Predicted class, and the true class's probability; red: wrong.";
   const table = make("table", {}, make("caption", {}, make("span", { textContent: caption })), make("thead", {}, head), body);
   const box = make("div", { className: "detail" });
   if (sample[3]) {

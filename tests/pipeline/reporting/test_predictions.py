@@ -23,7 +23,7 @@ def write(path: Path, *rows: str, head: str = HEAD) -> Path:
 
 
 def read(path: Path) -> Predictions:
-    found = read_predictions(path, CLASSES, 3.0)
+    found = read_predictions(path, CLASSES, metrics.MOSI_SCALE)
     assert found is not None
     return found
 
@@ -85,7 +85,7 @@ def test_of_a_regression(tmp_path: Path) -> None:
     head = "experiment,fold,run,condition,id,score,predicted"
     rows = [f"e,{fold},1,{c},{s},{t},{p}" for c in MISSING_CONDITIONS for fold, s, t, p in
             ((1, "a", 1.0, 0.5), (1, "b", -1.0, -2.0), (2, "c", 2.0, 2.25))]  # fmt: skip
-    found = read_predictions(write(tmp_path / "p.csv", *rows, head=head), (), 3.0)
+    found = read_predictions(write(tmp_path / "p.csv", *rows, head=head), (), metrics.MOSI_SCALE)
     assert found is not None
     assert found.pooled[1, 1]["mae"] == pytest.approx(0.75)
     assert found.pooled[2, 1]["mae"] == pytest.approx(0.25)
@@ -95,7 +95,9 @@ def test_of_a_regression(tmp_path: Path) -> None:
 
 def test_a_number_that_is_none_stays_none(tmp_path: Path) -> None:
     head = "experiment,fold,run,condition,id,score,predicted"
-    found = read_predictions(write(tmp_path / "p.csv", "e,1,1,avt,a,1.0,nan", head=head), (), 3.0)
+    found = read_predictions(
+        write(tmp_path / "p.csv", "e,1,1,avt,a,1.0,nan", head=head), (), metrics.MOSI_SCALE
+    )
     assert found is not None and math.isnan(found.losses()[0, 0])
     path = write(tmp_path / "q.csv", "e,1,1,avt,s1,yes,yes,nan,nan")
     assert read(path).bins.sum() == 0
@@ -119,7 +121,7 @@ def test_a_damaged_file_is_named(tmp_path: Path, row: str, words: str) -> None:
 
 
 def test_no_file_and_no_rows(tmp_path: Path) -> None:
-    assert read_predictions(tmp_path / "p.csv", CLASSES, 3.0) is None
+    assert read_predictions(tmp_path / "p.csv", CLASSES, metrics.MOSI_SCALE) is None
     with pytest.raises(DataError):
         read(write(tmp_path / "p.csv"))
 

@@ -3,9 +3,8 @@
 Every picture is analysed by itself: with tracking from one to the next, the result of a clip would depend on the
 clip before it.
 
-MediaPipe reports to Google that it is used (it sends no pictures; its issue 6291) if it can reach the network, and
-has no switch for that. The workers of extraction have no access to the network; other programs that use this class
-may have it.
+MediaPipe reports to Google that it is used if it can reach the network: pipeline/extraction/offline.py keeps it from
+that, in every process that loads the model.
 """
 
 from __future__ import annotations
@@ -34,6 +33,7 @@ from pipeline.extraction.extractors.base import (
 )
 from pipeline.extraction.extractors.video._faces import Choice, Chooser
 from pipeline.extraction.media import read_frames
+from pipeline.extraction.offline import block_network
 
 WEIGHTS = "face_landmarker.task"
 MOST_FACES = 8  # at most so many faces are looked for in a picture
@@ -162,6 +162,7 @@ class FaceExtractor(BaseExtractor[S]):
             import mediapipe
 
         if self._landmarker is None:
+            block_network()
             with _quiet(), naming_system_libraries():
                 self._landmarker = self._load()
                 self._landmarker.detect(
