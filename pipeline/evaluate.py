@@ -25,9 +25,8 @@ stands for the mean over the six missing conditions. This is what the t-test pai
 
 hidden.npz: arrays by name, without pickle, of the first run's test samples (N over all folds), where the experiment
 sets keep_hidden; else an archive of nothing. ids (N,), folds (N,), labels (N,), present (N, 3) bool: what was recorded;
-of a regression scores (N,), counted from the middle of their scale; for each condition or mask and each name,
-"<condition>/<name>" (N, ...) float32. The network gets the versions of the samples that it has in training: MMIN's
-"vt/target" is the embedding of the audio that "vt/imagined" imagines.
+for each condition or mask and each name, "<condition>/<name>" (N, ...) float32. The network gets the versions of the
+samples that it has in training: MMIN's "vt/target" is the embedding of the audio that "vt/imagined" imagines.
 
 chance.json: what guessing reaches, whether the predictions are above it and by what p, what the constant predictor
 reaches, and how many networks give every test sample one answer: ``Chance`` of pipeline/training/chance.py.

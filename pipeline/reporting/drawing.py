@@ -14,7 +14,6 @@ from pipeline.reporting.embeddings import choose_speakers, distances, plane
 from pipeline.reporting.facts import (
     ExperimentFacts,
 )
-from pipeline.reporting.joint import apart, common_condition, joint_plane
 from pipeline.reporting.statistics import AVERAGE, CONDITIONS, condition_words
 
 
@@ -91,37 +90,6 @@ def embeddings_part(
         if kind == "wide":
             drawn[name] = svg
     return {"experiment": one, "words": said, **shown}
-
-
-def joint_part(comparison: Comparison, drawn: dict[str, str]) -> dict[str, Any] | None:
-    """Draw the joint representations of the methods that kept them (UMDF Figure 6); None when none did."""
-    from markupsafe import Markup
-
-    own = [one for one in comparison.real if one.joint]
-    condition = common_condition([one.joint for one in own])
-    if condition is None:
-        return None
-    panels = [(one.name, groups) for one in own if (groups := joint_plane(one.joint, condition))]
-    if not panels:
-        return None
-    values = {one.name: apart(one.joint, condition) for one in own}
-    numbers = (f"{name} {value:.2f}" for name, value in values.items() if value is not None)
-    masks = dict.fromkeys(mask for one in own for mask in one.trained.get("evaluate_on", ()))
-    said = (
-        f"Test samples of the first fold under {condition_words(condition)}"
-        f"{f', masks {chr(44).join(masks)}' if masks else ''}. Silhouette of the groups in the representations "
-        f"themselves, which a t-SNE does not show (1: apart, 0: within each other): {', '.join(numbers) or 'none'}."
-    )
-    name = f"{comparison.name}-joint"
-    title = f"t-SNE of joint representations of {', '.join(name for name, _ in panels)}"
-    shown = {}
-    for kind, width, height, columns in (("wide", 820, 330, 4), ("narrow", 330, 0, 2)):
-        rows = -(-len(panels) // columns)
-        svg = figures.embeddings(panels, width, (height or 180) * rows, columns)
-        shown[kind] = Markup(figures.inline(svg, f"{name}-{kind}", title, said))  # noqa: S704
-        if kind == "wide":
-            drawn[name] = svg
-    return {"words": said, **shown}
 
 
 def curves_part(comparison: Comparison, one: ExperimentFacts, drawn: dict[str, str]) -> dict[str, Any] | None:

@@ -43,7 +43,13 @@ def read_embeddings(path: Path) -> dict[str, NDArray[Any]]:
     Raises:
         DataError: it is damaged.
     """
-    held = read_hidden(path)
+    if not path.is_file():
+        return {}
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            held = {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path}: cannot be read ({error}). Run: dvc repro -f -s evaluate") from error
     wanted = {
         f"{other}/{state}": f"{kind}_{m}" for m, other in OTHERS.items() for kind, state in STATES.items()
     }
@@ -63,21 +69,6 @@ def read_embeddings(path: Path) -> dict[str, NDArray[Any]]:
     ids, whole = held["ids"], held["present"].all(axis=1)
     kept = {name: values[whole] for name, values in found.items() if values is not None and name != "present"}
     return {**kept, "left_out": ids[~whole]} if whole.any() else {}
-
-
-def read_hidden(path: Path) -> dict[str, NDArray[Any]]:
-    """Return the arrays of hidden.npz by name; none when the file is absent.
-
-    Raises:
-        DataError: it is damaged.
-    """
-    if not path.is_file():
-        return {}
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}: cannot be read ({error}). Run: dvc repro -f -s evaluate") from error
 
 
 def choose_speakers(samples: Sequence[Sample], ids: Sequence[str]) -> list[tuple[str, list[int]]]:

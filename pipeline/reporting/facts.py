@@ -11,7 +11,7 @@ import csv
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,6 @@ from pipeline.data.store import FeatureInfo, FeatureStore, Status
 from pipeline.errors import DataError
 from pipeline.params import Experiment, Mask, Params
 from pipeline.reporting.embeddings import read_embeddings
-from pipeline.reporting.joint import read_joint
 from pipeline.reporting.judgements import Judged, read_judgements
 from pipeline.reporting.statistics import AVERAGE, Key, Scores
 from pipeline.reporting.tables import Cell, Table
@@ -138,7 +137,6 @@ class ExperimentFacts:
             that was written down.
         needs: what its method takes for granted (models/base.py, ``Network.needs``); None when training did not
             write it down.
-        joint: joint representations that evaluate kept, as joint.py reads them; empty unless the experiment asked.
         judgements: EMMR's, of the test samples that lack one modality.
     """
 
@@ -155,7 +153,6 @@ class ExperimentFacts:
     needs: Sequence[str] | None = None
     chance: Chance | None = None
     judgements: Sequence[Judged] = ()
-    joint: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
     @property
     def dataset(self) -> str:
@@ -312,9 +309,6 @@ def _read_experiment(params: Params, name: str, data: Path) -> ExperimentFacts:
         needs=summary.get("needs"),
         chance=Chance.from_json(guessed, str(results / "chance.json")) if guessed else None,
         judgements=read_judgements(results),
-        joint=read_joint(
-            results / "hidden.npz", () if trained.get("task") == "regression" else summary.get("classes", ())
-        ),
     )
 
 

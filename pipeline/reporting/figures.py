@@ -206,24 +206,17 @@ def embeddings(
     panels: Sequence[tuple[str, Mapping[str, tuple[Sequence[float], Sequence[float], bool]]]],
     width_px: int,
     height_px: int = 380,
-    columns: int | None = None,
 ) -> str:
-    """Return points in the plane, a panel for each speaker or method, side by side (MMIN Figure 3, UMDF Figure 6).
+    """Return points in the plane, a panel for each speaker, side by side (MMIN Figure 3).
 
     Args:
         panels: (title, {label: (x, y, imagined)}); a label and the same with imagined share a colour, in the
             order in which the true ones come: filled where true, hollow where imagined.
         width_px: the width the page shows it at.
         height_px: its height.
-        columns: at most so many panels side by side; all without.
     """
-    columns = min(columns or len(panels), len(panels))
-    rows = -(-len(panels) // columns)
-    figure, axes = _axes(width_px, height_px, rows=rows, columns=columns)
-    every = [axes] if rows == columns == 1 else list(axes.flat)
-    for place in every[len(panels) :]:
-        place.set_visible(False)
-    for place, (title, groups) in zip(every, panels, strict=False):
+    figure, axes = _axes(width_px, height_px, columns=len(panels))
+    for place, (title, groups) in zip([axes] if len(panels) == 1 else list(axes), panels, strict=True):
         seen: dict[bool, int] = {True: 0, False: 0}
         for label, (x, y, imagined) in groups.items():
             index = seen[imagined]
@@ -244,10 +237,7 @@ def embeddings(
         place.set_title(title, loc="left", fontsize=11, color=_DRAWN["muted"], pad=4)
         place.set_xticks([])
         place.set_yticks([])
-    found = {}
-    for place in every:
-        found |= {label: handle for handle, label in zip(*place.get_legend_handles_labels(), strict=True)}
-    handles, labels = list(found.values()), list(found)
+    handles, labels = place.get_legend_handles_labels()
     figure.legend(
         handles, labels, loc="outside lower center", ncols=len(labels) if width_px > 500 else 2, frameon=False,
         fontsize=11, labelcolor=_DRAWN["ink"], handletextpad=0.2,

@@ -347,8 +347,6 @@ class _Hidden:
         self._add("folds", np.full(len(tested), fold.number))
         self._add("labels", self._samples.labels[fold.test])
         self._add("present", self._samples.present[fold.test])
-        if self._samples.scores is not None:
-            self._add("scores", self._samples.scores[fold.test])
         network = predictor.network
         views: Mapping[str, View] = network.views(network.settings)
         for way in ways:
