@@ -4,7 +4,7 @@ Copies the project (FOLDER, or the one that this file is in) without its data to
 there, so that everything is fetched and made anew, in an environment whose set-up is done. Prints a table in Markdown:
 of every stage the CPU seconds before its own work begins (Python and libraries load, params.yaml is checked), the CPU
 seconds of all its processes, and the wall time of its work; then the sums, and what DVC itself took. CPU seconds say
-the same on a machine that others use; wall time does so alone on it.
+nearly the same on a machine that others use; wall time does so alone on it.
 """
 
 from __future__ import annotations

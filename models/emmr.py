@@ -146,7 +146,9 @@ class EMMRSettings(ModelSettings):
     detach_target: bool = False  # no gradient into X of Eq. 16
     branch_input: Literal["shown", "mean"] = "shown"  # to AE and MMIN, in the place of what is missing
     start: Literal["fresh", "pretrained"] = "fresh"  # the weights of Eq. 1
+    # numbers of a modality's encoding
     size: Annotated[int, Field(ge=2, multiple_of=2)] = 300
+    # of each attention
     heads: Count = 4
     inner: Count = 1200  # the FFN's hidden layer
     dropout: Annotated[float, Field(ge=0, lt=1)] | None = None  # 0.3; the code: 0.2

@@ -60,6 +60,7 @@ from pipeline.data.files import together, whole_or_nothing, write_whole
 from pipeline.data.shown import for_spreadsheet
 from pipeline.params import Params
 from pipeline.stage import run_stage
+from pipeline.training.chance import AVERAGE
 from pipeline.training.evaluation import (
     Judged,
     Result,
@@ -184,6 +185,8 @@ def main(params: Params, name: str) -> None:
         _write_csv(beside / "judgements.csv", header, _judgement_rows(name, found.classes, found.judgements))
     _, table = summarise(found.results)
     _log.info("%s: average over missing conditions %s", name, table["average"])
+    judged = AVERAGE if len(found.results[0].conditions) > 1 else found.results[0].conditions[0]
+    _log.info("%s, %s: %s", name, judged, compared.words(judged))
     for line in compared.findings():
         _log.warning("%s: %s", name, line)
 

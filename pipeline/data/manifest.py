@@ -78,7 +78,14 @@ _NUMBERS = tuple(f.name for f in fields(Sample) if "float" in str(f.type) and f.
 _VALUES = attrgetter(*COLUMNS)
 _WORDS = COLUMNS.index("words")
 _NO_PATH = re.compile("[\0\ud800-\udc7f\udd00-\udfff]")
-_JSON = json.JSONEncoder(ensure_ascii=False)
+_JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
+
+
+def _no_number(name: str) -> float:
+    raise ValueError(name)
+
+
+_DECODER = json.JSONDecoder(parse_constant=_no_number)  # Python's own takes NaN and Infinity
 
 
 def write_manifest(path: Path, samples: Iterable[Sample], *, named: Path | None = None) -> int:
@@ -90,8 +97,8 @@ def write_manifest(path: Path, samples: Iterable[Sample], *, named: Path | None 
         named: what errors call the file, if not by its path.
 
     Raises:
-        DataError: an id occurs twice or is empty, a path leaves the root, a split is unknown, a time runs backwards,
-            or a sample has other facts than the first.
+        DataError: an id occurs twice or is empty, a path leaves the root, a split is unknown, a time runs backwards or
+            is no number, or a sample has other facts than the first.
     """
     seen: set[str] = set()
     waiting = iter(samples)
@@ -106,7 +113,10 @@ def write_manifest(path: Path, samples: Iterable[Sample], *, named: Path | None 
             _check_facts(sample, facts, where)
             row = list(_VALUES(sample))  # csv writes None as nothing and a float with all its digits
             words = [(word.text, word.start_s, word.end_s) for word in sample.words]
-            row[_WORDS] = _JSON.encode(words) if words else ""
+            try:
+                row[_WORDS] = _JSON.encode(words) if words else ""
+            except ValueError as error:
+                raise DataError(f'{where}: a word of "{sample.id}" has a time that is no number') from error
             if facts:
                 row.append(_JSON.encode(sample.facts))
             writer.writerow(row)
@@ -265,7 +275,7 @@ def _from_texts(row: Sequence[str], where: str) -> dict[str, Any]:
     try:
         text = values[name]
         values[name] = (
-            tuple([Word(str(t), float(s), float(e)) for t, s, e in json.loads(text)]) if text else ()
+            tuple([Word(str(t), float(s), float(e)) for t, s, e in _DECODER.decode(text)]) if text else ()
         )
         name = "turn"
         values[name] = int(text) if (text := values[name]) else None

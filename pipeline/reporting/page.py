@@ -33,6 +33,7 @@ from pipeline.reporting.drawing import (
     curve_groups,
     curves_part,
     embeddings_part,
+    joint_parts,
     result_figure,
     span,
     together_part,
@@ -204,6 +205,7 @@ def _part(comparison: Comparison, tables: Tables, drawn: dict[str, str]) -> dict
         ],
         "by_condition": result_figure(comparison, drawn) if comparison.evaluated else None,
         "embeddings": [part for one in comparison.real if (part := embeddings_part(comparison, one, drawn))],
+        "joint": joint_parts(comparison, drawn),
         "curves": [part for one in comparison.experiments if (part := curves_part(comparison, one, drawn))],
         "confusions": [(one, _confusions(one, comparison)) for one in comparison.evaluated if one.confusion],
         "pending": [(one.name, one.state) for one in comparison.experiments if not one.scores.values],
@@ -266,9 +268,13 @@ def _corpus_facts(dataset: DatasetFacts) -> list[tuple[str, str]]:
         ("video_path", "with a picture file"),
     ):
         facts.append((word, str(sum(bool(getattr(sample, name)) for sample in samples))))
-    scores = [sample.score for sample in samples if sample.score is not None]
-    if scores:
-        facts.append(("scores", f"{min(scores):.2f} to {max(scores):.2f}".replace("-", "−")))
+    for word, column in (
+        ("scores", "score"),
+        *((name, name) for name in ("valence", "activation", "dominance")),
+    ):
+        numbers = [value for sample in samples if (value := getattr(sample, column)) is not None]
+        if numbers:
+            facts.append((word, f"{min(numbers):.2f} to {max(numbers):.2f}".replace("-", "−")))
     return facts
 
 

@@ -89,6 +89,7 @@ _WORD = re.compile(r"\s*(\d+)\s+(\d+)\s+(-?\d+)\s+(\S+)\s*$")
 class Settings(LoaderSettings):
     """Which turns are used, and the names of their classes."""
 
+    # how many emotions, as the papers merge them
     classes: Literal[2, 4, 6, 7, "all"] = 4
     merge_excited: bool = True  # of 4 classes: excited counts as happy
     surprise_is_negative: bool = False  # of 2 classes: as EMMR's Table 5 counts, against its text

@@ -25,9 +25,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pipeline.data.datasets._wav_header import wav_seconds
 from pipeline.data.datasets.base import BaseLoader, Expected, LoaderSettings
 from pipeline.data.manifest import Sample
+from pipeline.data.wav_header import wav_length
 from pipeline.errors import DataError, MediaError
 
 LABELS = {"H": "happy", "A": "angry", "S": "sad", "N": "neutral"}
@@ -45,9 +45,12 @@ _NAME = re.compile(r"(S\d\d[AHSN])-([FM])(\d\d)-([PRST])-([FM])([FM])(\d+)$")
 class Settings(LoaderSettings):
     """Which turns are used."""
 
+    # which recordings
     scenarios: Annotated[tuple[Literal["P", "R", "S", "T"], ...], Field(min_length=1)] = ("S",)
+    # shorter turns are left out
     min_duration_s: Annotated[float, Field(ge=0)] = 1.0
     all_labels: bool = False  # also "other" and "no agreement"
+    # which part of a name says who speaks
     speaker_from: Literal["turn", "actor"] = "turn"
 
 
@@ -160,7 +163,7 @@ class Loader(BaseLoader[Settings]):
         if not least:
             return True
         try:
-            seconds = wav_seconds(self.root / file)
+            seconds = wav_length(self.root / file).there_s
         except MediaError as error:
             reason = str(error).removeprefix(f"{self.root / file}: ")
             self.note(file, f"its duration is not known, so the turn is kept: {reason}", entry=turn)

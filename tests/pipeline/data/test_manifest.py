@@ -160,3 +160,14 @@ def test_facts_of_other_kinds_are_not_written(tmp_path: Path) -> None:
     samples = [Sample(id="a"), Sample(id="b", facts={"key": (True,)})]
     with pytest.raises(DataError, match="line 3: found the facts"):
         write_manifest(tmp_path / "demo.csv", samples)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_a_word_whose_time_is_no_number(tmp_path: Path, number: float) -> None:
+    path = tmp_path / "m.csv"
+    with pytest.raises(DataError, match=r'm\.csv, line 3: a word of "b" has a time that is no number'):
+        write_manifest(path, [Sample("a"), Sample("b", words=(Word("hi", 0.0, number),))])
+    write_manifest(path, [Sample("b", words=(Word("hi", 0.0, 7.5),))])
+    path.write_text(path.read_text(encoding="utf-8").replace("7.5", "NaN"), encoding="utf-8")
+    with pytest.raises(DataError, match="line 2, column words"):
+        read_manifest(path)
