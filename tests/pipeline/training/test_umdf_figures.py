@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from pipeline.data.masks import CONDITIONS
 from pipeline.evaluate import write_arrays
 from pipeline.params import Compute, Experiment
-from pipeline.reporting.joint import apart, joint_plane, read_joint
+from pipeline.reporting.joint_space import joint_plane, read_joint
 from pipeline.training.all_runs import train_experiment
 from pipeline.training.evaluation import ScoreResult, evaluate_experiment
 from pipeline.training.folds import make_folds
@@ -56,22 +58,20 @@ def test_joint_representations_of_half_a_text(data: Path) -> None:
     train_experiment("hidden", settings, ONE, 0, CPU, data)
     kept = evaluate_experiment("hidden", ONE, settings, ("share-50",), CPU, data).hidden
     write_arrays(data / "hidden.npz", dict(kept))
+    found = read_joint(data / "hidden.npz")
+    assert found is not None and list(found.vectors) == list(CONDITIONS)
     samples = read_samples("small", ONE, {"audio": 10}, data, target="score")
     (fold,) = make_folds(samples.samples, ONE.folds)
-    truth = np.array([samples.samples[index].score for index in fold.test], np.float32)
-    np.testing.assert_array_equal(kept["scores"], truth)
-    found = read_joint(data / "hidden.npz", ())
-    wanted = ["negative" if one < 0 else "positive" if one > 0 else "neutral" for one in truth]
-    assert found["names"].tolist() == wanted and found["t/joint"].shape == (len(truth), 120)
-    # the sample stands in both streams: without a second version the network gives the same
+    assert list(found.ids) == [samples.samples[index].id for index in fold.test]
+    assert found.vectors["t"].shape == (len(found.ids), 120)
+    assert joint_plane(found.vectors["t"]).shape == (len(found.ids), 2)
+    assert not np.allclose(found.vectors["t"], found.vectors["at"], atol=1e-4)
+    # in use the sample stands in both streams: the same without a second version
     predictor = load_run(data / "runs" / "hidden" / "1-1")
     prepared = samples.prepare(predictor.normalisers, torch.device("cpu"))
+    whole = torch.tensor([[True, True, True]] * len(fold.test))
     with torch.no_grad():
-        whole = prepared.collate(
-            torch.from_numpy(fold.test), torch.tensor([[True, False, False]] * len(truth))
-        )
-        joint = predictor.network(whole).hidden["joint"].numpy()
-    assert not np.allclose(found["t/joint"], joint, atol=1e-4)  # half of its frames are missing
-    assert sum(len(x) for x, _, _ in joint_plane(found, "t").values()) == len(truth)
-    silhouette = apart(found, "t")
-    assert silhouette is not None and -1 <= silhouette <= 1
+        batch = prepared.collate(torch.from_numpy(fold.test), whole)
+        again = replace(batch, views={"second": batch})
+        alone, both = (predictor.network(one).hidden["joint"] for one in (batch, again))
+    torch.testing.assert_close(alone, both)
