@@ -189,9 +189,10 @@ def settings_of(name: str, folder: Path) -> dict[str, Any]:
         path.write_text("\n".join(lines), encoding="utf-8")
         return {"path": path}
     if name == "wav2vec2":
-        from transformers import Wav2Vec2Config, Wav2Vec2Model
+        from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
 
         Wav2Vec2Model(Wav2Vec2Config(num_hidden_layers=4)).save_pretrained(folder / "encoder")
+        Wav2Vec2FeatureExtractor(do_normalize=True).save_pretrained(folder / "encoder")
         return {"model": folder / "encoder"}
     if name == "denseface":
         from safetensors.torch import save_file

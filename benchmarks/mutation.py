@@ -1,8 +1,9 @@
 """Do the tests see a wrong operator, comparison or constant? ``python benchmarks/mutation.py [--count 200]``.
 
-Draws mutants of the code that makes numbers (models, regimes, metrics, masks, folds, samples), one small change
-each, and runs the tests of the changed file on each, in a copy of the tree. A mutant is caught when a test fails or
-the tests do not end in time. Those in :data:`EQUIVALENT` change nothing that a test could see, and are not drawn.
+Draws mutants of the code that makes numbers (models, regimes, metrics, masks, folds, samples, batches), one small
+change each, and runs the tests of the changed file on each, in a copy of the tree. A mutant is caught when a test
+fails or the tests do not end in time. Those in :data:`EQUIVALENT` change nothing that a test could see, and are not
+drawn.
 
 Run by hand, not in CI: 200 mutants take about an hour. The result belongs in benchmarks/RESULTS.md.
 """
@@ -36,6 +37,12 @@ TESTS = {
         "tests/pipeline/training/test_folds_by_chance.py",
     ),
     "pipeline/training/samples.py": ("tests/pipeline/training/test_samples.py",),
+    "pipeline/training/sequences.py": ("tests/pipeline/training/test_samples.py",),
+    "pipeline/training/batching.py": (
+        "tests/pipeline/training/test_samples.py",
+        "tests/pipeline/training/test_training_set.py",
+    ),
+    "pipeline/training/masking.py": ("tests/pipeline/training/test_masking.py",),
     "pipeline/data/masks.py": ("tests/pipeline/test_mask.py",),
 }
 OPERATORS: dict[type[ast.AST], type[ast.AST]] = {

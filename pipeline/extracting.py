@@ -136,10 +136,10 @@ def settings_of(
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join(map(str, first["loc"]))
-            allowed = ", ".join(classes[name].model_fields)
+            fields = ", ".join(classes[name].model_fields)
             raise ParamsError(
                 f"{name}{'.' if place else ''}{place}: found {first.get('input')!r}: "
-                f"{first['msg'].removeprefix('Value error, ')}. Settings of {name}: {allowed or 'none'}"
+                f"{first['msg'].removeprefix('Value error, ')}. Settings of {name}: {fields or 'none'}"
             ) from error
     return made
 

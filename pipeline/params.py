@@ -21,10 +21,11 @@ from models import Modality as Modality
 from pipeline.data.datasets import base as loaders
 from pipeline.data.manifest import Target
 from pipeline.data.media_list import PLACES
-from pipeline.errors import ParamsError, nearest
+from pipeline.errors import LacunaError, ParamsError, nearest
 from pipeline.extraction.extractors import base as extractors
 from pipeline.extraction.extractors.base import ExtractorSettings
 from pipeline.params_file import read_params_file
+from pipeline.reporting.published_rows import find_rows
 from pipeline.training import metrics
 from pipeline.training.classes import ClassRules, is_comparison
 
@@ -701,6 +702,7 @@ def _check_names(path: Path, params: Params, models: bool) -> None:
                 if field == "model" and not wrong:
                     wrong = _check_decay(key, experiment, owner)
                 if field == "regime" and not wrong:
+                    problems += _check_groups(key, experiment, owner)
                     for stream in owner(owner.Settings.model_validate(experiment.regime_settings)).streams:
                         if stream.train_on is not None:
                             where = f"{key}.{settings_key}.{stream.name}_on"
@@ -722,12 +724,20 @@ def _check_names(path: Path, params: Params, models: bool) -> None:
 
 def _check_table(key: str, table: ReportTable, params: Params) -> list[str]:
     """Return what is wrong with a table of the report whose experiments are all there."""
+    problems = []
+    for kind in ("published", "p_values"):
+        for name, row in getattr(table, kind).items():
+            try:
+                find_rows(row)
+            except ParamsError as error:
+                problems.append(f"{key}.{kind}.{name}: {error}")
     datasets = list(dict.fromkeys(params.experiments[one].dataset for one in table.experiments))
     if len(datasets) == 1:
-        return []
+        return problems
     return [
+        *problems,
         f"{key}.experiments: found experiments on {' and '.join(datasets)}, expected one dataset. Write one table "
-        "for each dataset"
+        "for each dataset",
     ]
 
 
@@ -777,6 +787,36 @@ def _check_decay(key: str, experiment: Experiment, model: Any) -> list[str]:
     return [
         f"{key}.decay_epochs: found {experiment.decay_epochs}, expected fewer than the {epochs} epochs: the rate would "
         "be below learning_rate from the first epoch on"
+    ]
+
+
+def _check_groups(key: str, experiment: Experiment, regime: Any) -> list[str]:
+    """Return what is wrong with the names of the model's parameter groups, which a network without memory knows.
+
+    A network whose settings are wrong, or that starts from files, is not built here: the training checks its names.
+    """
+    chosen = regime(regime.Settings.model_validate(experiment.regime_settings))
+    asked: dict[str, Any] = {f"regime_settings.{one}": names for one, names in chosen.named_groups.items()}
+    asked |= {one: getattr(experiment, one) for one in ("learning_rates", "weight_decays")}
+    if not any(asked.values()) or experiment.model not in module_names("models"):
+        return []
+    import torch  # stages that do no training start without it
+
+    owner = importlib.import_module(f"models.{experiment.model}").Model
+    try:
+        settings = owner.Settings.model_validate(experiment.settings)
+        if owner.files(settings):
+            return []
+        with torch.device("meta"):
+            groups = owner(settings, dict.fromkeys(MODALITIES, 8), 2).parameter_groups()
+    except (LacunaError, OSError, ValueError, RuntimeError):  # pydantic's ValidationError is a ValueError
+        return []
+    return [
+        f'{key}.{one}: there is no parameter group "{name}"; {experiment.model} has {", ".join(groups)}.'
+        f"{nearest(name, groups)}"
+        for one, names in asked.items()
+        for name in names
+        if name not in groups
     ]
 
 

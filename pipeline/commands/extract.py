@@ -77,9 +77,10 @@ def run(options: argparse.Namespace) -> int:
     words = words_within(words, options.start, options.end)
     if not files and (modalities != {"text"} or not texts[0]):
         raise DataError("found no file to extract from; name some, or give --text to a text extractor")
+    every: list[Path | None] = [*files] or [None]
     clips = [
         Clip(name, file, file, options.start, options.end, text=text, words=words)
-        for name, file, text in zip(names or ["text"], files or [None], texts, strict=True)
+        for name, file, text in zip(names or ["text"], every, texts, strict=True)
     ]
     status = 0
     progress = len(clips) > 1 and sys.stderr.isatty()

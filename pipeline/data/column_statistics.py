@@ -20,6 +20,8 @@ _HERTZ = re.compile(r"F0|F0_sma|F0env_sma|F0final_sma|F0finEnv_sma")
 _SEMITONES = re.compile(r"F0semitoneFrom27\.5Hz_sma3nz(_amean)?")  # 0 where there is no voice
 VOICING = "VUV"  # COVAREP gives F0 in unvoiced rows too, where it means little
 SLOWEST_HZ, FASTEST_HZ = 50.0, 600.0  # from a creaking man to a child that cries out
+STILL = 0.03  # of the median deviation of a group of scores: a column that moves less is as good as constant
+LEAST_GROUP = 8  # scores, to say what is usual among them
 JUMP_SEMITONES = 9.0  # no voice moves so far from one row to the next; octave errors are 12
 
 
@@ -107,6 +109,25 @@ def column_statistics(clips: Iterable[FeatureSequence], columns: Sequence[str]) 
     deviation = np.sqrt(squares / count)
     numbers = np.stack([low, high, mean, deviation, zeros / count]).T.tolist()
     return [ColumnStatistics(name, count, *row) for name, row in zip(columns, numbers, strict=True)]
+
+
+def barely_moving(columns: Sequence[ColumnStatistics]) -> list[ColumnStatistics]:
+    """Return the columns that are not constant and yet tell nothing: scores that move far less than their like.
+
+    MediaPipe's face model gives 52 scores from 0 to 1, of which it never really moves some (noseSneer, cheekSquint). A
+    group is columns with one name up to the first ``_``, :data:`LEAST_GROUP` at least, all within 0 and 1; of other
+    columns no two need have one unit.
+    """
+    groups: dict[str, list[ColumnStatistics]] = {}
+    for one in columns:
+        groups.setdefault(one.name.partition("_")[0], []).append(one)
+    found = set()
+    for group in groups.values():
+        scores = all(one.minimum >= 0 and one.maximum <= 1 for one in group)
+        if len(group) >= LEAST_GROUP and scores:
+            usual = float(np.median([one.deviation for one in group]))
+            found |= {one.name for one in group if not one.constant and one.deviation < STILL * usual}
+    return [one for one in columns if one.name in found]
 
 
 def pitch_columns(columns: Sequence[str]) -> list[str]:

@@ -11,6 +11,7 @@ import dataclasses
 import json
 import os
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 from operator import attrgetter
@@ -27,6 +28,7 @@ from pipeline.errors import DataError
 COUNTED = ("label", "split", "speaker", "gender", "session")
 COUNTABLE = (*COUNTED, "dialogue", "picture")  # fields that a loader may expect a count of
 _UNFIT = re.compile("[\0-\x1f\x7f-\x9f\ud800-\udfff]")  # control characters; bytes that are not UTF-8
+NO_LABEL = ("nan", "null", "none", "na", "n/a", "<na>", "-", "?")  # how tables write that there is none
 NONE = "(none)"  # counts the samples that do not say
 
 
@@ -77,6 +79,7 @@ def prepare(
                 f"; {len(loader.skipped)} left out, the first: {loader.skipped[0]}" if loader.skipped else ""
             )
             raise DataError(f"{loader.root}: found no sample of the dataset {name}{why}")
+        counts.note_twins(loader)
         report = _report(name, loader, samples, counts, named or loader.root)
         text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
         (beside / f"{name}.json").write_text(text, encoding="utf-8")
@@ -118,6 +121,14 @@ def _report(
     return report
 
 
+def _seen(text: str, *, case: bool) -> str:
+    """Return what an eye sees of a name: composed, without characters that are invisible; ``case``: in lower case."""
+    if not text.isascii():
+        text = "".join(c for c in unicodedata.normalize("NFKC", text) if unicodedata.category(c) != "Cf")
+    text = " ".join(text.split())
+    return text.casefold() if case else text
+
+
 def _unfit(sample: Sample) -> str:
     """Return what in a sample's names no table or terminal can take, or nothing."""
     for field in ("id", "video_path", "audio_path"):
@@ -134,6 +145,7 @@ class _Counts:
         self._together: Counter[tuple[str, ...]] = Counter()  # samples by all countable fields at once
         self._patterns: Counter[str] = Counter()
         self._there: dict[str, bool] = {}
+        self._ids: dict[str, str] = {}  # how an id looks -> the first such id
         self.samples = 0
         self.missing_files: list[dict[str, str]] = []
 
@@ -143,6 +155,10 @@ class _Counts:
             if problem := _unfit(sample):
                 loader.skip(".", problem, entry=sample.id)
                 continue
+            look = sample.id if sample.id.isascii() else _seen(sample.id, case=False)
+            if (twin := self._ids.setdefault(look, sample.id)) != sample.id:
+                reason = f"its id looks like that of another sample, {twin!a}, and is {sample.id!a}"
+                loader.note(".", reason, entry=sample.id)
             self.samples += 1
             self._together[countable(sample)] += 1
             given = {"text": sample.text.strip(), "audio": sample.audio_path, "video": sample.video_path}
@@ -165,6 +181,25 @@ class _Counts:
         """Return {value: number of samples}, sorted by value; empty when the field is empty in all of them."""
         values = self._of(field)
         return {} if set(values) == {NONE} else dict(sorted(values.items()))
+
+    def note_twins(self, loader: BaseLoader[LoaderSettings]) -> None:
+        """Note names that an eye takes for one, of which each counts: two spellings of a class are two classes; and
+        labels that mean that there is none.
+        """
+        for value in sorted(set(self._of("label"))):
+            if value.casefold() in NO_LABEL:
+                reason = f"the label {value!a} counts as a class; leave the field empty where there is none"
+                loader.note(".", reason)
+        for field in ("label", "speaker", "dialogue", "session"):
+            alike: dict[str, list[str]] = {}
+            for value in sorted(set(self._of(field)) - {NONE}):
+                alike.setdefault(_seen(value, case=True), []).append(value)
+            for values in alike.values():
+                if len(values) > 1:
+                    names = ", ".join(map(ascii, values))
+                    loader.note(
+                        ".", f"{len(values)} {field}s that look alike count as different ones: {names}"
+                    )
 
     def on_paper(self) -> dict[str, Any]:
         """Return how many samples have each modality, and each set of modalities, according to the manifest."""

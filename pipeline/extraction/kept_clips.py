@@ -46,7 +46,7 @@ def versions_of(owner: type[BaseExtractor[Any]]) -> dict[str, str]:
 
 def made_with(instance: BaseExtractor[Any], name: str) -> str:
     """Return the part of the key that is the same for all clips: extractor, settings, weights, code, libraries."""
-    shared = () if instance.modality == "text" else ("pipeline.extraction.media",)
+    shared = () if instance.modality == "text" else ("pipeline.extraction.media", "pipeline.data.wav_header")
     modules = (type(instance).__module__, base.__name__, *instance.parts, *shared)
     code = [Path(str(importlib.import_module(module).__file__)) for module in modules]
     record = instance.assets / "asset.json"

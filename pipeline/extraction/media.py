@@ -7,9 +7,9 @@ thread, and raise :class:`~pipeline.errors.MediaError` with the reason for every
 A file that was cut short, or is damaged in the middle, counts as readable if at least ``LEAST_SHARE`` of the
 requested part can be decoded; whatever decodes is then used. The share is taken of the part that was requested,
 not of the part that the file contains. Below it the clip has failed: half an utterance with the label of the
-whole would be a wrong sample. Streams without a length of their own (bare mp3, aac, h264) do not show that their
-end is missing; if no end was requested, they are used as they are. A gap in the middle of the sound is filled with
-silence, so that what follows stays in time with the picture.
+whole would be a wrong sample. Streams without a length of their own (bare mp3, aac, h264; WAV files that were
+written to a pipe) do not show that their end is missing; if no end was requested, they are used as they are. A gap
+in the middle of the sound is filled with silence, so that what follows stays in time with the picture.
 
 A failure for a temporary reason (no memory, too many open files) raises
 :class:`~pipeline.errors.MomentaryError`: the next run tries again.
@@ -27,12 +27,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.data.wav_header import wav_length
 from pipeline.errors import MediaError, MomentaryError, StreamMissing
 from pipeline.extraction.clip import LEAST_SHARE, SLACK_S, Clip, is_enough
 
 PREROLL_S = 0.5  # audio decoding starts this much earlier, because codecs and the resampler need a run-up
 LONGEST_PAUSE_S = 3600.0  # a longer jump between two pictures is a damaged time stamp
 LONGEST_SILENCE_S = 600.0  # time stamps that leave more seconds than this without sound are damaged
+LOUDEST = 100.0  # of full scale, 40 dB over it: no recording, but whole numbers that were written as floats
 LEAST_GAP_S = 0.1  # a smaller gap between two frames of sound comes from rounded time stamps
 SQUARE = (
     0.01  # pixels whose sides differ by a smaller share count as square: sizes are rounded to whole pixels
@@ -84,8 +86,8 @@ def read_audio(clip: Clip, sample_rate_hz: int) -> NDArray[np.float32]:
 
     Raises:
         StreamMissing: the clip has no audio file, or the file has no sound.
-        MediaError: the file is absent, empty, damaged or cut short, of a kind that cannot be decoded here, or
-            has no sound for more than :data:`LONGEST_SILENCE_S`.
+        MediaError: the file is absent, empty, damaged or cut short, of a kind that cannot be decoded here, has no
+            sound for more than :data:`LONGEST_SILENCE_S`, or a sample over :data:`LOUDEST`.
         MomentaryError: reading failed for a temporary reason of the machine, such as too little memory.
     """
     if clip.audio is None:
@@ -102,6 +104,11 @@ def read_audio(clip: Clip, sample_rate_hz: int) -> NDArray[np.float32]:
         raise MediaError(f"{clip.audio}: no sound decodes from {_span(start_s, end_s)}")
     if not np.isfinite(samples).all():
         raise MediaError(f"{clip.audio}: holds samples that are no numbers")
+    if (peak := float(max(samples.max(), -samples.min()))) > LOUDEST:
+        raise MediaError(
+            f"{clip.audio}: its samples reach {peak:.6g} times full scale, which is 1; expected at most {LOUDEST:g}. "
+            "Were whole numbers written as floats? Divide them by 32768"
+        )
     return samples
 
 
@@ -183,6 +190,8 @@ class _Part:
         if self.stream.duration:
             first_s = float((self.stream.start_time or 0) * self.stream.time_base)
             length_s = float(self.stream.duration * self.stream.time_base)
+            if "wav" in names:  # ffmpeg gives the length of what is there
+                length_s *= _declared(self.path)
             if "flac" in names and first_s > 0:
                 return None  # a piece that kept the header of the longer file that it was cut out of
             if "avi" in names:
@@ -456,6 +465,16 @@ def _chosen(container: Any, path: Path, kind: str) -> Any:
     return stream
 
 
+def _declared(path: Path) -> float:
+    """Return how many times as much sound as there is the header of a WAV file declares; 1 where it does not say."""
+    try:
+        length = wav_length(path)
+    except MediaError:
+        return 1.0  # of another kind, which ffmpeg calls wav, too
+    cut = length.declared_s is not None and length.declared_s > length.there_s > 0
+    return length.declared_s / length.there_s if cut and length.declared_s else 1.0
+
+
 def _hole_s(container: Any) -> float:
     """Return the length of the false gap after the first picture of an AVI file that was cut out of a longer one.
 
@@ -493,7 +512,7 @@ def _stretches(part: _Part, sample_rate_hz: int) -> Iterator[tuple[float, NDArra
     begin_s = length_s = 0.0
     for time_s, frame in part.frames(PREROLL_S):
         if resampler is not None and abs(time_s - (begin_s + length_s)) >= LEAST_GAP_S:
-            yield begin_s, np.concatenate([*pieces, *_resample(resampler, None, part.path)])
+            yield begin_s, _concatenated([*pieces, *_resample(resampler, None, part.path)])
             resampler = None
         if resampler is None:
             resampler, pieces, begin_s, length_s = _resampler(sample_rate_hz), [], time_s, 0.0
@@ -501,7 +520,12 @@ def _stretches(part: _Part, sample_rate_hz: int) -> Iterator[tuple[float, NDArra
         frame.pts = None
         pieces += _resample(resampler, frame, part.path)
     if resampler is not None:
-        yield begin_s, np.concatenate([*pieces, *_resample(resampler, None, part.path)])
+        yield begin_s, _concatenated([*pieces, *_resample(resampler, None, part.path)])
+
+
+def _concatenated(pieces: list[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Return (N,); a few samples at a very low rate resample to none."""
+    return np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
 
 
 def _joined(
@@ -529,12 +553,12 @@ def _joined(
     reached = 0
     for begin_s, samples in stretches:
         if trusted:
-            gap = max(0, round((begin_s - first_s) * sample_rate_hz) - reached)
-            pieces.append(np.zeros(gap, np.float32))
+            if (gap := max(0, round((begin_s - first_s) * sample_rate_hz) - reached)) > 0:
+                pieces.append(np.zeros(gap, np.float32))
             reached += gap
         pieces.append(samples)
         reached += len(samples)
-    joined = np.concatenate(pieces)
+    joined = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
     lead = round(lead_s * sample_rate_hz)
     return np.pad(joined, (lead, 0)) if lead > 0 else joined[-lead:]
 

@@ -34,7 +34,7 @@ METRIC_NAMES = {
 }  # fmt: skip
 METRIC_WORDS = {
     "wa": "weighted accuracy: the share of samples that are right",
-    "ua": "unweighted accuracy: the mean of the classes' recalls",
+    "ua": "unweighted accuracy: the mean recall of the classes that occur",
     "macro_f1": "the mean of the classes' F1",
     "weighted_f1": "the classes' F1, weighted by how often they occur",
     "mae": "mean absolute error; less is better",
@@ -472,6 +472,11 @@ def trust_notes(comparison: Comparison) -> list[str]:
             f"{metric_name(m)} {numbers[m]['mean']:.3f}" for m in comparison.metrics if m in numbers
         )
         notes.append(f"Always the median score of the training part, mean over folds: {values}.")
+    if comparison.task == "classification" and comparison.chance is not None and known:
+        notes.append(
+            f"UA is over the classes that a fold's test part has; a guess reaches {comparison.chance:.3f} in the mean "
+            "over folds."
+        )
     for one in known:
         if conditions := _chance(one).not_above:
             notes.append(

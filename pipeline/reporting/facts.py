@@ -24,6 +24,8 @@ from pipeline.data.store import FeatureInfo, FeatureStore, Status
 from pipeline.errors import DataError
 from pipeline.params import Experiment, Mask, Params
 from pipeline.reporting.embeddings import read_embeddings
+from pipeline.reporting.joint_space import Joint, read_joint
+from pipeline.reporting.judgements import Judged, read_judgements
 from pipeline.reporting.statistics import AVERAGE, Key, Scores
 from pipeline.reporting.tables import Cell, Table
 from pipeline.training.chance import Chance
@@ -136,6 +138,8 @@ class ExperimentFacts:
             that was written down.
         needs: what its method takes for granted (models/base.py, ``Network.needs``); None when training did not
             write it down.
+        judgements: EMMR's, of the test samples that lack one modality.
+        joint: joint representations that evaluate kept; None unless the experiment asked for them.
     """
 
     name: str
@@ -150,6 +154,8 @@ class ExperimentFacts:
     place: int = 0
     needs: Sequence[str] | None = None
     chance: Chance | None = None
+    judgements: Sequence[Judged] = ()
+    joint: Joint | None = None
 
     @property
     def dataset(self) -> str:
@@ -305,6 +311,8 @@ def _read_experiment(params: Params, name: str, data: Path) -> ExperimentFacts:
         embeddings=read_embeddings(results / "hidden.npz"),
         needs=summary.get("needs"),
         chance=Chance.from_json(guessed, str(results / "chance.json")) if guessed else None,
+        judgements=read_judgements(results),
+        joint=read_joint(results / "hidden.npz"),
     )
 
 

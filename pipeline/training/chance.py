@@ -102,10 +102,12 @@ class Chance:
         one = self.conditions[condition]
         name, p = self.metric.upper(), min(1.0, one.p * tests)
         guess = "chance" if self.metric == "ua" else "a constant"
-        return (
-            f"{name} {one.mean:.3f}, of all folds together {one.pooled:.3f} ({guess}: {self.level:.3f} and "
-            f"{self.pooled_level:.3f}; {p_value(p)})"
+        mean, pooled, level, pooled_level = (
+            f"{number:.3f}" for number in (one.mean, one.pooled, self.level, self.pooled_level)
         )
+        if (mean, level) == (pooled, pooled_level):
+            return f"{name} {mean} ({guess}: {level}; {p_value(p)})"
+        return f"{name} {mean}, of all folds together {pooled} ({guess}: {level} and {pooled_level}; {p_value(p)})"
 
     @property
     def not_above(self) -> tuple[str, ...]:

@@ -270,3 +270,23 @@ def test_a_files_name_that_is_not_utf_8_is_named(
     report = prepare("set", owner(owner.Settings(), root), tmp_path / "out")
     assert report["samples"] == 1
     assert any("\\udcff" in one["file"] for one in report[lists])
+
+
+def test_names_that_look_alike_are_noted(root: Path, tmp_path: Path) -> None:
+    samples = [
+        Sample("a", text="x", label="happy", speaker="Ann"),
+        Sample("\u00e9", text="x", label="Happy", speaker="ann"),
+        Sample("e\u0301", text="x", label="happy\u200b", speaker="a nn"),
+        Sample("a\u200b", text="x", label="sad", speaker="bob"),
+        Sample("A", text="x", label="NaN"),  # of ids case may be all that tells them apart
+        Sample("\ufeffb", text="x", label="sad"),
+    ]
+    report = prepare("set", Fixed(root, samples), tmp_path / "out")
+    assert report["samples"] == 6  # noted, not changed: they may be meant
+    assert [(note["entry"], note["reason"]) for note in report["notes"]] == [
+        ("e\u0301", r"its id looks like that of another sample, '\xe9', and is 'e\u0301'"),
+        ("a\u200b", r"its id looks like that of another sample, 'a', and is 'a\u200b'"),
+        ("", "the label 'NaN' counts as a class; leave the field empty where there is none"),
+        ("", r"3 labels that look alike count as different ones: 'Happy', 'happy', 'happy\u200b'"),
+        ("", "2 speakers that look alike count as different ones: 'Ann', 'ann'"),
+    ]

@@ -39,9 +39,12 @@ def _interval(score: float, cuts: Sequence[float]) -> int:
 
 
 def finite(text: str) -> float | None:
-    """Return the finite number that a text stands for, or None when it is not one."""
+    """Return the finite number that a text stands for, or None when it is not one.
+
+    Python's own form 1_000 is not one: in a table it is a slip, most often for 1.000 or for two fields.
+    """
     try:
-        number = float(text)
+        number = math.nan if "_" in text else float(text)
     except ValueError:
         return None
     return number if math.isfinite(number) else None

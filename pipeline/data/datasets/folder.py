@@ -9,6 +9,7 @@ write ``-`` as audio_path for a sample without sound. ``words`` are JSON, ``[["h
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
@@ -153,6 +154,18 @@ class Loader(BaseLoader[Settings]):
                 self.note(relative, "a clip that no row names")
 
 
+def _word(token: object, start: object, end: object) -> Word:
+    """Return a word with its times, which aligners leave out (null, NaN) where they did not find it."""
+    times = [float(t) for t in (start, end) if isinstance(t, int | float) and not isinstance(t, bool)]
+    times = [max(0.0, t) for t in times if math.isfinite(t)]  # a word may begin before its sample
+    if not isinstance(token, str) or len(times) < 2 or times[1] < times[0]:
+        raise _Refused(
+            f"found the word {json.dumps([token, start, end], ensure_ascii=False)[:80]}, expected a text and its "
+            "start and end in seconds from the sample's start; leave out words that have none"
+        )
+    return Word(token, *times)
+
+
 def _value(column: str, text: str, ranges: Mapping[str, tuple[float, float]]) -> object:
     if column in NUMBERS:
         if (number := finite(text)) is None:
@@ -173,7 +186,9 @@ def _value(column: str, text: str, ranges: Mapping[str, tuple[float, float]]) ->
         raise _Refused(f'found the picture "{text}", expected left, right or nothing')
     if column == "words":
         try:
-            return tuple(Word(str(token), float(start), float(end)) for token, start, end in json.loads(text))
+            return tuple(_word(*entry) for entry in json.loads(text))
+        except _Refused:
+            raise
         except (ValueError, TypeError, RecursionError):
             raise _Refused("the words are not JSON: [[word, start, end], ...]") from None
     return text

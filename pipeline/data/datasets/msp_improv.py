@@ -25,9 +25,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pipeline.data.datasets._wav_header import wav_seconds
 from pipeline.data.datasets.base import BaseLoader, Expected, LoaderSettings
 from pipeline.data.manifest import Sample
+from pipeline.data.wav_header import wav_length
 from pipeline.errors import DataError, MediaError
 
 LABELS = {"H": "happy", "A": "angry", "S": "sad", "N": "neutral"}
@@ -163,7 +163,7 @@ class Loader(BaseLoader[Settings]):
         if not least:
             return True
         try:
-            seconds = wav_seconds(self.root / file)
+            seconds = wav_length(self.root / file).there_s
         except MediaError as error:
             reason = str(error).removeprefix(f"{self.root / file}: ")
             self.note(file, f"its duration is not known, so the turn is kept: {reason}", entry=turn)

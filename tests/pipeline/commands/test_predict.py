@@ -17,7 +17,8 @@ from pipeline.data.manifest import MODALITIES
 from pipeline.extraction.extractors import base
 from pipeline.params import load_params
 from pipeline.predicting import ModalityResult, Prediction
-from tests.command_line import Command
+from tests.command_line import Command, run_process
+from tests.proxy import proxy
 from tests.trained_networks import CLASSES, train_networks, write_params
 
 SOUND = "data/assets/cremad/1002_DFA_SAD_XX.mp3"
@@ -236,6 +237,18 @@ def test_several_files_and_a_folder(lacuna: Command, trained: Path, monkeypatch:
         )
     assert rows[2]["happy"] == ""
     assert "cannot" in rows[2]["error"] or "no modality" in rows[2]["error"]
+
+
+def test_nothing_is_sent_anywhere(trained: Path) -> None:
+    with proxy() as (
+        address,
+        asked,
+    ):  # tests/pipeline/extraction/test_offline.py: it would see MediaPipe's report
+        environment = dict.fromkeys(("https_proxy", "http_proxy", "all_proxy"), address)
+        done = run_process("predict", FILM, "--text", "Fine.", env=environment)
+    assert done.returncode == 0, done.stderr
+    assert b"video  available" in done.stdout
+    assert asked == []
 
 
 def test_over_time(lacuna: Command, trained: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from pipeline.data.column_statistics import (
     ColumnStatistics,
+    barely_moving,
     column_statistics,
     pitch_columns,
     pitch_hz,
@@ -49,6 +50,20 @@ def test_without_rows_nothing_is_constant() -> None:
     (nothing,) = column_statistics([], "a")
     (one,) = column_statistics([clip([2.0])], "a")
     assert (nothing.rows, nothing.constant, one.rows, one.constant) == (0, False, 1, False)
+
+
+def test_scores_that_barely_move() -> None:
+    def moving(names: list[str], deviations: list[float], high: float = 1.0) -> list[ColumnStatistics]:
+        pairs = zip(names, deviations, strict=True)
+        return [ColumnStatistics(name, 9, 0.0, high * (one > 0), 0.1, one, 0.0) for name, one in pairs]
+
+    names = [f"face_{number}" for number in range(8)]
+    deviations = [0.1, 0.2, 0.3, 0.2, 0.1, 0.004, 0.007, 0.0]  # the median is 0.1; the last one is constant
+    assert barely_moving(moving(names, deviations, 0.5)) == []  # all are above 0.003
+    deviations[5] = 0.001
+    assert [one.name for one in barely_moving(moving(names, deviations))] == ["face_5"]
+    assert barely_moving(moving(names, deviations, high=1.5)) == []  # these are no scores
+    assert barely_moving(moving(names, deviations)[1:]) == []  # too few to say what is usual
 
 
 def test_which_columns_claim_to_be_the_pitch() -> None:

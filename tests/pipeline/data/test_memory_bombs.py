@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 
 from pipeline.data.csd import Sequences
-from pipeline.data.datasets._wav_header import wav_seconds
 from pipeline.data.masks import read_masks
 from pipeline.data.store import FeatureStore
+from pipeline.data.wav_header import wav_length
 from pipeline.errors import LacunaError, MediaError, StoreError
 from pipeline.extraction.clip import Clip
 from pipeline.extraction.importers import covarep, mmin, mmsa, npz, openface
@@ -208,10 +208,10 @@ def test_a_wav_header(tmp_path: Path) -> None:
     fmt = struct.pack("<HHIIHH", 1, 1, 16_000, 32_000, 2, 16)
     path.write_bytes(b"RIFF\xff\xff\xff\x7fWAVEfmt " + struct.pack("<I", 2**32 - 2) + fmt)
     with pytest.raises(MediaError, match="ends before any samples"):
-        wav_seconds(path)
+        wav_length(path)
     whole = b"fmt \x10\0\0\0" + fmt + b"data" + struct.pack("<I", 64_000) + b"\0" * 64_000
     path.write_bytes(b"RIFF\0\0\0\0WAVE" + whole)
-    assert wav_seconds(path) == 2.0
+    assert wav_length(path).there_s == 2.0
 
 
 Make = Callable[[Path], object]

@@ -26,7 +26,7 @@ from pipeline.extraction.engines import Fault, Job, RayWorker, closing
 from pipeline.extraction.extractors import base
 from pipeline.extraction.extractors.base import Clip
 from pipeline.extraction.kept_clips import made_with
-from tests.pipeline.test_extract import Project, project
+from tests.pipeline.test_extract import Project, project, wait_for_end
 
 ray = pytest.importorskip("ray")
 __all__ = ["project"]  # the fixture
@@ -122,6 +122,28 @@ def test_two_ray_nodes_give_the_bytes_of_processes(project: Project, cluster: An
     project.samples(*(f"ok-{index:02d}" for index in range(7)))
     project.run()
     assert 7 - kept <= project.calls().total() <= 7
+
+
+@pytest.mark.slow
+def test_a_clip_that_hangs_on_a_node_is_stopped_and_named(project: Project, cluster: Any) -> None:
+    cluster.remove_node(cluster.second)  # one worker: the clips after the one that hangs need another
+    project.samples("hangs-1", "ok-1", "ok-2")
+    use(project, "ray", cluster.address)
+    path = project.root / "params.yaml"
+    text = yaml.safe_load(path.read_text(encoding="utf-8"))
+    text["compute"]["clip_timeout_s"] = 3
+    path.write_text(yaml.safe_dump(text), encoding="utf-8")
+    said = project.run()
+    reason = "stopped after more than 3 s a clip (compute.clip_timeout_s)"
+    assert project.statuses() == {
+        "hangs-1": (Status.FAILED, reason),
+        "ok-1": (Status.OK, ""),
+        "ok-2": (Status.OK, ""),
+    }
+    assert "hangs-1: a worker was stopped after more than 3 s a clip" in said
+    assert len(project.workers()) == 2
+    wait_for_end(project.workers())
+    assert project.calls() == {"hangs-1": 1, "ok-1": 1, "ok-2": 1}
 
 
 def test_no_cluster_is_said(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,17 +7,15 @@ test receives the report where nothing keeps it back; python's own sockets are r
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.project import ROOT
+from tests.proxy import proxy
 
 PROGRAM = """
 import sys
@@ -35,28 +33,6 @@ extractor = Extractor(FacelandmarkerSettings(), Path(sys.argv[1]))
 extractor._look(np.zeros((64, 64, 3), np.uint8))
 extractor.close()
 """
-
-
-@contextmanager
-def proxy() -> Iterator[tuple[str, list[bytes]]]:
-    """Give the address of a proxy that answers nobody, and what is asked of it."""
-    asked: list[bytes] = []
-    with socket.create_server(("127.0.0.1", 0)) as server:
-
-        def listen() -> None:
-            while True:
-                try:
-                    visitor, _ = server.accept()
-                except OSError:
-                    return
-                with visitor:
-                    asked.append(visitor.recv(200))
-
-        listener = threading.Thread(target=listen, daemon=True)
-        listener.start()
-        yield f"http://127.0.0.1:{server.getsockname()[1]}", asked
-        server.shutdown(socket.SHUT_RDWR)
-        listener.join(10)
 
 
 @pytest.mark.parametrize("way", ["open", "closed"])

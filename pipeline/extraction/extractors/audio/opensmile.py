@@ -35,6 +35,7 @@ SETS = {
     "IS13_ComParE": "IS13",
 }
 LEVELS = {"lld": "lld", "lld+delta": "both", "functionals": "func"}
+BLOCK = 2**20  # samples that are made whole numbers at once: bounds memory
 SHORTEST_S = 0.5  # the longest analysis window is 60 ms, and smoothing and pitch tracking look ahead
 
 # Both streams of low-level descriptors in one pass: the package's own sinks give one, so that it would
@@ -129,7 +130,9 @@ class Extractor(BaseExtractor[OpensmileSettings]):
         samples = read_audio(clip, self.settings.sample_rate_hz)
         length_s = len(samples) / self.settings.sample_rate_hz
         shortest = round(SHORTEST_S * self.settings.sample_rate_hz)
-        rows, middle_s = self._run(np.pad(samples, (0, max(0, shortest - len(samples)))))
+        if len(samples) < shortest:
+            samples = np.pad(samples, (0, shortest - len(samples)))
+        rows, middle_s = self._run(samples)
         if not rows:
             raise MediaError(f"openSMILE gives no frame for {length_s:.3f} s of sound")
         values = np.vstack(rows)
@@ -169,10 +172,9 @@ class Extractor(BaseExtractor[OpensmileSettings]):
         smile = self._start()
         try:
             smile.external_sink_set_callback_ex("extsink", receive)
-            pcm = np.clip(samples * 32768, -32768, 32767).astype(
-                np.int16
-            )  # as the package does, but for the clip
-            smile.external_audio_source_write_data("extsource", pcm.tobytes())
+            for start in range(0, len(samples), BLOCK):  # as the package does, but for the clip
+                pcm = np.clip(samples[start : start + BLOCK] * 32768, -32768, 32767).astype(np.int16)
+                smile.external_audio_source_write_data("extsource", pcm.tobytes())
             smile.external_audio_source_set_eoi("extsource")
             smile.run()
         except OpenSmileException as error:

@@ -136,3 +136,71 @@ def test_a_column_keeps_to_its_range(tmp_path: Path) -> None:
     assert manifest("folder", tmp_path, tmp_path / "out", ranges=ranges)["ranges"] == ranges
     with pytest.raises(ValidationError, match="found 7 to 1, expected the lower end first"):
         read("folder", tmp_path, ranges={"valence": [7, 1]})
+
+
+def own(tmp_path: Path, header: str, rows: list[str]) -> Path:
+    write_lines(tmp_path / "samples.csv", [header, *rows])
+    return tmp_path
+
+
+def test_only_plain_numbers_are_numbers(tmp_path: Path) -> None:
+    given = [
+        "0.5",
+        "-0.0",
+        "1e-2",
+        "+.5",
+        "0,5",
+        "1_0",
+        "nan",
+        "inf",
+        "-Infinity",
+        "1e400",
+        "0x1p1",
+        "1.0.0",
+        "½",
+    ]
+    samples, loader = read(
+        "folder", own(tmp_path, "id,text,score", [f'{row},x,"{text}"' for row, text in enumerate(given)])
+    )
+    assert [sample.score for sample in samples] == [0.5, 0.0, 0.01, 0.5]
+    assert [finding.reason for finding in loader.skipped] == [
+        f'found the score "{text}", expected a number' for text in given[4:]
+    ]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        '[["hi", NaN, 0.4]]',
+        '[["hi", null, 0.4]]',
+        '[["hi", 0.1, Infinity]]',
+        '[["hi", 0.1, 1e999]]',
+        '[["hi", 0.4, 0.1]]',
+        '[["hi", "0.1", "0.4"]]',
+        '[["hi", false, true]]',
+        "[[null, 0.1, 0.4]]",
+        '[[["hi"], 0.1, 0.4]]',
+    ],
+)
+def test_a_word_without_times_is_named(tmp_path: Path, words: str) -> None:
+    quoted = words.replace('"', '""')
+    rows = [f'a,hi,"{quoted}"', 'b,hi,"[[""hi"", -0.1, 0.4]]"']
+    samples, loader = read("folder", own(tmp_path, "id,text,words", rows))
+    assert [(sample.id, sample.words) for sample in samples] == [("b", (Word("hi", 0.0, 0.4),))]
+    (skipped,) = loader.skipped
+    assert skipped.line == 2 and skipped.reason.startswith("found the word [")
+
+
+@pytest.mark.parametrize("coding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_a_table_that_is_not_utf_8_is_an_error(tmp_path: Path, coding: str) -> None:
+    (tmp_path / "samples.csv").write_bytes("id,text\na,hello\n".encode(coding))
+    with pytest.raises(DataError, match=r"samples.csv, line 1: (not UTF-8|lacks the columns id)"):
+        read("folder", tmp_path)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_every_end_of_a_line(tmp_path: Path, end: str) -> None:
+    text = end.join(["\ufeffid,text", "a,one", 'b,"two\u2028three\x85four"', ""])
+    (tmp_path / "samples.csv").write_bytes(text.encode())
+    samples, _ = read("folder", tmp_path)
+    assert [(s.id, s.text) for s in samples] == [("a", "one"), ("b", "two\u2028three\x85four")]

@@ -3,16 +3,33 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import MediaError
 
+# Programs that write to a pipe cannot know the size beforehand: they write 0, or a number near the largest one of 31 or
+# 32 bits, such as 0x7FFFF000 and 0xFFFFFFFF.
+NO_SIZE = 0x7FFF0000
 
-def wav_seconds(path: Path) -> float:
-    """Return the seconds of sound in a RIFF/WAVE file.
 
-    When the header gives a larger size than the file has (an incomplete copy, a recorder that never wrote the
-    size), the length follows from what the file has.
+@dataclass(frozen=True)
+class WavLength:
+    """Seconds of sound in a WAV file.
+
+    Attributes:
+        there_s: in the file.
+        declared_s: by its header; None when that does not say.
+    """
+
+    there_s: float
+    declared_s: float | None
+
+
+def wav_length(path: Path) -> WavLength:
+    """Return the seconds of sound in a RIFF/WAVE file, and those that its header gives.
+
+    The header gives more than there is in an incomplete copy.
 
     Raises:
         MediaError: the file cannot be read, or its header is not that of a WAV file.
@@ -33,7 +50,10 @@ def wav_seconds(path: Path) -> float:
                 elif name == b"data":
                     if not bytes_a_second:
                         raise MediaError(f"{path}: its header has no format before the samples")
-                    return float(min(size, total - file.tell()) / bytes_a_second)
+                    left = total - file.tell()
+                    unknown = size >= NO_SIZE or (size == 0 and left > 0)
+                    there = left if unknown else min(size, left)
+                    return WavLength(there / bytes_a_second, None if unknown else size / bytes_a_second)
                 else:
                     file.seek(size + size % 2, 1)
     except OSError as error:
