@@ -37,8 +37,8 @@ def run_check(options: argparse.Namespace) -> int:
     params = load_params(options.file)
     if lacking := what_dvc_lacks(options.file):
         raise ParamsError(
-            f"{options.file}: {', '.join(lacking)}: missing. Lacuna has defaults for it, but DVC compares what the file "
-            "says; write it, with {} for all defaults (seed: 0)"
+            f"{options.file}: {', '.join(lacking)}: missing. Lacuna has defaults for it, but DVC compares what the "
+            "file says; write it, with {} for all defaults (seed: 0)"
         )
     say(f"{options.file}: {count_sections(params)}")
     return 0

@@ -2,8 +2,8 @@
 
 Each has five columns about the picture (frame, face_id, timestamp, confidence, success) and the 709 of
 ``-2Dfp -3Dfp -pdmparams -pose -aus -gaze``. Where a release has fewer, the setting ``field`` names the groups that are
-there, joined by +: gaze, eyes (the 280 of the eyes' landmarks), pose, landmarks2d, landmarks3d, shape, aus. Every picture becomes a row; the extractor ``openface`` reads the
-same files at a set rate (``csv_folder``).
+there, joined by +: gaze, eyes (the 280 of the eyes' landmarks), pose, landmarks2d, landmarks3d, shape, aus. Every
+picture becomes a row; the extractor ``openface`` reads the same files at a set rate (``csv_folder``).
 """
 
 from __future__ import annotations
