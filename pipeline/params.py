@@ -70,11 +70,11 @@ class Contradict(Section):
     """How often each modality of the demo corpus shows another emotion than the label's; never two at once."""
 
     # share of utterances whose sentence does
-    text: Share = 0.15
+    text: Share = 0.1
     # share of utterances whose voice does
-    audio: Share = 0.2
+    audio: Share = 0.1
     # share of utterances whose face does
-    video: Share = 0.2
+    video: Share = 0.35
 
     @model_validator(mode="after")
     def _one_at_a_time(self) -> Contradict:
