@@ -131,7 +131,9 @@ def read_frames(
         Seconds from the part's beginning (the middle of the period, not decreasing), and (H, W, 3) uint8 red,
         green, blue, as a player shows it: turned and mirrored as the file's display matrix says, with square
         pixels (the shorter side is stretched), and of an interlaced picture its first field, with the lines
-        between them as means of their neighbours.
+        between them as means of their neighbours. What the codec crops (H.264, HEVC) is cropped; what the container
+        alone says (Matroska's PixelCrop, QuickTime's clean aperture) is not, because PyAV does not give it: such
+        edges are shown.
 
     Raises:
         StreamMissing: the clip has no video file, or the file has no moving picture (a cover image does not count).
