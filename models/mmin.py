@@ -94,6 +94,7 @@ Weight = Annotated[float, Field(ge=0)]
 class MMINSettings(ModelSettings):
     """Choices of MMIN; None takes what the variant has."""
 
+    # the paper's network, or the public code's where they differ
     variant: Literal["paper", "code"] = "paper"
     imagination: Literal["cra", "ae"] = "cra"  # ae: MMIN-AE, one plain autoencoder as large as the cascade
     cycle: bool = True  # False: MMIN-NoCycle, without the backward imagination

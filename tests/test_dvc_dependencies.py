@@ -37,6 +37,7 @@ INFRASTRUCTURE = {
     "pipeline/data/files.py": "renames what is whole; the bytes are the caller's",
     "pipeline/data/assets.py": "for other stages: returns the path of a file with the right checksum, or stops",
     "pipeline/extraction/engines.py": "says where clips are extracted; what comes of one is its extractor's",
+    "pipeline/extraction/offline.py": "keeps MediaPipe from reporting that it is used",
     "pipeline/extraction/kept_clips.py": "gives back what was extracted; its keys hold the code's checksums",
 }
 # Its imports serve to check params.yaml: every loader, extractor, model and regime that there is.
@@ -88,6 +89,7 @@ DATA: dict[str, dict[str, str]] = {
         "data/assets/cremad": "pipeline/data/assets.py",
         "data/assets/sentences": "pipeline/data/assets.py",
     },
+    "media": CHECKED,  # besides the folder of media.NAME, at every run
     "prepare": {**CHECKED, MEDIA: "pipeline/prepare.py"},
     "train-denseface": {
         **CHECKED,
@@ -102,7 +104,7 @@ DATA: dict[str, dict[str, str]] = {
         f"extract-{m}": {
             "data/manifests/${key}.csv": "pipeline/extract.py",
             f"data/assets/${{item.{m}.extractor}}": "pipeline/extract.py",
-            MEDIA: "pipeline/extract.py",
+            "data/manifests/${key}.sha256": "pipeline/extract.py",
         }
         for m in ("audio", "video")
     },
@@ -443,7 +445,10 @@ def test_the_table_of_data_fits_the_code(stage: str) -> None:
             assert path.split("/")[1] in folders_in(file), f"{stage}: {file} does not name {path}"
     own = {folder for file in needs(stage).code for folder in folders_in(file)}
     outs = [*stages()[stage]["outs"], *stages()[stage].get("metrics", ())]
-    known = {path.split("/")[1] for path in [*DATA[stage], *outs] if path.startswith("data/")}
+    named = [
+        next(iter(out)) if isinstance(out, dict) else out for out in outs
+    ]  # one with `persist` is a mapping
+    known = {path.split("/")[1] for path in [*DATA[stage], *named] if path.startswith("data/")}
     known |= {folder for other, folder in NOT_SEEN if other == stage}
     assert own <= known, f"{stage}: its code names data/{own - known}, which DATA does not have"
 

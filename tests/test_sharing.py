@@ -6,6 +6,7 @@ Three kinds of remote: a folder, a real SSH server on loopback, and the S3 proto
 from __future__ import annotations
 
 import getpass
+import re
 import shutil
 import socket
 import subprocess
@@ -13,9 +14,12 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+import yaml
+from scipy.io import wavfile
 
-from tests.project import GIT, change, copy_project, repro, run
+from tests.project import GIT, change, copy_project, digests, repro, run
 
 STAGES = ("extract-text@demo", "extract-audio@demo", "extract-video@demo")
 OTHER = "assets@fer"  # of an extractor that is not selected
@@ -27,10 +31,79 @@ def origin(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project whose features are extracted and committed."""
     folder = tmp_path_factory.mktemp("team") / "origin"
     copy_project(folder, size=20, epochs=1)
+    for extractor in ("facelandmarker", "fer"):
+        change(folder, f"extractors.video.{extractor}.frame_rate_hz", 1)
+    change(folder, "datasets.demo.text.extractor", "glove")
     assert {*STAGES, OTHER} <= set(repro(folder, *STAGES, OTHER))
     run(folder, *GIT, "add", "-A")
     run(folder, *GIT, "commit", "-qm", "Features")
     return folder
+
+
+@pytest.fixture(scope="module")
+def own_media(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A project whose one dataset is two clips in a folder outside of it; features extracted and committed."""
+    base = tmp_path_factory.mktemp("own")
+    media, folder = base / "media of ours", base / "origin"
+    media.mkdir()
+    rows = ["id,audio_path,text,label,split", "one,one.wav,Good.,good,train", "two,two.wav,Bad.,bad,test"]
+    (media / "samples.csv").write_text("\n".join(rows) + "\n")
+    for seed, name in enumerate(("one", "two")):
+        wavfile.write(media / f"{name}.wav", 16_000, noise(seed))
+    copy_project(folder, size=20, epochs=1)
+    params = yaml.safe_load((folder / "params.yaml").read_text())
+    mine = {**params["datasets"]["demo"], "loader": "folder", "root": "data/media/ours"}
+    mine |= {"labels": ["good", "bad"], "folds": {"scheme": "official"}, "audio": {"extractor": "covarep"}}
+    params |= {"media": {"ours": str(media)}, "datasets": {"mine": mine}, "report": {}}
+    del params["experiments"]  # sections that may be left out
+    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    assert repro(folder, AUDIO) == ["check", "media@ours", "prepare@mine", "assets@covarep", AUDIO]
+    run(folder, *GIT, "add", "-A")
+    run(folder, *GIT, "commit", "-qm", "Features")
+    return folder, media
+
+
+AUDIO = "extract-audio@mine"
+
+
+def noise(seed: int) -> np.ndarray:
+    """Return 0.4 s of noise, int16."""
+    return np.random.default_rng(seed).integers(-9000, 9000, 6400).astype(np.int16)
+
+
+def test_media_that_lie_elsewhere_or_nowhere(own_media: tuple[Path, Path], tmp_path: Path) -> None:
+    """No place of media is in dvc.lock: whoever has none, or has them elsewhere, extracts nothing."""
+    origin, media = own_media
+    assert str(media) not in (origin / "dvc.lock").read_text()
+    made = digests(origin, "data/manifests/*", "data/features/mine/*", "data/media/*")
+    run(origin, "dvc", "remote", "add", "-f", "-d", "--local", "team", str(tmp_path / "store"))
+    run(origin, "dvc", "push", "--with-deps", AUDIO)
+
+    clone = tmp_path / "colleague"
+    run(tmp_path, "git", "clone", "-q", str(origin), str(clone))
+    run(clone, "dvc", "remote", "add", "-d", "--local", "team", str(tmp_path / "store"))
+    run(clone, "dvc", "pull", "--with-deps", AUDIO)
+    nowhere = {"LACUNA_MEDIA_OURS": str(tmp_path / "no such folder")}
+    printed = run(clone, "dvc", "repro", AUDIO, env=nowhere)
+    assert re.findall(r"Running stage '([^']+)'", printed) == ["media@ours"]
+    assert digests(clone, "data/manifests/*", "data/features/mine/*", "data/media/*") == made
+    # Even where the stages run by force, the manifest stays.
+    run(clone, "dvc", "repro", "-f", "-s", "prepare@mine", env=nowhere)
+    assert digests(clone, "data/manifests/*", "data/features/mine/*", "data/media/*") == made
+
+    elsewhere = tmp_path / "my disk"
+    shutil.copytree(media, elsewhere)
+    (clone / "params.local.yaml").write_text(yaml.safe_dump({"media": {"ours": str(elsewhere)}}))
+    assert repro(clone, AUDIO) == ["media@ours"]
+
+    (elsewhere / "notes.txt").write_text("which no loader reads")
+    assert repro(clone, AUDIO) == [
+        "media@ours",
+        "prepare@mine",
+    ]  # reads the table again, and extracts nothing
+    wavfile.write(elsewhere / "two.wav", 16_000, noise(7))
+    assert repro(clone, AUDIO) == ["media@ours", "prepare@mine", AUDIO]
+    assert digests(clone, "data/features/mine/*") != digests(origin, "data/features/mine/*")
 
 
 def free_port() -> int:

@@ -1,8 +1,8 @@
 """The entry point of ``lacuna``: the parser put together, errors turned into messages, the exit status.
 
-Each command is in the file of its verb: doctor.py, predict.py, features.py, masks.py, params.py,
-preset_verb.py, dataset.py. Such a file has a function ``add(commands)``, and imports what is slow to load inside
-the functions that need it, so that ``lacuna --help`` is quick.
+Each command is in the file of its verb: doctor.py, extract.py, predict.py, features.py, masks.py, params.py,
+preset_verb.py, dataset.py, clean.py. Such a file has a function ``add(commands)``, and imports what is slow to load
+inside the functions that need it, so that ``lacuna --help`` is quick.
 
 Exit status: 0 success, 1 an error that the message explains or a check that found something wrong, 2 a wrong
 command line.
@@ -12,12 +12,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pipeline.commands import dataset, doctor, features, masks, params, predict, preset_verb
+from pipeline.commands import clean, dataset, doctor, extract, features, masks, params, predict, preset_verb
 from pipeline.commands.output import discard, finish, say_error, set_up
 from pipeline.commands.parsing import Commands, Parser, Version
 from pipeline.errors import LacunaError
 
-VERBS = (doctor, predict, features, masks, params, preset_verb, dataset)  # in the order of the help
+VERBS = (
+    doctor,
+    extract,
+    predict,
+    features,
+    masks,
+    params,
+    preset_verb,
+    dataset,
+    clean,
+)  # in the order of the help
 DESCRIPTION = "Multimodal emotion and sentiment recognition when modalities are missing."
 EPILOG = """\
 examples:
@@ -26,9 +36,11 @@ examples:
   lacuna params check                    check params.yaml alone
   lacuna preset mmin-table5              the experiments of a paper's table
   lacuna dataset check iemocap           check a dataset's files before any work is done
+  lacuna extract clip.mp4 --with opensmile --out clip.csv
   lacuna predict clip.mp4 --text "..."   class probabilities of one clip
   lacuna features show data/features/demo/audio.h5
   lacuna masks show data/masks/demo.h5
+  lacuna clean --dry-run                 what params.yaml no longer names
 """
 
 

@@ -33,7 +33,7 @@ example:
 """
 State = Literal["ok", "note", "lacking"]
 LOCK = Path("requirements.lock")
-PYTHONS = ((3, 11), (3, 13))  # from the first on, below the second
+PYTHONS = ((3, 11), (3, 15))  # from the first on, below the second
 FREE_GB = 3  # disk space that the main job needs
 MARKS: dict[State, str] = {"ok": "ok", "note": "--", "lacking": "!!"}
 
@@ -123,7 +123,7 @@ def _selection(params: Params | None) -> dict[str, set[str]]:
 def _machine() -> Iterator[Finding]:
     version = sys.version_info[:2]
     fits = PYTHONS[0] <= version < PYTHONS[1]
-    wanted = "Python 3.11 or 3.12; then run setup.sh again"
+    wanted = "Python 3.11 to 3.14; then run setup.sh again"
     yield Finding(
         "machine", "Python", "ok" if fits else "lacking", platform.python_version(), "" if fits else wanted
     )
@@ -171,9 +171,7 @@ def _packages() -> Iterator[Finding]:
             "run it in the project's folder",
         )
         return
-    pins = dict(
-        line.strip().split("==") for line in LOCK.read_text(encoding="utf-8").splitlines() if "==" in line
-    )
+    pins = _pins(LOCK.read_text(encoding="utf-8"))
     other = []
     for name, version in pins.items():
         found = _installed(name)
@@ -200,6 +198,18 @@ def _packages() -> Iterator[Finding]:
             detail,
             "" if here else "run it in the project's folder",
         )
+
+
+def _pins(lock: str) -> dict[str, str]:
+    """Return package -> version of the lock's lines that are meant for this Python."""
+    found = {}
+    for line in lock.splitlines():
+        pin, _, marker = line.partition(";")
+        name, equals, version = pin.strip().partition("==")
+        since = re.fullmatch(r'python_version >= "(\d+)\.(\d+)"', marker.strip())
+        if equals and (since is None or sys.version_info[:2] >= (int(since[1]), int(since[2]))):
+            found[name] = version
+    return found
 
 
 def _libraries(selected: dict[str, set[str]]) -> Iterator[Finding]:

@@ -1,5 +1,5 @@
 """Features for other toolkits (``lacuna features export``): the stores of a dataset become one MMSA pickle, or
-one HDF5 file per modality with an array per utterance (MMIN's format).
+one HDF5 file per modality with an array per utterance (MMIN's format), or one csv file or Parquet table per modality.
 
 ``extractor: import`` reads both back. Beside MMSA's own fields the pickle has a field ``lacuna`` for what MMSA's
 format cannot hold (times, flags, statuses, tokens, names of columns). MMSA's loader ignores it; with it, the
@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.data.feature_tables import writing
 from pipeline.data.manifest import MODALITIES, Sample, read_manifest
 from pipeline.data.store import FeatureStore, write_utterances
 from pipeline.errors import DataError, StoreError
@@ -109,6 +110,18 @@ def export_utterances(store: FeatureStore, path: Path) -> int:
     return write_utterances(path, arrays)
 
 
+def export_table(store: FeatureStore, path: Path) -> None:
+    """Write a store as csv or Parquet, by the path's ending: a row for each frame.
+
+    Raises:
+        DataError: a feature has the name of another column of such a table.
+        StoreError: the store is damaged, or the disk is full.
+    """
+    with writing(path, store.info) as append:
+        for name, sequence in zip(store.ids, store, strict=True):
+            append(name, sequence)
+
+
 def _part(
     samples: Sequence[Sample],
     stores: Mapping[str, FeatureStore],
@@ -196,8 +209,8 @@ def export_dataset(params: Params, name: str, target: Path, form: str, fold: int
     Args:
         params: the whole of params.yaml.
         name: a dataset of params.yaml.
-        target: the pickle, or the folder for the HDF5 files.
-        form: "mmsa" or "utterances".
+        target: the pickle, or the folder for the other forms' files, one a modality.
+        form: "mmsa", "utterances", "csv" or "parquet" (pipeline/data/feature_tables.py).
         fold: the fold, from 1, whose train, valid and test parts an MMSA pickle holds.
 
     Raises:
@@ -216,6 +229,11 @@ def export_dataset(params: Params, name: str, target: Path, form: str, fold: int
             files = [target / f"{modality}.h5" for modality in MODALITIES]
             for modality, file in zip(MODALITIES, files, strict=True):
                 export_utterances(stores[modality], file)
+            return files
+        if form in ("csv", "parquet"):
+            files = [target / f"{modality}.{form}" for modality in MODALITIES]
+            for modality, file in zip(MODALITIES, files, strict=True):
+                export_table(stores[modality], file)
             return files
         chosen = np.array(
             [i for i, s in enumerate(samples) if not dataset.labels or s.label in dataset.labels]

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pipeline.commands.output import listed, say, say_json, say_rows
 from pipeline.commands.parsing import Commands
+from pipeline.errors import DataError
 
 EPILOG = """\
 examples:
@@ -25,6 +26,11 @@ examples:
   lacuna features show data/features/demo/video.h5
   lacuna features show data/features/demo/video.h5 --columns   every column's name
   lacuna features show data/features/demo/video.h5 --json
+  lacuna features show data/features/demo/audio.h5 --statistics   constant columns, zeros, ranges, pitch
+  lacuna features show data/features/demo/video.h5 --id demo_001 --picture look.png
+                                          faces on pictures; waveform, words, pitch and loudness; all columns over time
+  lacuna features show clip.h5 --picture look.png --media clip.mp4   of lacuna extract
+  lacuna features show data/features/demo/video.h5 --id demo_001 --plot plot.png   the columns alone, without media
 """
 CHECK_EPILOG = """\
 Checks that the checksum fits the values, that values and times are finite numbers, that times do not decrease, that
@@ -51,6 +57,8 @@ examples:
   lacuna features export demo demo.pkl                  an MMSA pickle of fold 1's train, valid and test
   lacuna features export demo demo.pkl --fold 3
   lacuna features export demo folder --form utterances  text.h5, audio.h5, video.h5: one array per utterance (MMIN)
+  lacuna features export demo folder --form csv         text.csv, audio.csv, video.csv: a row for each frame
+  lacuna features export demo folder --form parquet
 """
 
 
@@ -61,6 +69,19 @@ def add(commands: Commands) -> None:
     show.add_argument("file", type=Path, metavar="FILE", help="for example data/features/demo/video.h5")
     show.add_argument("--json", action="store_true", help="print JSON")
     show.add_argument("--columns", action="store_true", help="list every column")
+    show.add_argument("--statistics", action="store_true", help="say what the columns' numbers look like")
+    show.add_argument("--id", metavar="ID", help="the clip to draw; may be left out where there is one")
+    drawn = show.add_mutually_exclusive_group()
+    drawn.add_argument(
+        "--picture", type=Path, metavar="PNG", help="draw the clip: media, and features over time"
+    )
+    drawn.add_argument("--plot", type=Path, metavar="PNG", help="draw its features over time alone")
+    show.add_argument(
+        "--media",
+        type=Path,
+        metavar="FILE",
+        help="the clip's file; default: what its dataset's manifest says",
+    )
     check = group.add("check", "Check that files of features are intact.", CHECK_EPILOG, run_check)
     check.add_argument("files", type=Path, nargs="+", metavar="FILE")
     check.add_argument(
@@ -79,17 +100,25 @@ def add(commands: Commands) -> None:
     diff.add_argument("--json", action="store_true", help="print JSON")
     export = group.add("export", "Write a dataset's features for other toolkits.", EXPORT_EPILOG, run_export)
     export.add_argument("name", metavar="NAME", help="a dataset of params.yaml whose features are extracted")
-    export.add_argument("target", type=Path, metavar="TARGET", help="the pickle, or a folder for HDF5 files")
-    export.add_argument("--form", choices=("mmsa", "utterances"), default="mmsa")
+    export.add_argument(
+        "target", type=Path, metavar="TARGET", help="the pickle, or a folder for the other forms"
+    )
+    export.add_argument("--form", choices=("mmsa", "utterances", "csv", "parquet"), default="mmsa")
     export.add_argument(
         "--fold", type=int, default=1, metavar="N", help="the fold whose parts the pickle holds; default: 1"
     )
 
 
 def run_show(options: argparse.Namespace) -> int:
-    """Print what a feature store holds."""
+    """Print what a feature store holds, or draw one of its clips."""
     from pipeline.commands.inspection import describe
 
+    if options.picture or options.plot:
+        return _draw(options)
+    if options.id or options.media:
+        raise DataError("--id and --media are of a picture: give --picture or --plot too")
+    if options.statistics:
+        return _say_statistics(options.file)
     found = describe(options.file)
     if options.json:
         say_json(found)
@@ -118,6 +147,45 @@ def run_show(options: argparse.Namespace) -> int:
     )
     for reason, ids in found["reasons"].items():
         say(f"  {len(ids)} {reason} ({listed(ids)})")
+    return 0
+
+
+def _say_statistics(path: Path) -> int:
+    from pipeline.data.store import FeatureStore
+    from pipeline.looking import statistics, statistics_lines
+
+    with FeatureStore(path) as store:
+        say_rows(statistics_lines(*statistics(list(store), store.info.columns)))
+    return 0
+
+
+def _draw(options: argparse.Namespace) -> int:
+    """Write a picture of one clip."""
+    from pipeline.clip_picture import draw
+    from pipeline.extraction.extractors.base import Clip
+    from pipeline.features import open_features
+    from pipeline.looking import choose_clip, clip_line, find_clip, look_at
+    from pipeline.params import load_params
+
+    path = options.picture or options.plot
+    if path.suffix != ".png":
+        raise DataError(f'{path}: found "{path.suffix}", expected a name that ends in .png')
+    if options.media is not None and not options.media.is_file():
+        raise DataError(f"{options.media}: there is no such file")
+    with open_features(options.file) as features:
+        name = choose_clip(features, options.id)
+        rows, info = features[name], features.info
+    clip = None
+    if options.picture and options.media:
+        clip = Clip(name, options.media, options.media)
+    elif options.picture:
+        clip = find_clip(info, name, load_params())
+    title = f"{name}: {info.modality} by {info.extractor}"
+    try:
+        draw(look_at(rows, info, title, clip), path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written: {error}") from error
+    say(f"{path}: {name}, {clip_line(rows, info.columns)}")
     return 0
 
 

@@ -10,6 +10,7 @@ import importlib
 import inspect
 import io
 import json
+import re
 import textwrap
 import tokenize
 from collections.abc import Iterator
@@ -82,7 +83,7 @@ def describe() -> str:
 
 
 def _section(title: str, model: type[BaseModel]) -> str:
-    text = inspect.getdoc(model) or ""
+    text = (inspect.getdoc(model) or "").partition("\nAttributes:\n")[0]
     lines = [f"## {title}", ""]
     if text:
         lines += [" ".join(text.split()), ""]
@@ -104,6 +105,7 @@ def _rows(model: type[BaseModel]) -> Iterator[tuple[str, str, str, str]]:
     notes: dict[str, str] = {}
     for owner in reversed(model.__mro__):
         if owner is not BaseModel and issubclass(owner, BaseModel):
+            notes.update(_attributes(owner))
             notes.update(_comments(owner))
     required = schema.get("required", [])
     for name, what in schema.get("properties", {}).items():
@@ -143,14 +145,33 @@ def _words(what: dict[str, Any], parts: dict[str, Any]) -> str:
     return ", ".join([TYPES.get(str(kind), "anything"), *bounds])
 
 
+def _attributes(model: type[BaseModel]) -> dict[str, str]:
+    """Return field -> what the section Attributes of its class's own docstring says."""
+    _, _, block = inspect.cleandoc(model.__doc__ or "").partition("\nAttributes:\n")
+    found: dict[str, str] = {}
+    names: list[str] = []
+    for line in block.splitlines():
+        if begins := re.match(r"    (\w+(?:, \w+)*): +(.*)", line):
+            names = begins[1].split(", ")
+            found.update(dict.fromkeys(names, begins[2]))
+        elif line.startswith("        ") and names:
+            found.update({name: f"{found[name]} {line.strip()}" for name in names})
+        else:
+            names = []
+    return found
+
+
+_FOR_TOOLS = re.compile(r"#\s*(?:noqa|type:\s*ignore|mypy|ruff)\b.*")
+
+
 def _comments(model: type[BaseModel]) -> dict[str, str]:
     """Return field -> its comment: the comment lines directly above it, and those on its own lines."""
     source = textwrap.dedent(inspect.getsource(model))
     comments: dict[int, str] = {}
     alone: set[int] = set()
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type == tokenize.COMMENT and not token.string.startswith("# noqa"):
-            comments[token.start[0]] = token.string.lstrip("# ")
+        if token.type == tokenize.COMMENT and (words := _FOR_TOOLS.sub("", token.string).lstrip("# ")):
+            comments[token.start[0]] = words
             if not token.line[: token.start[1]].strip():
                 alone.add(token.start[0])
     found: dict[str, str] = {}

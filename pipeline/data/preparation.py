@@ -22,6 +22,7 @@ from models import MODALITIES
 from pipeline.data import files
 from pipeline.data.datasets.base import BaseLoader, Expected, LoaderSettings
 from pipeline.data.manifest import Sample, leaves_root, write_manifest
+from pipeline.data.media_list import PLACES, write_list
 from pipeline.errors import DataError
 
 COUNTED = ("label", "split", "speaker", "gender", "session")
@@ -31,8 +32,27 @@ NO_LABEL = ("nan", "null", "none", "na", "n/a", "<na>", "-", "?")  # how tables 
 NONE = "(none)"  # counts the samples that do not say
 
 
-def prepare(name: str, loader: BaseLoader[LoaderSettings], folder: Path) -> dict[str, Any]:
-    """Write ``folder``/<name>.csv and <name>.json; return the content of the latter.
+def prepare(
+    name: str,
+    loader: BaseLoader[LoaderSettings],
+    folder: Path,
+    *,
+    named: Path | None = None,
+    checksums: bool = True,
+    cache: Path | None = None,
+) -> dict[str, Any]:
+    """Write ``folder``/<name>.csv, <name>.json and <name>.sha256; return the content of the json file.
+
+    The last is the list of the media that the manifest names (pipeline/data/media_list.py): features depend on it and
+    not on the root, so that a file that no sample names changes no features.
+
+    Args:
+        name: the dataset's name.
+        loader: its loader.
+        folder: the folder to write to.
+        named: the root as params.yaml has it, which the json file says; None: the loader's.
+        checksums: write the list as well, for which every medium is read once.
+        cache: the folder that keeps the checksums of media; None: none does.
 
     Raises:
         DataError: the root does not exist, or the loader yields no sample, or one that a manifest cannot hold.
@@ -42,7 +62,8 @@ def prepare(name: str, loader: BaseLoader[LoaderSettings], folder: Path) -> dict
             f"{loader.root}: not there. Write the place of your copy into datasets.{name}.root of params.yaml"
             + (", or construct it: dvc repro corpus" if loader.constructed else "")
         )
-    if linked := linked_folders(loader.root):
+    listed = named is not None and named.parent == PLACES  # by media_list, which looks into linked folders
+    if not listed and (linked := linked_folders(loader.root)):
         more = f" and {len(linked) - 1} more" if len(linked) > 1 else ""
         raise DataError(
             f"{linked[0]}{more}: found a linked folder below the dataset's root. DVC looks through links to files, "
@@ -59,9 +80,11 @@ def prepare(name: str, loader: BaseLoader[LoaderSettings], folder: Path) -> dict
             )
             raise DataError(f"{loader.root}: found no sample of the dataset {name}{why}")
         counts.note_twins(loader)
-        report = _report(name, loader, samples, counts)
+        report = _report(name, loader, samples, counts, named or loader.root)
         text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
         (beside / f"{name}.json").write_text(text, encoding="utf-8")
+        if checksums:
+            write_list(beside / f"{name}.sha256", loader.root, counts.media(), cache)
     return report
 
 
@@ -73,13 +96,15 @@ def linked_folders(root: Path) -> list[Path]:
     return sorted(found)
 
 
-def _report(name: str, loader: BaseLoader[LoaderSettings], samples: int, counts: _Counts) -> dict[str, Any]:
+def _report(
+    name: str, loader: BaseLoader[LoaderSettings], samples: int, counts: _Counts, root: Path
+) -> dict[str, Any]:
     expected = loader.expected()
     report: dict[str, Any] = {
         "dataset": name,
         "constructed": loader.constructed,
         "attribution": loader.attribution,
-        "root": loader.root.as_posix(),
+        "root": root.as_posix(),
         "samples": samples,
         "counts": {field: counts.of(field) for field in COUNTED},
         "modalities": counts.on_paper(),
@@ -91,6 +116,8 @@ def _report(name: str, loader: BaseLoader[LoaderSettings], samples: int, counts:
     }
     if loader.scores:
         report["score_limit"] = loader.score_limit
+    if loader.ranges:
+        report["ranges"] = {name: list(ends) for name, ends in loader.ranges.items()}
     return report
 
 
@@ -201,6 +228,10 @@ class _Counts:
             for key, number in expected.counts.items()
             if found[key] != number
         ]
+
+    def media(self) -> list[str]:
+        """Return the paths below the root of the media that are there."""
+        return [path for path, there in self._there.items() if there]
 
     def _is_there(self, relative: str) -> bool:
         if relative not in self._there:

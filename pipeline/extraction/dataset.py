@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,41 +116,92 @@ def extract(
         StoreError: the disk is full or cannot be written.
     """
     samples = read_manifest(manifest)
-    clips = [clip_of(sample, root) for sample in samples]
-    owner = base.find(modality, extractor)
-    with closing(owner(settings, assets)) as instance:
-        info = FeatureInfo(
-            dataset=dataset,
-            modality=modality,
-            extractor=extractor,
-            settings=settings.model_dump(mode="json") | ({} if align == "none" else {"align": align}),
-            columns=instance.columns,
-            frame_period_s=instance.frame_period_s if align == "none" else None,
-            manifest_sha256=manifest_checksum(manifest),
-            versions=kept_clips.versions_of(owner),
-        )
-        made_with = kept_clips.made_with(instance, extractor)
-        keys = kept_clips.keys_of(clips, instance, made_with)
-    job = Job(
-        modality,
-        extractor,
-        settings.model_dump_json(),
-        assets,
-        cache / modality / extractor,
-        len(info.columns),
-        made_with,
+    done = extract_clips(
+        [clip_of(sample, root) for sample in samples],
+        root=root,
+        modality=modality,
+        extractor=extractor,
+        settings=settings,
+        assets=assets,
+        cache=cache,
+        workers=workers,
+        engine=engine,
+        address=address,
+        clip_timeout_s=clip_timeout_s,
+        title=f"{dataset} {modality}" if progress else "",
     )
-
-    def run(todo: Sequence[int]) -> dict[int, FeatureSequence]:
-        title = f"{dataset} {modality}" if progress else ""
-        return compute(job, clips, keys, todo, workers, title, engine, address, clip_timeout_s)
-
-    results = _Results(KeptResults(job.cache, job.dims), keys, run)
+    info = FeatureInfo(
+        dataset=dataset,
+        modality=modality,
+        extractor=extractor,
+        settings=settings.model_dump(mode="json") | ({} if align == "none" else {"align": align}),
+        columns=done.columns,
+        frame_period_s=done.frame_period_s if align == "none" else None,
+        manifest_sha256=manifest_checksum(manifest),
+        versions=done.versions,
+    )
     rows = (
         aligned(result, sample.words, align)
-        for sample, result in zip(samples, results.in_order(), strict=True)
+        for sample, result in zip(samples, done.results.in_order(), strict=True)
     )
-    return _assemble(store, info, [sample.id for sample in samples], rows, max_failed_share, results)
+    return _assemble(store, info, [sample.id for sample in samples], rows, max_failed_share, done.results)
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """What came of an extractor and some clips.
+
+    Attributes:
+        columns: the names of the D columns.
+        frame_period_s: seconds from one frame to the next; None where they are words, or otherwise uneven.
+        versions: of the libraries that can change the numbers.
+        results: the features, in the clips' order.
+    """
+
+    columns: tuple[str, ...]
+    frame_period_s: float | None
+    versions: Mapping[str, str]
+    results: Results
+
+
+def extract_clips(
+    clips: Sequence[Clip],
+    *,
+    modality: str,
+    extractor: str,
+    settings: ExtractorSettings,
+    assets: Path,
+    root: Path | None = None,
+    cache: Path = CACHE,
+    workers: int | str = "auto",
+    engine: Engine = "processes",
+    address: str = "auto",
+    clip_timeout_s: float = 3600.0,
+    title: str = "",
+) -> Extracted:
+    """Extract one modality of some clips, or find what is kept of them. Arguments and errors are those of
+    :func:`extract`; ``root``, if given, is the one folder of the clips' media, which must be there for an extractor
+    that reads them; ``title`` is that of the progress bar, of which there is none without.
+    """
+    owner = base.find(modality, extractor)
+    with closing(owner(settings, assets)) as instance:
+        if modality != "text" and not instance.by_id and root is not None and not root.is_dir():
+            raise DataError(
+                f"{modality}: there is no folder {root} with the media that {extractor} reads. Mend the dataset's "
+                "root in params.yaml, or its media in params.local.yaml; what the team extracted is taken by "
+                "dvc pull --run-cache"
+            )
+        columns, period_s = instance.columns, instance.frame_period_s
+        made_with = kept_clips.made_with(instance, extractor)
+        keys = kept_clips.keys_of(clips, instance, made_with)
+    folder = cache / modality / extractor
+    job = Job(modality, extractor, settings.model_dump_json(), assets, folder, len(columns), made_with)
+
+    def run(todo: Sequence[int]) -> dict[int, FeatureSequence]:
+        return compute(job, clips, keys, todo, workers, title, engine, address, clip_timeout_s)
+
+    results = Results(KeptResults(job.cache, job.dims), keys, run)
+    return Extracted(columns, period_s, kept_clips.versions_of(owner), results)
 
 
 def clip_of(sample: Sample, root: Path) -> Clip:
@@ -179,7 +230,7 @@ def _assemble(
     ids: Sequence[str],
     rows_of_samples: Iterator[FeatureSequence],
     max_failed_share: float,
-    results: _Results,
+    results: Results,
 ) -> Summary:
     counts: Counter[Status] = Counter()
     failures: list[str] = []
@@ -220,7 +271,7 @@ def _assemble(
 # --- results, kept by key -------------------------------------------------------------
 
 
-class _Results:
+class Results:
     """The results of all clips. A kept one is decoded once; what is not kept, or is damaged, is computed.
 
     Args:

@@ -34,6 +34,7 @@ from pipeline.errors import LacunaError
 from pipeline.extraction.extractors import base
 from pipeline.extraction.extractors.base import BaseExtractor, Clip
 from pipeline.extraction.kept_clips import ResultWriter, file_of, made_with
+from pipeline.extraction.offline import NO_NETWORK
 from pipeline.logs import log_to_stderr
 from pipeline.machine import usable_cores
 
@@ -61,8 +62,6 @@ _ONE_THREAD = dict.fromkeys(
     ),
     "1",
 ) | {"TOKENIZERS_PARALLELISM": "false"}
-# Workers need no network, but MediaPipe sends usage reports to Google. They go to this address, where nothing answers.
-_NO_NETWORK = {"https_proxy": "http://127.0.0.1:9"}
 
 log = logging.getLogger("lacuna")
 
@@ -203,12 +202,23 @@ def make_extractor(job: Job) -> BaseExtractor[Any]:
     return owner(owner.Settings.model_validate_json(job.settings), job.assets)
 
 
+def keep_compiled_code() -> None:
+    """Let numba keep the machine code that it makes of librosa's functions in the user's cache.
+
+    It would keep it beside librosa's files, where a new set-up has none and a shared one may not be written: the first
+    clip then takes 25 s of CPU more. Where the folder cannot be written, numba does as it would.
+    """
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    os.environ.setdefault("NUMBA_CACHE_DIR", str(cache / "lacuna" / "numba"))
+
+
 def prepare(extractor: BaseExtractor[Any]) -> None:
     """Let the extractor load what it needs.
 
     Raises:
         LacunaError: loading failed. No clip has been read yet, so no clip is the cause.
     """
+    keep_compiled_code()
     try:
         extractor.prepare()
     except LacunaError:
@@ -467,7 +477,7 @@ class _Process(_Worker):
         self.connection, theirs = context.Pipe()
         self.doing, self.ready = [], False
         self.process = context.Process(target=_work, args=(theirs, job), daemon=True)
-        with _environment(_ONE_THREAD | _NO_NETWORK):
+        with _environment(_ONE_THREAD | NO_NETWORK):
             self.process.start()
         theirs.close()
 
@@ -678,7 +688,7 @@ class RayWorker:
         """Load the extractor; return the node's id, or the reason why this node cannot do the work."""
         import ray
 
-        os.environ.update(_ONE_THREAD | _NO_NETWORK)
+        os.environ.update(_ONE_THREAD | NO_NETWORK)
         log_to_stderr()
         where = f"Ray node {ray.util.get_node_ip_address()}: "
         shared = "every node must see the project's folder and the media under the same paths"

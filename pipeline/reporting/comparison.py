@@ -23,21 +23,23 @@ from pipeline.reporting.statistics import (
     paired_test,
 )
 from pipeline.reporting.tables import Cell, Table
+from pipeline.training.chance import Chance
 from pipeline.training.metrics import SMALLER_IS_BETTER
 
 METRIC_NAMES = {
-    "wa": "WA", "ua": "UA", "macro_f1": "macro-F1", "weighted_f1": "weighted F1", "mae": "MAE", "r": "r",
+    "wa": "WA", "ua": "UA", "macro_f1": "macro-F1", "weighted_f1": "weighted F1", "mae": "MAE", "r": "r", "ccc": "CCC",
     "loss": "loss", "acc2_has0": "Acc-2 (with 0)", "acc2_non0": "Acc-2 (without 0)", "f1_has0": "F1 (with 0)",
     "f1_non0": "F1 (without 0)", "acc3": "Acc-3", "acc5": "Acc-5", "acc7": "Acc-7", "sims_acc2": "Acc-2",
     "sims_acc3": "Acc-3", "sims_acc5": "Acc-5", "sims_f1": "weighted F1",
 }  # fmt: skip
 METRIC_WORDS = {
     "wa": "weighted accuracy: the share of samples that are right",
-    "ua": "unweighted accuracy: the mean of the classes' recalls",
+    "ua": "unweighted accuracy: the mean recall of the classes that occur",
     "macro_f1": "the mean of the classes' F1",
     "weighted_f1": "the classes' F1, weighted by how often they occur",
     "mae": "mean absolute error; less is better",
     "r": "Pearson's correlation",
+    "ccc": "Lin's concordance correlation: Pearson's, less where predictions are shifted or stretched",
     "acc2_has0": "negative against the rest, 0 among the rest",
     "acc2_non0": "negative against positive; samples with the score 0 are left out",
     "f1_has0": "F1 of both classes, weighted by how often they occur",
@@ -163,9 +165,13 @@ class Comparison:
 
     @property
     def chance(self) -> float | None:
-        """What guessing reaches, where that does not depend on the data: UA of C classes is 1 / C."""
+        """What guessing reaches in the mean over folds: of UA 1 / C, C being the classes in a fold's test part.
+        Of results without a word on chance, all classes are taken to occur."""
+        if self.metric != "ua":
+            return None
+        known = {one.chance.level for one in self.evaluated if one.chance is not None}
         classes = self.evaluated[0].classes if self.evaluated else ()
-        return 1 / len(classes) if self.metric == "ua" and classes else None
+        return known.pop() if len(known) == 1 else 1 / len(classes) if classes else None
 
 
 @dataclass(frozen=True)
@@ -358,7 +364,22 @@ def _merge(
         summary={},
         runs={},
         embeddings={},
+        chance=_merged_chance(parts, conditions),
     )
+
+
+def _merged_chance(
+    parts: Sequence[ExperimentFacts], conditions: Mapping[str, Sequence[str]]
+) -> Chance | None:
+    """Return what is known of each condition by the experiment that stands for it; an average of several is not."""
+    known = {
+        condition: part.chance.conditions[condition]
+        for part in parts
+        for condition in conditions[part.name]
+        if part.chance is not None and condition in part.chance.conditions
+    }
+    first = parts[0].chance
+    return None if first is None else replace(first, conditions=known)
 
 
 def verdicts(comparison: Comparison) -> list[Verdict]:
@@ -408,24 +429,62 @@ def verdicts(comparison: Comparison) -> list[Verdict]:
 
 
 def single_modalities(comparison: Comparison) -> str:
-    """Return a sentence on whether each modality alone is above chance, by the experiment that is best under it."""
-    level = comparison.chance
-    singles = [c for c in CONDITIONS if len(CONDITIONS[c]) == 1 and c in comparison.conditions]
-    if level is None or not singles:
+    """Return a sentence on whether each modality alone is above chance, by the experiment that is best under it.
+
+    Above are predictions that are better than a guess (a regression's: than the constant predictor) over all folds
+    together, with a p below 0.05 by the permutation test (pipeline/training/chance.py) times the experiments that the
+    best was chosen from. Empty where no experiment was evaluated under a single modality.
+    """
+    found: dict[str, tuple[bool, str]] = {}
+    for condition in CONDITIONS:
+        known = [one for one in comparison.evaluated if one.chance and condition in one.chance.conditions]
+        if len(CONDITIONS[condition]) == 1 and known:
+            sign = -1 if comparison.task == "regression" else 1
+            best = max(known, key=lambda one: sign * _chance(one).conditions[condition].mean)
+            words = f"{CONDITIONS[condition][0]} {_chance(best).words(condition, len(known))}, {best.name}"
+            found[CONDITIONS[condition][0]] = _chance(best).above(condition, len(known)), words
+    if not found:
         return ""
-    reached: dict[str, tuple[float, str]] = {}
-    for condition in singles:
-        numbers = [
-            (one.scores.number(condition, comparison.metric), one.name) for one in comparison.evaluated
-        ]
-        known = [(number.mean, name) for number, name in numbers if number is not None]
-        if known:
-            reached[CONDITIONS[condition][0]] = max(known)
-    below = [modality for modality, (value, _) in reached.items() if value <= level]
-    values = "; ".join(f"{modality} {value:.3f} ({name})" for modality, (value, name) in reached.items())
+    below = [modality for modality, (above, _) in found.items() if not above]
     lead = f"Not above chance: {' and '.join(below)}." if below else "Each single modality is above chance."
-    best = f"Best {metric_name(comparison.metric)} from one modality alone, where chance is {level:.3f}"
-    return f"{lead} {best}: {values}."
+    several = "" if len(comparison.evaluated) < 2 else ", times the experiments that the best was chosen from"
+    return (
+        f"{lead} The best from one modality alone: {'; '.join(words for _, words in found.values())}. p: permutation "
+        f"of the labels within folds{several}."
+    )
+
+
+def _chance(one: ExperimentFacts) -> Chance:
+    """Return what is known to be there."""
+    if one.chance is None:
+        raise ValueError(f"{one.name} has no word on chance")
+    return one.chance
+
+
+def trust_notes(comparison: Comparison) -> list[str]:
+    """Return what limits the trust in a comparison's numbers: its folds, its constant predictor, who is not above
+    chance, and which networks answer always the same."""
+    notes = list(dict.fromkeys(str(f) for one in comparison.real for f in one.summary.get("findings", ())))
+    known = [one for one in comparison.real if one.chance is not None]
+    if comparison.task == "regression" and known:
+        numbers = _chance(known[0]).constant
+        values = ", ".join(
+            f"{metric_name(m)} {numbers[m]['mean']:.3f}" for m in comparison.metrics if m in numbers
+        )
+        notes.append(f"Always the median score of the training part, mean over folds: {values}.")
+    if comparison.task == "classification" and comparison.chance is not None and known:
+        notes.append(
+            f"UA is over the classes that a fold's test part has; a guess reaches {comparison.chance:.3f} in the mean "
+            "over folds."
+        )
+    for one in known:
+        if conditions := _chance(one).not_above:
+            notes.append(
+                f"{one.name} is not above chance under {', '.join(conditions)} (permutation test, p ≥ 0.05)."
+            )
+        if alike := _chance(one).alike:
+            notes.append(f"{one.name}: {alike}.")
+    return notes
 
 
 def metric_name(name: str) -> str:
@@ -473,7 +532,7 @@ def result_table(comparison: Comparison) -> Table:
         "average over the six missing conditions.",
         head=["metric", "experiment", *heads],
         rows=rows,
-        notes=_mark_notes(comparison),
+        notes=[*_mark_notes(comparison), *trust_notes(comparison)],
     )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from pipeline.reporting import figures
 from pipeline.reporting.comparison import (
     Comparison,
@@ -14,7 +16,11 @@ from pipeline.reporting.embeddings import choose_speakers, distances, plane
 from pipeline.reporting.facts import (
     ExperimentFacts,
 )
+from pipeline.reporting.joint_space import Joint, joint_plane, silhouette
 from pipeline.reporting.statistics import AVERAGE, CONDITIONS, condition_words
+
+LEAST = 4  # samples that t-SNE can lay into the plane
+PANELS = 3  # of joint representations, side by side
 
 
 def result_figure(comparison: Comparison, drawn: dict[str, str]) -> dict[str, Any]:
@@ -90,6 +96,62 @@ def embeddings_part(
         if kind == "wide":
             drawn[name] = svg
     return {"experiment": one, "words": said, **shown}
+
+
+def joint_parts(comparison: Comparison, drawn: dict[str, str]) -> list[dict[str, Any]]:
+    """Draw the joint representations of the experiments that kept them, by class, three panels a figure.
+
+    Of an experiment under all seven conditions text alone is drawn (UMDF Figure 6), else every mask.
+    """
+    from markupsafe import Markup
+
+    panels: list[tuple[str, dict[str, Any], float | None]] = []
+    for one in comparison.experiments:
+        if one.joint is None or len(one.joint.ids) < LEAST:
+            continue
+        labels, classes = _classes_of(comparison, one, one.joint)
+        shown = one.joint.vectors
+        wanted = ("t",) if shown.keys() >= CONDITIONS.keys() else tuple(shown)
+        for condition in wanted:
+            points = joint_plane(shown[condition])
+            rows = {name: [i for i, label in enumerate(labels) if label == name] for name in classes}
+            groups = {c: (points[r, 0].tolist(), points[r, 1].tolist(), False) for c, r in rows.items()}
+            title = one.name if len(shown) == 1 else f"{one.name}, {condition}"
+            panels.append((title, groups, silhouette(shown[condition], labels)))
+    found = []
+    for start in range(0, len(panels), PANELS):
+        row = panels[start : start + PANELS]
+        said = "; ".join(
+            f"{name}: {'not defined' if value is None else f'{value:.3f}'}" for name, _, value in row
+        ).replace("-0.", "−0.")
+        words = f"Silhouette of the classes, 1 where they lie apart, 0 where in one another: {said}."
+        name = f"{comparison.name}-joint-{start // PANELS + 1}"
+        title = f"t-SNE of joint representations of {'; '.join(one[0] for one in row)}"
+        wide = figures.embeddings([one[:2] for one in row], 820, 300)
+        drawn[name] = wide
+        small = [
+            figures.inline(figures.embeddings([one[:2]], 330, 280), f"{name}-{i}", title, words)
+            for i, one in enumerate(row)
+        ]
+        found.append(
+            {
+                "wide": Markup(figures.inline(wide, f"{name}-wide", title, words)),  # noqa: S704
+                "narrow": Markup("".join(small)),  # noqa: S704
+                "words": words,
+            }
+        )
+    return found
+
+
+def _classes_of(
+    comparison: Comparison, one: ExperimentFacts, joint: Joint
+) -> tuple[list[str], Sequence[str]]:
+    """Return the class of each sample, and all classes; of a regression the score's sign, as UMDF's figure has it."""
+    if one.task == "classification":
+        return [str(one.classes[label]) for label in joint.labels], [str(c) for c in one.classes]
+    scores = {sample.id: sample.score or 0.0 for sample in comparison.dataset.samples or ()}
+    signs = ("negative", "neutral", "positive")
+    return [signs[int(np.sign(scores.get(name, 0.0))) + 1] for name in joint.ids], signs
 
 
 def curves_part(comparison: Comparison, one: ExperimentFacts, drawn: dict[str, str]) -> dict[str, Any] | None:

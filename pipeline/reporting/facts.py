@@ -24,8 +24,11 @@ from pipeline.data.store import FeatureInfo, FeatureStore, Status
 from pipeline.errors import DataError
 from pipeline.params import Experiment, Mask, Params
 from pipeline.reporting.embeddings import read_embeddings
+from pipeline.reporting.joint_space import Joint, read_joint
+from pipeline.reporting.judgements import Judged, read_judgements
 from pipeline.reporting.statistics import AVERAGE, Key, Scores
 from pipeline.reporting.tables import Cell, Table
+from pipeline.training.chance import Chance
 
 
 @dataclass(frozen=True)
@@ -131,8 +134,12 @@ class ExperimentFacts:
         runs: (fold, run) -> run.json.
         embeddings: true and imagined embeddings that evaluate kept; empty unless the experiment asked for them.
         place: its place among the experiments that it is compared with, which gives it its colour.
+        chance: what guessing reaches on its test samples, and whether it is above; None when it was evaluated before
+            that was written down.
         needs: what its method takes for granted (models/base.py, ``Network.needs``); None when training did not
             write it down.
+        judgements: EMMR's, of the test samples that lack one modality.
+        joint: joint representations that evaluate kept; None unless the experiment asked for them.
     """
 
     name: str
@@ -146,6 +153,9 @@ class ExperimentFacts:
     embeddings: Mapping[str, NDArray[Any]]
     place: int = 0
     needs: Sequence[str] | None = None
+    chance: Chance | None = None
+    judgements: Sequence[Judged] = ()
+    joint: Joint | None = None
 
     @property
     def dataset(self) -> str:
@@ -281,6 +291,7 @@ def _read_experiment(params: Params, name: str, data: Path) -> ExperimentFacts:
         if row["condition"] != AVERAGE:  # Scores computes it from the six conditions
             numbers = {m: _to_number(v) for m, v in row.items() if m not in _NO_METRIC}
             values.setdefault((int(row["fold"]), int(row["run"])), {})[row["condition"]] = numbers
+    guessed = _read_json(results / "chance.json")
     owner = params.datasets.get(str(trained["dataset"]))
     classes = summary.get("classes", owner.labels if owner is not None else ())
     written = {for_spreadsheet(one): one for one in classes}
@@ -299,6 +310,9 @@ def _read_experiment(params: Params, name: str, data: Path) -> ExperimentFacts:
         runs=dict(sorted(runs.items())),
         embeddings=read_embeddings(results / "hidden.npz"),
         needs=summary.get("needs"),
+        chance=Chance.from_json(guessed, str(results / "chance.json")) if guessed else None,
+        judgements=read_judgements(results),
+        joint=read_joint(results / "hidden.npz"),
     )
 
 

@@ -33,6 +33,7 @@ from pipeline.reporting.drawing import (
     curve_groups,
     curves_part,
     embeddings_part,
+    joint_parts,
     result_figure,
     span,
     together_part,
@@ -44,6 +45,7 @@ from pipeline.reporting.facts import (
     modality_table,
     skipped_table,
 )
+from pipeline.reporting.key_modality import key_table, key_truth_table
 from pipeline.reporting.published import p_value_table, published_table
 from pipeline.reporting.statistics import AVERAGE, CONDITIONS, FULL, condition_words, paired_test
 from pipeline.reporting.tables import Table
@@ -75,6 +77,8 @@ class Tables:
     published: Table | None
     p_values: Table | None
     confusion: Table | None
+    key: Table | None
+    key_truth: Table | None
 
     @classmethod
     def of(cls, params: Params, comparison: Comparison) -> Tables:
@@ -88,6 +92,8 @@ class Tables:
             published=published_table(params, comparison),
             p_values=p_value_table(comparison),
             confusion=confusion_table(comparison) if any(e.confusion for e in comparison.evaluated) else None,
+            key=key_table(comparison),
+            key_truth=key_truth_table(comparison),
         )
 
 
@@ -199,6 +205,7 @@ def _part(comparison: Comparison, tables: Tables, drawn: dict[str, str]) -> dict
         ],
         "by_condition": result_figure(comparison, drawn) if comparison.evaluated else None,
         "embeddings": [part for one in comparison.real if (part := embeddings_part(comparison, one, drawn))],
+        "joint": joint_parts(comparison, drawn),
         "curves": [part for one in comparison.experiments if (part := curves_part(comparison, one, drawn))],
         "confusions": [(one, _confusions(one, comparison)) for one in comparison.evaluated if one.confusion],
         "pending": [(one.name, one.state) for one in comparison.experiments if not one.scores.values],
@@ -261,9 +268,13 @@ def _corpus_facts(dataset: DatasetFacts) -> list[tuple[str, str]]:
         ("video_path", "with a picture file"),
     ):
         facts.append((word, str(sum(bool(getattr(sample, name)) for sample in samples))))
-    scores = [sample.score for sample in samples if sample.score is not None]
-    if scores:
-        facts.append(("scores", f"{min(scores):.2f} to {max(scores):.2f}".replace("-", "−")))
+    for word, column in (
+        ("scores", "score"),
+        *((name, name) for name in ("valence", "activation", "dominance")),
+    ):
+        numbers = [value for sample in samples if (value := getattr(sample, column)) is not None]
+        if numbers:
+            facts.append((word, f"{min(numbers):.2f} to {max(numbers):.2f}".replace("-", "−")))
     return facts
 
 

@@ -1,18 +1,13 @@
 """The papers' numbers beside ours, by the ``published`` rows of ``report.tables`` in params.yaml.
 
-published.csv has the columns paper, table, dataset, model, metric, condition, value, with one number of a paper in each
-row; condition is a, v, t, av, at, vt, avt, average or a mask's name. papers.yml says on what data and features the
-papers computed them.
+published_rows.py reads the numbers; papers.yml says on what data and features the papers computed them.
 """
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -20,43 +15,16 @@ import yaml
 from pipeline.data.manifest import MODALITIES
 from pipeline.data.masks import FULL_CONDITION, MISSING_CONDITIONS
 from pipeline.data.store import FeatureInfo
-from pipeline.errors import ParamsError, nearest
-from pipeline.params import Params, PublishedRow
+from pipeline.params import Params
 from pipeline.reporting.comparison import Comparison, metric_name, signed
 from pipeline.reporting.facts import ExperimentFacts
+from pipeline.reporting.published_rows import FOLDER, Row, find_rows, read_published
 from pipeline.reporting.statistics import AVERAGE, condition_words, paired_test
 from pipeline.reporting.tables import Cell, Table
 from pipeline.training.metrics import average
 
-FOLDER = Path(__file__).parent
 ORDER = (*MISSING_CONDITIONS, AVERAGE, FULL_CONDITION)
 ROUNDING = 0.0005  # how far a printed average may lie from that of the printed numbers
-
-
-@dataclass(frozen=True, order=True)
-class Row:
-    """One row of a published table.
-
-    Attributes:
-        paper, table, dataset, model, metric: as in published.csv.
-    """
-
-    paper: str
-    table: str
-    dataset: str
-    model: str
-    metric: str
-
-
-@cache
-def read_published() -> Mapping[Row, Mapping[str, float]]:
-    """Return row -> condition -> number."""
-    found: dict[Row, dict[str, float]] = {}
-    with (FOLDER / "published.csv").open(encoding="utf-8", newline="") as file:
-        for line in csv.DictReader(file):
-            row = Row(*(line[name] for name in ("paper", "table", "dataset", "model", "metric")))
-            found.setdefault(row, {})[line["condition"]] = float(line["value"])
-    return found
 
 
 @cache
@@ -64,23 +32,6 @@ def read_papers() -> Mapping[str, Mapping[str, Any]]:
     """Return paper -> dataset -> what it was computed on."""
     papers: dict[str, dict[str, Any]] = yaml.safe_load((FOLDER / "papers.yml").read_text(encoding="utf-8"))
     return papers
-
-
-def find_rows(wanted: PublishedRow) -> list[Row]:
-    """Return the rows of published.csv that an experiment names, one for each metric.
-
-    Raises:
-        ParamsError: there is no such row.
-    """
-    key = (wanted.paper, wanted.table, wanted.dataset, wanted.model)
-    rows = [row for row in read_published() if (row.paper, row.table, row.dataset, row.model) == key]
-    if not rows:
-        same = {row.model for row in read_published() if (row.paper, row.table) == key[:2]}
-        raise ParamsError(
-            f'report.tables: found no published row "{wanted.model}" for {wanted.dataset} in table {wanted.table} of '
-            f"{wanted.paper}; its rows: {', '.join(sorted(same)) or 'none'}.{nearest(wanted.model, same)}"
-        )
-    return rows
 
 
 def published_table(params: Params, comparison: Comparison) -> Table | None:

@@ -31,6 +31,7 @@ from pipeline.training import kept_runs
 from pipeline.training.experiment import (
     chain,
     check_token_ids,
+    facts_in,
     hides_frames,
     masks_in,
     model_of,
@@ -43,6 +44,7 @@ from pipeline.training.masking import NamedMask
 from pipeline.training.run_records import run_record, summary
 from pipeline.training.samples import SampleSet, samples_of
 from pipeline.training.sequences import Sequences
+from pipeline.training.split_check import fold_findings
 
 # glibc keeps what a batch needed for the next one instead of asking the system anew: a tenth of the time.
 ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "1073741824", "MALLOC_TRIM_THRESHOLD_": "1073741824"}
@@ -74,6 +76,7 @@ def read_all(
         data,
         hides_frames=hides_frames(masks, names),
         dialogues=any(model_of(one).dialogues for one in chain(experiment)),
+        facts=facts_in(experiment),
     )
     return samples, samples.named_masks(masks, names)
 
@@ -107,6 +110,10 @@ def train_experiment(
         _log.info("%s", _about(modality, samples.modalities[modality]))
     check_token_ids(name, resolved, samples, data / "assets")
     splits = make_folds(samples.samples, resolved.folds or dataset.folds, samples.labelled)
+    answers = samples.labels if samples.scores is None else samples.scores
+    findings = fold_findings(splits, answers, samples.classes)
+    for finding in findings:
+        _log.warning("%s: %s", name, finding)
     seeds = [seed + run for run in range(resolved.runs)]
     cache = data / "cache" / "runs"
     cache.mkdir(parents=True, exist_ok=True)
@@ -126,9 +133,17 @@ def train_experiment(
                 shutil.copyfile(source / file, target / file)
             fit_facts = json.loads((source / "fit.json").read_text(encoding="utf-8"))
             parameters = fit_facts["parameters"]
+            if fit_facts["one_answer"]:
+                _log.warning(
+                    "%s: fold %d, run %d: the network gives all validation samples the same answer",
+                    name,
+                    number,
+                    run,
+                )
             facts = run_record(name, planned[number, run], run, samples) | fit_facts
             _write_json(target / "run.json", facts)
-        _write_json(beside / "summary.json", summary(name, resolved, samples, splits, seeds, parameters))
+        facts = summary(name, resolved, samples, splits, seeds, parameters, findings)
+        _write_json(beside / "summary.json", facts)
     return folder
 
 

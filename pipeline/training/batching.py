@@ -8,7 +8,7 @@ hidden, averaged, cut and normalised.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ from models.base import (
 )
 from pipeline.data.manifest import Sample
 from pipeline.training.masking import Hiding
+from pipeline.training.metrics import MOSI_SCALE, Scale
 from pipeline.training.sequences import Floats, Indices, Normaliser, Recorded, Sequences, average_rows
 
 
@@ -177,7 +178,8 @@ class DeviceSamples:
         present_cpu: ``present`` once more, on the CPU.
         turns: how they stand in dialogues.
         scores: (N,) float32, or None for a classification.
-        score_limit: the largest score there can be.
+        scale: of the scores, which are counted from its middle.
+        facts: name -> (N, ...).
     """
 
     ids: tuple[str, ...]
@@ -188,7 +190,8 @@ class DeviceSamples:
     present_cpu: Tensor
     turns: Turns
     scores: Tensor | None = None
-    score_limit: float = 3.0
+    scale: Scale = MOSI_SCALE
+    facts: Mapping[str, Tensor] = field(default_factory=dict)
 
     def collate(
         self,
@@ -276,6 +279,7 @@ class DeviceSamples:
             rows=where,
             lengths_cpu=on_cpu,
             present_cpu=self.present_cpu[indices],
+            facts={name: values[where] for name, values in self.facts.items()},
         )
         if hiding is not None and hiding.over_columns:
             batch = drop_columns(batch, {m: hiding.columns(m, where) for m in MODALITIES})

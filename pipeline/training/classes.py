@@ -115,6 +115,24 @@ class ClassRules:
         return f"label {sample.label}"
 
 
+def answer_of(sample: Sample, target: str | None, rules: ClassRules, score: str, scheme: str) -> int | str:
+    """Return a sample's class (0 of a regression), or in words why an experiment leaves it out.
+
+    Args:
+        sample: its row of the manifest.
+        target: the column that a regression learns; None for a classification.
+        rules: the classes.
+        score: the column of the scores by which ``rules`` may tell classes.
+        scheme: of the folds.
+    """
+    answer: int | str = 0
+    if target is None:
+        answer = rules.of(sample, score)
+    elif getattr(sample, target) is None:
+        answer = f"no {target}"
+    return "no split" if isinstance(answer, int) and scheme == "official" and not sample.split else answer
+
+
 def _comparisons(name: str, given: str) -> tuple[tuple[str, float], ...]:
     found = []
     for part in given.split(","):

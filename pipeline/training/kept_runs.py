@@ -16,7 +16,7 @@ import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
@@ -143,7 +143,7 @@ class PlannedRun:
             "files": {
                 path.name: file_sha256(path) for path in model_of(experiment).files(settings_of(experiment))
             },
-            "scores": None if samples.scores is None else [samples.score_limit, *samples.scores.tolist()],
+            "scores": None if samples.scores is None else [*astuple(samples.scale), *samples.scores.tolist()],
             "fold": [part.tolist() for part in (fold.train, fold.valid)],
             "watched": fold.test.tolist() if by_test else [],
             "masks": {name: mask.facts() for name, mask in self.used_masks.items()},
@@ -153,6 +153,8 @@ class PlannedRun:
             "device": self.device.partition(":")[0],
             "pretraining": None if before is None else before.key(samples),
         }
+        if asked := model_of(experiment).facts(settings_of(experiment)):
+            facts["facts"] = {name: samples.facts[name].tolist() for name in asked}
         if model_of(experiment).dialogues:
             facts["dialogues"] = [[s.session, s.dialogue, s.turn, s.speaker] for s in samples.samples]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
@@ -212,6 +214,7 @@ def train_run(run: PlannedRun, samples: SampleSet) -> Path:
         "best_score": result.best_score,
         "epochs": len(result.history),
         "parameters": trainable,
+        "one_answer": result.one_answer,
     }
     try:  # another process may finish the same run meanwhile, with the same bytes
         with whole_or_nothing(finished, keep_existing=True) as beside:

@@ -62,11 +62,13 @@ class Fit:
         history: one row an epoch, as history.csv has them.
         best_epoch: the epoch whose weights the network now has.
         best_score: its validation score.
+        one_answer: whether it gives all validation samples the same class, or nearly the same score.
     """
 
     history: tuple[dict[str, float], ...]
     best_epoch: int
     best_score: float
+    one_answer: bool
 
 
 def choose_device(name: str) -> torch.device:
@@ -161,7 +163,7 @@ def fit(
     network.load_state_dict(run.best)
     if state is not None:
         state.unlink(missing_ok=True)
-    return Fit(tuple(run.history), run.best_epoch, run.best_score)
+    return Fit(tuple(run.history), run.best_epoch, run.best_score, run.one_answer)
 
 
 class Run:
@@ -181,7 +183,7 @@ class Run:
         """Take what :func:`fit` takes."""
         self.network, self.regime, self.samples = network, regime, samples
         self.fold, self.experiment, self.seed, self.classes = fold, experiment, seed, classes
-        network.samples_known(len(samples.ids), samples.score_limit)
+        network.samples_known(len(samples.ids), samples.scale.limit)
         self.groups = network.parameter_groups()
         for key in ("learning_rates", "weight_decays"):
             for name in getattr(experiment, key):
@@ -219,6 +221,7 @@ class Run:
         self.history: list[dict[str, float]] = []
         self.best: dict[str, Tensor] = {}
         self.best_epoch, self.best_score, self.best_loss = 0, -math.inf, math.inf
+        self.one_answer = False
 
     def _optimizer(self, wanted: Sequence[str]) -> torch.optim.Optimizer:
         experiment = self.experiment
@@ -267,9 +270,10 @@ class Run:
             )
         row["train_loss"] = sum(losses.values())
         row.update({f"train_{name}": value for name, value in losses.items()})
-        row.update({f"valid_{name}": value for name, value in self._judge(self.fold.valid).items()})
+        judged, alike = self._judge(self.fold.valid)
+        row.update({f"valid_{name}": value for name, value in judged.items()})
         if self.experiment.watch_test or self.judged == "test":
-            row.update({f"test_{name}": value for name, value in self._judge(self.fold.test).items()})
+            row.update({f"test_{name}": value for name, value in self._judge(self.fold.test)[0].items()})
         score, loss = (
             self.sign * row[f"{self.judged}_{self.experiment.select_by}"],
             row[f"{self.judged}_loss"],
@@ -277,7 +281,7 @@ class Run:
         better = not self.best or (score, -loss) > (self.sign * self.best_score, -self.best_loss)
         if better:
             self.best_epoch, self.best_loss = self.epoch, loss
-            self.best_score = self.sign * score
+            self.best_score, self.one_answer = self.sign * score, alike
             self.best = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
         row["best"] = int(better)
         self.history.append(row)
@@ -354,8 +358,8 @@ class Run:
         for group in groups:
             nn.utils.clip_grad_norm_(group, limit)
 
-    def _judge(self, indices: NDArray[np.int64]) -> dict[str, float]:
-        """Return loss and metrics on some samples, several ways to show them pooled."""
+    def _judge(self, indices: NDArray[np.int64]) -> tuple[dict[str, float], bool]:
+        """Return loss and metrics on some samples, several ways to show them pooled, and whether all get one answer."""
         logits = predict(self.network, self.forward, self.samples, indices, self.ways)
         known = self.samples.labels if self.samples.scores is None else self.samples.scores
         labels = known.cpu()[torch.from_numpy(indices)].repeat_interleave(len(self.ways))
@@ -369,11 +373,12 @@ class Run:
                 "Lower learning_rate, set clip_norm, or look at the features for extreme values"
             )
         if self.samples.scores is not None:
-            names = metrics.score_metrics(self.samples.score_limit)
-            return {"loss": loss, **metrics.of_scores(labels.numpy(), logits.flatten().numpy(), names)}
+            scale, said = self.samples.scale, logits.flatten().numpy()
+            found = metrics.of_scores(labels.numpy(), said, scale.metrics)
+            return {"loss": loss, **found}, metrics.all_alike(said, scale.limit)
         predicted = logits.argmax(dim=2).flatten().numpy()
         confusion = metrics.confusion_matrix(labels.numpy(), predicted, self.classes)
-        return {"loss": loss, **metrics.of_classes(confusion)}
+        return {"loss": loss, **metrics.of_classes(confusion)}, metrics.all_alike(predicted)
 
     def save(self, path: Path) -> None:
         """Write everything that the next epoch needs; the file takes its place when whole."""
@@ -389,6 +394,7 @@ class Run:
             "best_epoch": self.best_epoch,
             "best_score": self.best_score,
             "best_loss": self.best_loss,
+            "one_answer": self.one_answer,
         }
         save_tensors(path, tensors, {"facts": json.dumps(facts)})
 
@@ -413,7 +419,7 @@ class Run:
         self.best = _part(tensors, "best.")
         self.epoch, self.history = facts["epoch"], facts["history"]
         self.best_epoch, self.best_score = facts["best_epoch"], facts["best_score"]
-        self.best_loss = facts["best_loss"]
+        self.best_loss, self.one_answer = facts["best_loss"], facts["one_answer"]
         _log.info("going on after epoch %d", self.epoch)
         return True
 

@@ -8,7 +8,8 @@ truth (N,) and prediction (N,). Both give one number. params.yaml's ``select_by`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -78,6 +79,19 @@ def pearson(truth: Floats, predicted: Floats) -> float:
     return float((a * b).sum()) / size if size > 0 else 0.0
 
 
+def concordance(truth: Floats, predicted: Floats) -> float:
+    """Return Lin's concordance correlation coefficient, 2 cov / (var + var + (difference of the means)^2).
+
+    Variances and covariance are divided by n, as Lin has it (Biometrics 45, 1989, p. 258). 1: the same numbers; unlike
+    Pearson's r it falls when the predictions are shifted or stretched. 0 where a side is constant, as ``pearson``.
+    """
+    if np.ptp(truth) == 0 or np.ptp(predicted) == 0:
+        return 0.0
+    a, b = truth - truth.mean(), predicted - predicted.mean()
+    apart = float(truth.mean() - predicted.mean())
+    return 2 * float((a * b).mean()) / (float((a * a).mean()) + float((b * b).mean()) + apart * apart)
+
+
 def _equal_after(bins: Callable[[Floats], NDArray[np.int64]]) -> Callable[[Floats, Floats], float]:
     def accuracy(truth: Floats, predicted: Floats) -> float:
         return float((bins(truth) == bins(predicted)).mean())
@@ -138,6 +152,7 @@ ScoreMetric = Callable[[Floats, Floats], float]
 SCORE_METRICS: dict[str, ScoreMetric] = {
     "mae": mae,
     "r": pearson,
+    "ccc": concordance,
     "acc2_has0": _two_way(keep_zero=True, f1=False),
     "acc2_non0": _two_way(keep_zero=False, f1=False),
     "f1_has0": _two_way(keep_zero=True, f1=True),
@@ -159,13 +174,16 @@ SMALLER_IS_BETTER = frozenset({"mae", "loss"})
 # [-1, 1] before everything, MAE and r among it.
 MOSI_METRICS: dict[str, ScoreMetric] = {
     name: SCORE_METRICS[name]
-    for name in ("mae", "r", "acc2_has0", "acc2_non0", "f1_has0", "f1_non0", "acc3", "acc5", "acc7")
+    for name in ("mae", "r", "ccc", "acc2_has0", "acc2_non0", "f1_has0", "f1_non0", "acc3", "acc5", "acc7")
 }
 SIMS_METRICS: dict[str, ScoreMetric] = {
     "mae": _clipped(mae),
     "r": _clipped(pearson),
+    "ccc": _clipped(concordance),
     **{name: SCORE_METRICS[name] for name in ("sims_acc2", "sims_acc3", "sims_acc5", "sims_f1")},
 }
+# Of a column that is no sentiment about 0, such as valence from 1 to 5: it has no sign and no classes.
+RANGE_METRICS: dict[str, ScoreMetric] = {name: SCORE_METRICS[name] for name in ("mae", "r", "ccc")}
 # What select_by may name, by the task.
 SELECTORS = {
     "classification": (*CLASS_METRICS, "loss"),
@@ -173,12 +191,60 @@ SELECTORS = {
 }
 
 
-def score_metrics(limit: float) -> Mapping[str, ScoreMetric]:
-    """Return the metrics of a scale from -limit to limit: CH-SIMS's up to 1, else CMU-MOSI's (Acc-7 clips at 3).
+@dataclass(frozen=True)
+class Scale:
+    """The scale of what a regression learns. Networks see it about its middle, where it reaches from -limit to limit.
 
-    The same name may be another function: ``mae`` and ``r`` of CH-SIMS are those of clipped scores.
+    Attributes:
+        low, high: its ends.
+        sentiment: whether it is one of negative and positive, about 0, which has accuracies besides.
     """
-    return SIMS_METRICS if limit <= 1 else MOSI_METRICS
+
+    low: float
+    high: float
+    sentiment: bool = True
+
+    @property
+    def centre(self) -> float:
+        """What networks take for 0; of a sentiment that is 0 itself."""
+        return (self.low + self.high) / 2
+
+    @property
+    def limit(self) -> float:
+        """How far the ends are from the middle."""
+        return (self.high - self.low) / 2
+
+    @property
+    def metrics(self) -> Mapping[str, ScoreMetric]:
+        """What it is measured by: a sentiment by CH-SIMS's metrics up to 1, else by CMU-MOSI's (Acc-7 clips at 3).
+
+        The same name may be another function: ``mae``, ``r`` and ``ccc`` of CH-SIMS are those of clipped scores. Those
+        of :data:`RANGE_METRICS` do not change when truth and prediction move together.
+        """
+        if not self.sentiment:
+            return RANGE_METRICS
+        return SIMS_METRICS if self.limit <= 1 else MOSI_METRICS
+
+    @classmethod
+    def of(
+        cls, target: str, ranges: Mapping[str, Sequence[float]], score_limit: float | None
+    ) -> Scale | None:
+        """Return the scale of a column of the manifest, None where its dataset does not say.
+
+        Args:
+            target: the column.
+            ranges: column -> low, high, as the dataset gives them.
+            score_limit: the largest sentiment score, of either sign; None: the dataset has none.
+        """
+        if target in ranges:
+            low, high = ranges[target]
+            return cls(low, high, sentiment=False)
+        if score_limit is None or not target.startswith("score"):
+            return None
+        return cls(-score_limit, score_limit)
+
+
+MOSI_SCALE = Scale(-3.0, 3.0)
 
 
 def of_classes(confusion: NDArray[np.int64]) -> dict[str, float]:
@@ -193,10 +259,24 @@ def of_scores(
 
     Args:
         truth, predicted: (N,).
-        wanted: those of a scale (:func:`score_metrics`); all, if none are named.
+        wanted: those of a scale (:attr:`Scale.metrics`); all, if none are named.
     """
     a, b = np.asarray(truth, np.float64), np.asarray(predicted, np.float64)
     return {name: metric(a, b) for name, metric in wanted.items()}
+
+
+SAME = 0.01  # of half a scale: scores that lie closer together are the same answer
+
+
+def all_alike(answers: ArrayLike, limit: float | None = None) -> bool:
+    """Return whether a network gives several samples one answer.
+
+    Args:
+        answers: (N,) classes or scores.
+        limit: of scores half the width of their scale; None for classes.
+    """
+    given = np.asarray(answers)
+    return given.size > 1 and bool(np.ptp(given) <= (0 if limit is None else SAME * limit))
 
 
 def mean_and_deviation(values: ArrayLike) -> tuple[float, float | None]:

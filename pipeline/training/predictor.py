@@ -24,6 +24,7 @@ from pipeline.params import Experiment, Length
 from pipeline.training.experiment import recorded
 from pipeline.training.kept_runs import FORMAT, build, load_normalisers, load_weights
 from pipeline.training.loop import deterministic
+from pipeline.training.metrics import Scale
 from pipeline.training.samples import SampleSet
 from pipeline.training.sequences import Normaliser, Sequences, read_frames
 
@@ -54,6 +55,20 @@ class Predictor:
         """Whether it predicts a score."""
         return bool(self.facts.get("task", "classification") == "regression")
 
+    @property
+    def scale(self) -> Scale:
+        """The scale of a regression's target.
+
+        Raises:
+            StoreError: the run was trained by a version that did not write them down.
+        """
+        try:
+            return Scale(**self.facts["scale"])
+        except (KeyError, TypeError) as error:
+            raise StoreError(
+                f"{self.facts['experiment']}: run.json has no scale of what was learnt. Run: dvc repro -f -s train"
+            ) from error
+
     def align(self, modality: str, sequence: FeatureSequence, words: Sequence[Word] = ()) -> FeatureSequence:
         """Return what an extractor made, averaged over words or resampled as the run's features were.
 
@@ -75,6 +90,12 @@ class Predictor:
         Raises:
             StoreError: features have another number of columns, or of rows, than the run was trained with.
         """
+        asked = self.network.facts(self.network.settings)
+        if asked:
+            raise StoreError(
+                f"{self.facts['experiment']}: its {self.facts['model']} must be told {', '.join(asked)} of each "
+                "sample, which nobody knows of a new one. Predict with an experiment without such settings"
+            )
         modalities = {m: self._sequences(m, features.get(m)) for m in MODALITIES}
         samples = SampleSet((Sample(id="given"),), self.classes, np.zeros(1, np.int64), modalities, {})
         # To a model that reads dialogues, the sample is one of a single turn.
@@ -85,7 +106,7 @@ class Predictor:
         with deterministic(torch.device("cpu"), 0), torch.no_grad():
             prediction = self.network(replace(batch, labels=None)).prediction.double()  # there are none
         if self.regression:
-            return {str(self.facts["target"]): float(prediction)}
+            return {str(self.facts["target"]): float(prediction) + self.scale.centre}
         chances = torch.softmax(prediction, dim=1)[0]
         return dict(zip(self.classes, chances.tolist(), strict=True))
 

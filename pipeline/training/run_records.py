@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from models.base import MODALITIES
@@ -40,7 +41,7 @@ def _common_facts(name: str, experiment: Experiment, samples: SampleSet) -> dict
         "classes": list(samples.classes),
     }
     if samples.scores is not None:
-        facts |= {"task": experiment.task, "target": experiment.target, "score_limit": samples.score_limit}
+        facts |= {"task": experiment.task, "target": experiment.target, "scale": asdict(samples.scale)}
     return facts
 
 
@@ -55,6 +56,7 @@ def summary(
     folds: Sequence[Fold],
     seeds: list[int],
     parameters: int,
+    findings: Sequence[str],
 ) -> dict[str, Any]:
     """Return summary.json: what the experiment is, and how its samples were split."""
     return {
@@ -64,6 +66,7 @@ def summary(
         "left_out": dict(samples.left_out),
         "modalities": {m: int((samples.modalities[m].lengths > 0).sum()) for m in MODALITIES},
         "folds": [{"fold": fold.number, "description": fold.description, **_sizes(fold)} for fold in folds],
+        "findings": list(findings),
         "runs": seeds,
         "needs": list(model_of(experiment).needs(settings_of(experiment))),
     }

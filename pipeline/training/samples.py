@@ -17,7 +17,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +32,9 @@ from pipeline.data.store import FeatureStore, Status
 from pipeline.errors import DataError, ParamsError, StoreError
 from pipeline.params import Dataset, Experiment, Length
 from pipeline.training.batching import DeviceSamples, FlatSequences, Turns
-from pipeline.training.classes import ClassRules
+from pipeline.training.classes import ClassRules, answer_of
 from pipeline.training.masking import NamedMask, masks_of
+from pipeline.training.metrics import MOSI_SCALE, Scale
 from pipeline.training.sequences import Floats, Indices, Normaliser, Sequences, read_frames
 
 
@@ -47,10 +48,11 @@ class SampleSet:
         labels: (N,) int64 classes; of a regression 0 throughout; :data:`models.base.NO_LABEL` for context.
         modalities: modality -> its sequences.
         left_out: reason -> how many samples of the manifest do not take part, or only as context.
-        scores: (N,) float32, what a regression learns; None for a classification.
-        score_limit: the largest score there can be, of either sign.
+        scores: (N,) float32, what a regression learns, from the middle of its scale on; None for a classification.
+        scale: of what it learns.
         manifest_rows: (N,) int64, where each sample stands in the manifest; None: where it stands here.
         context: (N,) bool, the turns that have no label and are there for their dialogue only; None: none are.
+        facts: name -> (N, ...) bool or float32, what the manifest knows of the samples and the model asked for.
     """
 
     samples: tuple[Sample, ...]
@@ -59,9 +61,10 @@ class SampleSet:
     modalities: Mapping[str, Sequences]
     left_out: Mapping[str, int]
     scores: Floats | None = None
-    score_limit: float = 3.0
+    scale: Scale = MOSI_SCALE
     manifest_rows: Indices | None = None
     context: NDArray[np.bool_] | None = None
+    facts: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
     @property
     def rows(self) -> Indices:
@@ -144,7 +147,8 @@ class SampleSet:
             present_cpu=present,
             turns=Turns.of(self.samples, self.labelled),
             scores=None if self.scores is None else torch.from_numpy(self.scores).to(device),
-            score_limit=self.score_limit,
+            scale=self.scale,
+            facts={name: torch.from_numpy(values).to(device) for name, values in self.facts.items()},
         )
 
 
@@ -155,6 +159,7 @@ def samples_of(
     *,
     hides_frames: bool,
     dialogues: bool,
+    facts: Sequence[str] = (),
 ) -> SampleSet:
     """Read a dataset as an experiment, resolved, wants it.
 
@@ -164,6 +169,7 @@ def samples_of(
         data: the folder of manifests/ and features/.
         hides_frames: whether a mask over frames will be used.
         dialogues: whether turns without a label stay, as context.
+        facts: what the model must be told of each sample, by name.
 
     Raises:
         DataError, ParamsError, StoreError: as :func:`read_samples`.
@@ -179,6 +185,7 @@ def samples_of(
         lengths=experiment.lengths,
         hides_frames=hides_frames,
         dialogues=dialogues,
+        facts=facts,
     )
 
 
@@ -194,6 +201,7 @@ def read_samples(
     lengths: Mapping[Any, Length] | None = None,
     hides_frames: bool = False,
     dialogues: bool = False,
+    facts: Sequence[str] = (),
 ) -> SampleSet:
     """Read a dataset's manifest and feature stores.
 
@@ -209,9 +217,11 @@ def read_samples(
         lengths: modality -> how its frames are cut or resampled.
         hides_frames: whether to keep the frames before they are averaged, for masks over frames.
         dialogues: keep turns without a label as context, and count them in ``left_out`` as such.
+        facts: what the manifest must know of each sample, by name (:attr:`Sample.facts`).
 
     Raises:
-        DataError: the manifest cannot be used, no sample is left, or the dataset has no classes (no scores).
+        DataError: the manifest cannot be used or lacks a fact, no sample is left, or the dataset has no classes (no
+            scores).
         ParamsError: a frame rate is asked of features that have none.
         StoreError: a feature store cannot be used.
     """
@@ -221,6 +231,13 @@ def read_samples(
     path = data / "manifests" / f"{dataset}.csv"
     manifest = read_manifest(path)
     ids = [sample.id for sample in manifest]
+    for name in facts:
+        if manifest and name not in manifest[0].facts:
+            raise DataError(
+                f'{path}: found no fact "{name}" of the samples, which the model\'s settings ask for; found '
+                f"{', '.join(manifest[0].facts) or 'none'}. Few datasets can know it (the constructed demo knows key). "
+                "Change these settings, or let the dataset's loader give it (Sample.facts)"
+            )
     modalities = {}
     has = np.zeros(len(ids), bool)
     for modality in MODALITIES:
@@ -235,10 +252,8 @@ def read_samples(
     left_out: Counter[str] = Counter()
     kept, labels, context = [], [], []
     for row, sample in enumerate(manifest):
-        reason = _why_unlabelled(sample, target, rules, score)
-        if settings.folds.scheme == "official" and not sample.split:
-            reason = "no split" if isinstance(reason, int) else reason
-        elif isinstance(reason, int) and not has[row]:
+        reason = answer_of(sample, target, rules, score, settings.folds.scheme)
+        if isinstance(reason, int) and not has[row]:
             reason = "no modality"
         if isinstance(reason, str):
             as_context = dialogues and bool(sample.dialogue)
@@ -254,9 +269,13 @@ def read_samples(
             way_out = f"Does its owner give a {target}? Else set task: classification"
         raise DataError(f"{dataset}: no sample is left; left out: {dict(left_out)}. {way_out}")
     rows = np.array(kept)
-    scores = None
+    scores, scale = None, MOSI_SCALE
     if target is not None:
-        found = [0.0 if c else getattr(manifest[row], target) for row, c in zip(kept, context, strict=True)]
+        scale = _scale(path.with_suffix(".json"), target)
+        found = [
+            0.0 if c else getattr(manifest[row], target) - scale.centre
+            for row, c in zip(kept, context, strict=True)
+        ]
         scores = np.array(found, np.float32)
     return SampleSet(
         samples=tuple(manifest[row] for row in kept),
@@ -265,17 +284,16 @@ def read_samples(
         modalities={name: _of_rows(s, rows) for name, s in modalities.items()},
         left_out=dict(sorted(left_out.items())),
         scores=scores,
-        score_limit=_score_limit(path.with_suffix(".json")) if target else 3.0,
+        scale=scale,
         manifest_rows=rows,
         context=np.array(context) if any(context) else None,
+        facts={name: _fact([manifest[row].facts[name] for row in kept]) for name in facts},
     )
 
 
-def _why_unlabelled(sample: Sample, target: str | None, rules: ClassRules, score: str) -> int | str:
-    """Return a sample's class (0 of a regression), or in words why it has none."""
-    if target is None:
-        return rules.of(sample, score)
-    return f"no {target}" if getattr(sample, target) is None else 0
+def _fact(values: Sequence[Sequence[float]]) -> NDArray[Any]:
+    found = np.array(values)
+    return found if found.dtype == bool else found.astype(np.float32)
 
 
 def _of_rows(sequences: Sequences, rows: Indices) -> Sequences:
@@ -291,14 +309,18 @@ def _of_rows(sequences: Sequences, rows: Indices) -> Sequences:
     )
 
 
-def _score_limit(path: Path) -> float:
-    """Return the largest score that the dataset's manifest knows of."""
+def _scale(path: Path, target: str) -> Scale:
+    """Return the scale of a column, by what stands beside the dataset's manifest."""
     try:
-        return float(json.loads(path.read_text(encoding="utf-8"))["score_limit"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        said = json.loads(path.read_text(encoding="utf-8"))
+        scale = Scale.of(target, said.get("ranges", {}), said.get("score_limit"))
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         raise DataError(
-            f"{path}: does not say how large a score can be ({error}). Run: dvc repro -f -s prepare"
+            f"{path}: does not say how large the {target} can be ({error}). Run: dvc repro -f -s prepare"
         ) from error
+    if scale is None:
+        raise DataError(f"{path}: does not say how large the {target} can be. Run: dvc repro -f -s prepare")
+    return scale
 
 
 def _read_modality(

@@ -19,6 +19,7 @@ from pipeline.errors import ParamsError, StoreError
 from pipeline.evaluate import main, write_arrays, write_results
 from pipeline.params import Compute, Dataset, Experiment, Mask, Params
 from pipeline.training.all_runs import train_experiment
+from pipeline.training.chance import Chance
 from pipeline.training.evaluation import Result, evaluate_experiment, summarise
 from pipeline.training.folds import make_folds
 from pipeline.training.predictor import load_run, predict
@@ -444,3 +445,14 @@ def test_the_stage(
     right = [row["label"] == row["predicted"] for row in rows if row["condition"] == "avt"]
     pooled = json.loads((folder / "metrics.json").read_text())["conditions"]["avt"]["wa"]["pooled"]
     assert pooled == pytest.approx(sum(right) / 80, abs=1e-6)
+    table = json.loads((folder / "metrics.json").read_text())
+    known = Chance.from_json(json.loads((folder / "chance.json").read_text()), "chance.json")
+    assert list(known.conditions) == [*CONDITIONS, "average"]
+    for name, one in known.conditions.items():
+        found = table["average" if name == "average" else "conditions"]
+        found = found if name == "average" else found[name]
+        assert (one.mean, one.pooled) == (found["ua"]["mean"], found["ua"]["pooled"])
+    assert known.above("avt") and known.conditions["avt"].p == 1 / 10_000
+    assert (known.level, known.pooled_level, known.networks) == (1 / 4, 1 / 4, 5)
+    truth = [row["label"] for row in rows if row["condition"] == "avt"]
+    assert known.constant["wa"]["pooled"] <= max(map(truth.count, truth)) / 80

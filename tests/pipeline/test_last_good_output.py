@@ -86,7 +86,7 @@ def test_prepare(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = project / "manifests"
     prepare("set", Fixed(project, [Sample("a", text="one")]), out)
     before = tree(project)
-    assert sorted(before) == ["manifests/set.csv", "manifests/set.json"]
+    assert sorted(before) == ["manifests/set.csv", "manifests/set.json", "manifests/set.sha256"]
     wrong = Fixed(project, [Sample("b", text="two")])
     monkeypatch.setattr(wrong, "expected", fail)  # once the manifest is written
     for loader, error in ((Fails(project, []), DataError), (Fixed(project, []), DataError), (wrong, Stop)):

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from pipeline.errors import ParamsError
-from pipeline.params import load_params
+from pipeline.params import load_params, module_names
 
 ROOT = Path(__file__).parents[2]
 Write = Callable[[dict[str, Any]], Path]
@@ -215,3 +215,98 @@ def test_the_rate_cannot_fall_for_longer_than_training_lasts(
     with pytest.raises(ParamsError, match=wrong) as raised:
         load_params(write(raw))
     assert "experiments.mmin.decay_epochs" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (
+            {"learning_rates": {"encoder": 1e-4}},
+            ['learning_rates: there is no parameter group "encoder"', "text, audio, video, classifier"],
+        ),
+        ({"weight_decays": {"audoi": 0.1}}, ["weight_decays: there is no", 'Did you mean "audio"?']),
+        ({"model": "mmin", "learning_rates": {"imaginatoin": 1e-4}}, ['"imaginatoin"; mmin has ']),
+        (
+            {"regime": "m3s", "regime_settings": {"inner_rates": {"al": 0.1}, "inner_groups": ["no"]}},
+            ["regime_settings.inner_rates: ", 'inner_groups: there is no parameter group "no"'],
+        ),
+    ],
+)
+def test_parameter_groups_are_checked_before_anything_is_trained(
+    raw: dict[str, Any], write: Write, changes: dict[str, Any], words: list[str]
+) -> None:
+    raw["experiments"]["augmented"].update(changes)
+    with pytest.raises(ParamsError) as caught:
+        load_params(write(raw))
+    for word in words:
+        assert word in str(caught.value)
+
+
+@pytest.mark.parametrize("model", module_names("models"))
+def test_every_model_knows_its_groups_before_it_is_trained(
+    raw: dict[str, Any], write: Write, model: str
+) -> None:
+    """A model that could not be built without memory would not be checked."""
+    raw["experiments"]["augmented"].update(model=model, learning_rates={"nobody": 1e-4})
+    with pytest.raises(ParamsError, match=f'no parameter group "nobody"; {model} has '):
+        load_params(write(raw))
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "words"),
+    [
+        ("published", {}, None),
+        ("published", {"conditions": ["a", "average"]}, None),
+        (
+            "published",
+            {"model": "MMIM"},
+            'published.mmin: found no published row "MMIM" for iemocap in table 5',
+        ),
+        ("p_values", {"table": "99"}, "p_values.mmin: found no published row .* its rows: none"),
+        (
+            "published",
+            {"conditions": ["vta"]},
+            'published.mmin: found the condition "vta", but the row "MMIN"',
+        ),
+    ],
+)
+def test_published_rows_must_be_in_the_table_of_numbers(
+    raw: dict[str, Any], write: Write, kind: str, changes: dict[str, Any], words: str | None
+) -> None:
+    row = {"paper": "mmin", "table": "5", "dataset": "iemocap", "model": "MMIN", **changes}
+    raw["report"]["tables"] = {"one": {"title": "x", "experiments": ["mmin"], kind: {"mmin": row}}}
+    path = write(raw)
+    if words is None:
+        load_params(path)
+    else:
+        with pytest.raises(ParamsError, match=r"report.tables.one." + words):
+            load_params(path)
+
+
+def test_places_of_this_machine_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """media.NAME: params.yaml, then params.local.yaml, then the environment."""
+    text = (ROOT / "params.yaml").read_text().replace("root: data/raw/demo", "root: data/media/my-own")
+    path, local = tmp_path / "params.yaml", tmp_path / "params.local.yaml"
+    path.write_text(text)
+    with pytest.raises(ParamsError, match='root: data/media/: found "my-own"'):
+        load_params(path)
+    path.write_text(text + "media: {my-own: null}\n")
+    assert load_params(path).media_place("my-own") is None
+    assert load_params(path).root("demo") == Path("data/media/my-own")
+    with pytest.raises(ParamsError, match=r"media.my-own: no place is given.*LACUNA_MEDIA_MY_OWN"):
+        load_params(path).loader("demo")
+    path.write_text(text + "media: {my-own: /shared}\n")
+    assert load_params(path).root("demo") == Path("/shared")
+    local.write_text("media: {my-own: /local}\ncompute: {workers: 3}\n")
+    assert load_params(path).root("demo") == Path("/local")
+    assert (load_params(path).compute.workers, load_params(path).compute.device) == (3, "auto")
+    monkeypatch.setenv("LACUNA_MEDIA_MY_OWN", str(tmp_path))
+    assert load_params(path).loader("demo").root == tmp_path
+    for wrong, message in (("seed: 1", "found seed, expected"), ("media: {other: /x}", "no such key in")):
+        local.write_text(wrong)
+        with pytest.raises(ParamsError, match=message):
+            load_params(path)
+    local.unlink()
+    path.write_text(text + "media: {my-own: /a, my_own: /b}\n")
+    with pytest.raises(ParamsError, match="LACUNA_MEDIA_MY_OWN would stand for another one"):
+        load_params(path)

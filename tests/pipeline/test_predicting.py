@@ -14,11 +14,21 @@ import pytest
 import safetensors.torch
 import torch
 
+from pipeline import predicting
 from pipeline.data.manifest import MODALITIES, Word
 from pipeline.data.store import FeatureSequence, Status
 from pipeline.errors import DataError, MediaError, ParamsError, StoreError, StreamMissing
 from pipeline.extraction.extractors import base
-from pipeline.predicting import ClipPredictor, ModalityResult, Prediction, predict_clip, run_folders
+from pipeline.predicting import (
+    ClipPredictor,
+    ModalityResult,
+    Prediction,
+    parts_of,
+    predict_clip,
+    run_folders,
+    words_within,
+)
+from tests import clips
 from tests.trained_networks import CLASSES, train_networks, write_params
 
 COLUMNS = {"text": ("letters", "one"), "audio": ("bytes", "one"), "video": ("bytes", "one")}
@@ -123,7 +133,7 @@ def test_a_clip_of_three_modalities(project: Path) -> None:
     assert found.probabilities == pytest.approx(dict(zip(CLASSES, shares, strict=True)))
     assert list(found.probabilities) == list(CLASSES)
     assert found.label == "sad"
-    assert (found.score, found.score_limit, found.target) == (None, None, "")
+    assert (found.score, found.scale, found.target) == (None, None, "")
     assert found.modalities == {
         "text": ModalityResult("available", "", "counting", 3, 3, "tokens"),
         "audio": ModalityResult("available", "", "counting", 3, 2, "frames"),
@@ -268,6 +278,56 @@ def test_many_clips_load_once(project: Path) -> None:
     assert Counting.events == ["opened text", "closed text"]
 
 
+def test_parts_of_a_file(tmp_path: Path) -> None:
+    sound = clips.write_clip(tmp_path / "a.wav", seconds=2.5)
+    assert parts_of(sound, 1, None, None, None) == [(0, 1), (1, 2), (2, 2.5)]
+    assert parts_of(sound, 0.5, 1, 1, 2) == [(1, 2), (1.5, 2)]
+    assert parts_of(sound, 1, None, None, 2.005) == [(0, 1), (1, 2)]  # five thousandths are no part
+    assert parts_of(sound, 0.1, None, 2.2, None) == [(2.2, 2.3), (2.3, 2.4), (2.4, 2.5)]
+    assert parts_of(sound, 9, None, None, None) == [(0, 2.5)]
+    for every, start, message in (
+        (0, None, "every_s: found 0 s"),
+        (1, 3, "found a part from 3 to 2.5 s"),
+        (1e-6, None, "at most 100000 are made"),
+    ):
+        with pytest.raises(DataError, match=message):
+            parts_of(sound, every, None, start, None)
+    (tmp_path / "no.mp4").write_text("no film")
+    with pytest.raises(DataError, match="cannot be opened as media"):
+        parts_of(tmp_path / "no.mp4", 1, None, None, None)
+
+
+def test_words_of_a_part() -> None:
+    words = [Word("a", 0, 1), Word("b", 0.9, 1.5), Word("c", 2, 3)]
+    assert words_within(words, None, None) == tuple(words)
+    assert words_within(words, 1, 2) == (Word("b", 0, 0.5),)  # its middle is 1.2
+    assert words_within(words, 2, 2.6) == (Word("c", 0, pytest.approx(0.6)),)
+
+
+def test_over_time(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(predicting, "_length_s", lambda media: 2.0)
+    seen: list[base.Clip] = []
+
+    def extract(self: Counting, clip: base.Clip) -> FeatureSequence:
+        seen.append(clip)
+        if clip.start_s == 1 and self.modality != "text":
+            raise MediaError("no sound decodes")
+        return FeatureSequence(np.ones((1, 2), np.float32), np.zeros(1, np.float32), np.ones(1, np.uint8))
+
+    monkeypatch.setattr(Counting, "extract", extract)
+    Counting.events.clear()
+    with ClipPredictor() as predictor:
+        given = {"every_s": 1.0, "words": [Word("so", 0.2, 0.4), Word("good", 0.4, 0.8)]}
+        first, second = predictor.predict_over_time(clip("x"), **given)  # type: ignore[arg-type]
+    assert first[:2] == (0, 1)
+    assert isinstance(first[2], Prediction)
+    assert first[2].label == "sad"
+    assert second[:2] == (1, 2)
+    assert isinstance(second[2], DataError)  # nothing is said in it, and nothing decodes
+    assert [(one.text, one.start_s, one.end_s) for one in seen if one.text] == [("so good", 0, 1)] * 3
+    assert Counting.events.count("opened audio") == 1
+
+
 def test_another_place_than_the_working_directory(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -282,7 +342,7 @@ def test_a_score(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     train_networks(tmp_path, COLUMNS, "score")
     found = predict_clip(text="an instant classic")
     assert (found.probabilities, found.label) == ({}, None)
-    assert (found.target, found.score_limit) == ("score", 4.0)
+    assert (found.target, found.scale) == ("score", (-4.0, 4.0))
     one, two = (predict_clip(text="an instant classic", fold=fold).score for fold in (1, 2))
     assert one is not None and two is not None
     assert found.score == pytest.approx((one + two) / 2)

@@ -71,7 +71,7 @@ def test_manifest_and_counts(root: Path, tmp_path: Path) -> None:
         "sets": {"(none)": 1, "audio": 1, "text+audio+video": 2},
     }
     assert report["constructed"] is False
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["set.csv", "set.json"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["set.csv", "set.json", "set.sha256"]
 
 
 def test_a_row_without_its_file_is_listed_and_kept(root: Path, tmp_path: Path) -> None:

@@ -15,11 +15,12 @@ import h5py
 import pytest
 
 from pipeline import report
-from pipeline.data.masks import MISSING_CONDITIONS
+from pipeline.data.masks import CONDITIONS, MISSING_CONDITIONS
 from pipeline.errors import DataError, StoreError
 from pipeline.params import Params
 from pipeline.reporting.comparison import compare, single_modalities, verdicts
 from pipeline.reporting.facts import gather
+from pipeline.training.chance import Chance, Reached
 from tests import report_tree
 from tests.report_tree import FOLDS, score
 
@@ -230,7 +231,29 @@ class TestWords:
         )
         params = report_tree.params()
         comparison = compare(params, *gather(params, tmp_path))[0].parts[0]
-        assert single_modalities(comparison).startswith("Not above chance: video.")
+        words = single_modalities(comparison)
+        assert words.startswith("Not above chance: video.")
+        assert "video UA 0.200 (chance: 0.250; p = 0.900), mmin" in words
+        page = Page(make(tmp_path, params)).plain
+        assert "mmin is not above chance under v (permutation test, p ≥ 0.05)." in page
+
+    def test_a_better_fold_mean_of_one_label_for_all_is_no_tick(self, tmp_path: Path) -> None:
+        """0.347 is above 0.333, but 0.296 of all folds together is not, and every clip got one label."""
+        report_tree.write_data(tmp_path)
+        report_tree.write_run(tmp_path, "mmin", "mmin")
+        report_tree.write_results(tmp_path, "mmin", lambda name, fold, c: 0.347)
+        one = Reached(0.347, 0.296, 0.71, 5)
+        told = Chance("ua", 0.333, 0.333, 5, dict.fromkeys(CONDITIONS, one), {})
+        (tmp_path / "results/mmin/chance.json").write_text(told.to_json())
+        summary = tmp_path / "runs/mmin/summary.json"
+        lacking = "there is no sad in the test part of fold 2"
+        summary.write_text(json.dumps({**json.loads(summary.read_text()), "findings": [lacking]}))
+        text = make(tmp_path, report_tree.params())
+        plain = Page(text).plain
+        assert "Not above chance: audio and video and text." in plain
+        assert "Each single modality is above chance" not in plain
+        assert "mmin: every test sample of a fold gets the same class under a (5 of 5 networks)" in plain
+        assert lacking in plain
 
     def test_the_demo_is_called_constructed_wherever_it_is_shown(self, data: Path, text: str) -> None:
         page = Page(text)

@@ -458,7 +458,7 @@ def start(folder: Path) -> subprocess.Popen[str]:
 @pytest.mark.slow
 def test_a_stage_that_was_killed_keeps_what_was_finished(tmp_path: Path) -> None:
     for name in ("whole", "broken"):
-        write_tree(tmp_path / name, epochs=40)
+        write_tree(tmp_path / name, epochs=15)
     broken = start(tmp_path / "broken")
     cache = tmp_path / "broken" / "data" / "cache" / "runs"
     until = time.monotonic() + 240

@@ -99,6 +99,11 @@ class BaseLoader(ABC, Generic[S]):
         """The largest absolute score; the metrics of a regression depend on it."""
         return 3.0
 
+    @property
+    def ranges(self) -> Mapping[str, tuple[float, float]]:
+        """Return column -> the ends of its scale: what a regression may learn, beside scores of sentiment."""
+        return {}
+
     def expected(self) -> Expected | None:
         """Return the published counts; call it after all samples are loaded. None when there are none."""
         return None

@@ -11,16 +11,16 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pipeline.data.datasets._official_splits import PARTS
 from pipeline.data.datasets._score_classes import finite
 from pipeline.data.datasets.base import BaseLoader, Expected, LoaderSettings
-from pipeline.data.manifest import COLUMNS, PICTURES, Sample, Word, leaves_root, resolve_media
+from pipeline.data.manifest import COLUMNS, PICTURES, Sample, Target, Word, leaves_root, resolve_media
 from pipeline.errors import DataError, nearest
 
 NUMBERS = frozenset(field.name for field in fields(Sample) if "float" in str(field.type))
@@ -30,9 +30,19 @@ MEDIA = (".mp4", ".avi", ".mkv", ".mov", ".flv", ".webm", ".wav", ".mp3", ".flac
 class Settings(LoaderSettings):
     """Where the table is, and what separates its fields."""
 
+    # the csv file, below the root
     table: Annotated[str, Field(min_length=1)] = "samples.csv"
     delimiter: Annotated[str, Field(pattern=r'^[^"\r\n\x00 ]$')] = ","  # one character
     score_limit: Annotated[float, Field(gt=0)] = 3.0  # the largest score, of either sign
+    # the ends of the scale of what a regression learns, other than a sentiment about 0: {valence: [1, 7]}
+    ranges: dict[Target, tuple[float, float]] = Field(default={})
+
+    @model_validator(mode="after")
+    def _rising(self) -> Settings:
+        for name, (low, high) in self.ranges.items():
+            if not low < high:
+                raise ValueError(f"ranges.{name}: found {low:g} to {high:g}, expected the lower end first")
+        return self
 
 
 class _Refused(ValueError):
@@ -49,6 +59,11 @@ class Loader(BaseLoader[Settings]):
     def score_limit(self) -> float:
         """The option ``score_limit``."""
         return self.settings.score_limit
+
+    @property
+    def ranges(self) -> Mapping[str, tuple[float, float]]:
+        """The option ``ranges``."""
+        return {str(name): ends for name, ends in self.settings.ranges.items()}
 
     def load(self) -> Iterator[Sample]:
         """Yield the table's rows in their order.
@@ -102,7 +117,7 @@ class Loader(BaseLoader[Settings]):
         for column, raw in row.items():
             text = raw.strip()
             if column != "id" and text:
-                values[column] = _value(column, text)
+                values[column] = _value(column, text, self.ranges)
         for column in ("video_path", "audio_path"):
             if leaves_root(path := values.get(column, "")):
                 raise _Refused(f'the {column} "{path}" leaves the root')
@@ -151,10 +166,13 @@ def _word(token: object, start: object, end: object) -> Word:
     return Word(token, *times)
 
 
-def _value(column: str, text: str) -> object:
+def _value(column: str, text: str, ranges: Mapping[str, tuple[float, float]]) -> object:
     if column in NUMBERS:
         if (number := finite(text)) is None:
             raise _Refused(f'found the {column} "{text}", expected a number')
+        low, high = ranges.get(column, (number, number))
+        if not low <= number <= high:
+            raise _Refused(f"found the {column} {number:g}, expected {low:g} to {high:g} (options: ranges)")
         return number
     if column == "turn":
         if not text.isdecimal():

@@ -29,7 +29,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -89,6 +89,7 @@ _WORD = re.compile(r"\s*(\d+)\s+(\d+)\s+(-?\d+)\s+(\S+)\s*$")
 class Settings(LoaderSettings):
     """Which turns are used, and the names of their classes."""
 
+    # how many emotions, as the papers merge them
     classes: Literal[2, 4, 6, 7, "all"] = 4
     merge_excited: bool = True  # of 4 classes: excited counts as happy
     surprise_is_negative: bool = False  # of 2 classes: as EMMR's Table 5 counts, against its text
@@ -111,6 +112,11 @@ class Loader(BaseLoader[Settings]):
 
     Settings = Settings
     attribution = "IEMOCAP, SAIL, University of Southern California (Busso et al. 2008); research licence"
+
+    @property
+    def ranges(self) -> Mapping[str, tuple[float, float]]:
+        """Five self-assessment manikins a dimension; a turn has the raters' mean."""
+        return dict.fromkeys(("valence", "activation", "dominance"), (1.0, 5.0))
 
     def load(self) -> Iterator[Sample]:
         """Yield the turns of the chosen classes, dialogue by dialogue, in the order in which they were

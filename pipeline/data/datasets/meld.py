@@ -41,6 +41,7 @@ WINDOWS_1252 = {0x91: "‘", 0x92: "’", 0x93: "“", 0x94: "”", 0x85: "…",
 class Settings(LoaderSettings):
     """Which of the two labels is used."""
 
+    # which of the two labels
     label: Literal["emotion", "sentiment"] = "emotion"
 
 

@@ -25,6 +25,7 @@ from pipeline.errors import DataError
 class Settings(LoaderSettings):
     """Which dataset it is: it decides the published counts and the range of the scores."""
 
+    # whose label.csv it is
     dataset: Literal["", "mosi", "mosei", "sims", "simsv2"] = ""
 
 

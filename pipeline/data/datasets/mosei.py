@@ -40,8 +40,10 @@ TOLERANCE_S = 0.1
 class Settings(LoaderSettings):
     """How scores become labels, and the files of labels and split."""
 
+    # how many classes are made of the scores
     classes: Literal[3, 7] = 3
     labels_file: str = ""  # relative to the root; empty: the only one in Labels/
+    # the SDK's list of folds, below the root
     split_file: str = ""
 
 

@@ -136,7 +136,9 @@ OFFICIAL = {
 class Settings(LoaderSettings):
     """How scores become labels, and which split is used."""
 
+    # how many classes are made of the scores
     classes: Literal[3, 7] = 3
+    # another split than the official one, below the root
     split_file: str = ""
 
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -45,9 +45,12 @@ _NAME = re.compile(r"(S\d\d[AHSN])-([FM])(\d\d)-([PRST])-([FM])([FM])(\d+)$")
 class Settings(LoaderSettings):
     """Which turns are used."""
 
+    # which recordings
     scenarios: Annotated[tuple[Literal["P", "R", "S", "T"], ...], Field(min_length=1)] = ("S",)
+    # shorter turns are left out
     min_duration_s: Annotated[float, Field(ge=0)] = 1.0
     all_labels: bool = False  # also "other" and "no agreement"
+    # which part of a name says who speaks
     speaker_from: Literal["turn", "actor"] = "turn"
 
 
@@ -56,6 +59,11 @@ class Loader(BaseLoader[Settings]):
 
     Settings = Settings
     attribution = "MSP-IMPROV, MSP lab, University of Texas at Dallas (Busso et al. 2017); academic licence"
+
+    @property
+    def ranges(self) -> Mapping[str, tuple[float, float]]:
+        """Five self-assessment manikins a dimension; a turn has the raters' mean."""
+        return dict.fromkeys(("valence", "activation", "dominance"), (1.0, 5.0))
 
     def load(self) -> Iterator[Sample]:
         """Yield the chosen turns, dialogue by dialogue in their order."""

@@ -37,6 +37,7 @@ _NAME = re.compile(r"(0[123])-(0[12])-(\d\d)-(0[12])-(0[12])-(0[12])-(\d\d)$")
 class Settings(LoaderSettings):
     """Speech, song or both."""
 
+    # speech or song
     channel: Literal["speech", "song", "both"] = "speech"
 
 

@@ -39,7 +39,9 @@ INDEXES = {
 class Settings(LoaderSettings):
     """Which edition it is (for the published counts), and how scores become labels."""
 
+    # CH-SIMS 1 or 2
     version: Literal[1, 2] = 1
+    # how many classes are made of the scores
     classes: Literal[2, 3, 5] = 3
 
 

@@ -7,7 +7,7 @@ clipping, the optimiser's step, validation, early stop, checkpoints. So any regi
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -82,6 +82,11 @@ class BaseRegime(ABC):
     def streams(self) -> tuple[Stream, ...]:
         """The supplies of batches: a step takes one of each. The first one's length is the epoch's."""
         return (Stream("batches"),)
+
+    @property
+    def named_groups(self) -> Mapping[str, Collection[str]]:
+        """Setting -> the model's parameter groups that it names: they are checked before anything is trained."""
+        return {}
 
     @abstractmethod
     def gradients(self, step: Step, batches: Sequence[Batch]) -> dict[str, Tensor]:

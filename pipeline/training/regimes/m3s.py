@@ -29,7 +29,7 @@ not go with ``compile``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Annotated, Literal
@@ -93,6 +93,11 @@ class Regime(BaseRegime):
         settings = self.settings
         inner = Stream("inner", settings.inner_on, settings.inner_mask, settings.inner_views)
         return (Stream("outer"), inner)
+
+    @property
+    def named_groups(self) -> Mapping[str, Collection[str]]:
+        """The groups with a rate of their own, and those that the inner steps adapt."""
+        return {"inner_rates": self.settings.inner_rates, "inner_groups": self.settings.inner_groups}
 
     def gradients(self, step: Step, batches: Sequence[Batch]) -> dict[str, Tensor]:
         """Leave the meta-gradient; the returned losses are the second batch's at the adapted weights, and with
@@ -172,7 +177,7 @@ def inner_rates(step: Step, settings: M3SSettings) -> dict[nn.Parameter, float]:
     Raises:
         TrainingError: ``inner_rates`` or ``inner_groups`` names a group that the model does not have.
     """
-    named = {"inner_rates": settings.inner_rates, "inner_groups": settings.inner_groups}
+    named = Regime(settings).named_groups
     groups = step.network.parameter_groups() if any(named.values()) else {}
     for key, names in named.items():
         for name in names:

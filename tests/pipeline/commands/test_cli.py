@@ -16,9 +16,10 @@ from tests.project import ROOT
 
 HEAVY = {"torch", "numpy", "pandas", "transformers", "pydantic", "yaml", "h5py", "av", "matplotlib", "scipy"}
 COMMANDS = [
-    (), ("doctor",), ("predict",), ("features",), ("features", "show"), ("features", "check"),
+    (), ("doctor",), ("extract",), ("predict",), ("features",), ("features", "show"), ("features", "check"),
     ("features", "diff"), ("features", "export"), ("masks",), ("masks", "show"), ("params",),
     ("params", "check"), ("params", "list"), ("preset",), ("dataset",), ("dataset", "check"),
+    ("clean",),
 ]  # fmt: skip
 
 

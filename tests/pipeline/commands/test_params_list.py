@@ -15,7 +15,7 @@ def test_the_document_is_what_the_schemas_give() -> None:
 
 def test_types_bounds_defaults_and_notes_stand_beside_the_key() -> None:
     lines = describe().splitlines()
-    assert "| `size` | integer, at least 20, at most 10000 | `240` |  |" in lines
+    assert "| `size` | integer, at least 20, at most 10000 | `240` | utterances |" in lines
     assert "| `runs` | integer, at least 1 | `1` | seeds, from the root seed on |" in lines
     note = "sampled: drawn anew in every epoch of a training"
     assert f'| `draw` | one of `fixed`, `sampled` | `"fixed"` | {note} |' in lines
@@ -33,3 +33,11 @@ def test_every_extractor_model_regime_and_loader_has_a_section() -> None:
         assert f"## `{name}`" in text
     for part in ("model `mmin`", "regime `m3s`", "loader `iemocap`"):
         assert f"of the {part}" in text
+
+
+def test_every_key_has_its_meaning_in_words_for_users() -> None:
+    rows = [line for line in describe().splitlines() if line.startswith("| `")]
+    assert len(rows) > 300
+    silent = [row for row in rows if row.split(" | ")[-1].strip(" |") == ""]
+    assert silent == []
+    assert "type: ignore" not in describe()

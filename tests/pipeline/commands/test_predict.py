@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +17,8 @@ from pipeline.data.manifest import MODALITIES
 from pipeline.extraction.extractors import base
 from pipeline.params import load_params
 from pipeline.predicting import ModalityResult, Prediction
-from tests.command_line import Command
+from tests.command_line import Command, run_process
+from tests.proxy import proxy
 from tests.trained_networks import CLASSES, train_networks, write_params
 
 SOUND = "data/assets/cremad/1002_DFA_SAD_XX.mp3"
@@ -199,13 +203,94 @@ def test_nothing_trained_yet(lacuna: Command, project: Path) -> None:
     assert "Train it: dvc repro train@mmin" in err
 
 
+def test_several_files_and_a_folder(lacuna: Command, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[str] = []
+    owner = base.find("audio", "opensmile")
+    begin = owner.__init__
+
+    def counted(self: Any, *given: Any) -> None:
+        loaded.append("opensmile")
+        begin(self, *given)
+
+    monkeypatch.setattr(owner, "__init__", counted)
+    (trained / "films").mkdir()
+    shutil.copy(SOUND, trained / "films/one.mp3")
+    shutil.copy(SOUND, trained / "films/=two.mp3")
+    (trained / "films/three.mp3").write_bytes(b"no sound")
+    single = json.loads(lacuna("predict", "films/one.mp3", "--json")[1])
+    loaded.clear()
+    status, out, err = lacuna("predict", "films", "--out", "films.csv")
+    assert loaded == ["opensmile"]  # once for all files
+    assert status == 1  # for the third
+    assert "films/one.mp3  " in out
+    assert "films/three.mp3  none: no modality is left" in out
+    assert "films.csv: 3 rows" in err
+    with (trained / "films.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["file"] for row in rows] == ["films/=two.mp3", "films/one.mp3", "films/three.mp3"]
+    for row in rows[:2]:
+        assert {name: float(row[name]) for name in CLASSES} == pytest.approx(single["probabilities"])
+        assert (row["prediction"], row["audio"], row["video"]) == (
+            single["prediction"],
+            "available",
+            "missing",
+        )
+    assert rows[2]["happy"] == ""
+    assert "cannot" in rows[2]["error"] or "no modality" in rows[2]["error"]
+
+
+def test_nothing_is_sent_anywhere(trained: Path) -> None:
+    with proxy() as (
+        address,
+        asked,
+    ):  # tests/pipeline/extraction/test_offline.py: it would see MediaPipe's report
+        environment = dict.fromkeys(("https_proxy", "http_proxy", "all_proxy"), address)
+        done = run_process("predict", FILM, "--text", "Fine.", env=environment)
+    assert done.returncode == 0, done.stderr
+    assert b"video  available" in done.stdout
+    assert asked == []
+
+
+def test_over_time(lacuna: Command, trained: Path) -> None:
+    status, out, _ = lacuna("predict", SOUND, "--every", "1s", "--end", "2", "--out", "parts.json", "--json")
+    assert status == 0
+    found = json.loads(out)
+    assert found == json.loads(Path("parts.json").read_text(encoding="utf-8"))
+    assert [(one["start_s"], one["end_s"]) for one in found] == [(0, 1), (1, 2)]
+    _, out, _ = lacuna("predict", SOUND, "--start", "1", "--end", "2", "--json")
+    assert json.loads(out)["probabilities"] == found[1]["probabilities"]  # a part is a clip like any other
+    assert found[0]["probabilities"] != found[1]["probabilities"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--every", "1s", "--text", "x"], "--every needs a media file"),
+        (["a.wav", "--every", "1s", "--text", "x"], "a text without times belongs to no part"),
+        (["a.wav", "--every", "0"], "expected seconds, as 0.5 or 2s"),
+        (["a.wav", "--window", "1"], "give --every too"),
+        (["a.wav", "--out", "a.txt"], "ends in .csv or .json"),
+        (["a.wav", "--end", "-1"], "--end: found -1 s"),
+        (["a.wav", "b.wav", "--text", "x"], "--text is of one file, found 2"),
+    ],
+)
+def test_what_is_refused(lacuna: Command, project: Path, words: list[str], message: str) -> None:
+    for name in ("a.wav", "b.wav"):
+        (project / name).touch()
+    status, _, err = lacuna("predict", *words)
+    assert status in (1, 2)
+    assert message in err
+
+
 def test_a_score_is_printed_with_its_scale(lacuna: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     modalities = {
         "text": ModalityResult("available", "", "bert", 4, 3, "tokens"),
         "audio": ModalityResult("missing", "no audio stream", "opensmile"),
         "video": ModalityResult("failed", "cannot decode", "fer"),
     }
-    found = Prediction({}, -1.25, 3.0, "score", modalities, "sentiment", "misa", "mosi", False, ("1-1",))
+    found = Prediction(
+        {}, -1.25, (-3.0, 3.0), "score", modalities, "sentiment", "misa", "mosi", False, ("1-1",)
+    )
     monkeypatch.setattr(predicting, "predict_clip", lambda *_, **__: found)
     status, out, err = lacuna("predict", "--text", "x")
     assert (status, err) == (0, "")
@@ -222,3 +307,6 @@ def test_a_score_is_printed_with_its_scale(lacuna: Command, monkeypatch: pytest.
     said = json.loads(lacuna("predict", "--text", "x", "--json")[1])
     assert said["scores"] == {"score": -1.25}
     assert "probabilities" not in said
+    felt = replace(found, score=5.5, scale=(1.0, 7.0), target="valence")
+    monkeypatch.setattr(predicting, "predict_clip", lambda *_, **__: felt)
+    assert "valence  5.500  on a scale from 1 to 7" in lacuna("predict", "--text", "x")[1].splitlines()

@@ -104,8 +104,10 @@ def test_rows_stand_in_the_order_of_the_file(project: Path, name: str, dataset: 
     )  # the floor stands below the paper's rows
 
 
-@pytest.mark.parametrize("paper", ["mmin", "m3s"])
-@pytest.mark.parametrize("ending", ["", "\n# the end, without a line break", "\r\n"])
+@pytest.mark.parametrize(
+    ("paper", "ending"),
+    [("m3s", ""), ("mmin", ""), ("mmin", "\n# the end, without a line break"), ("mmin", "\r\n")],
+)
 def test_a_paper_adds_up_and_goes_without_a_trace(
     project: Path, lacuna: Lacuna, paper: str, ending: str
 ) -> None:

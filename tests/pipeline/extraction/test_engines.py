@@ -9,6 +9,8 @@ import os
 import re
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -187,3 +189,17 @@ def test_a_node_that_cannot_do_the_same_work_stops_the_stage(
         f"{unseen.audio}: there is no such file",
     )
     worker.close()
+
+
+def test_what_numba_compiles_is_kept_for_every_set_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker's librosa takes compiled functions from the user's cache, wherever librosa is installed."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
+    code = (
+        "from pipeline.extraction.engines import keep_compiled_code; keep_compiled_code()\n"
+        "import numba; print(numba.config.CACHE_DIR)"
+    )
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert printed.strip() == str(tmp_path / "cache/lacuna/numba")

@@ -92,7 +92,7 @@ def test_classes_of_scores(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             sign = (sample.score > 0) - (sample.score < 0)
             expected[sample.id] = ("negative", "zero", "positive")[sign + 1]
     assert told(rows) == expected and set(expected.values()) == {"negative", "zero", "positive"}
-    assert summary()["left_out"] == {"no score": 1} and "score_limit" not in facts
+    assert summary()["left_out"] == {"no score": 1} and "scale" not in facts
     run(root, monkeypatch, labels={"no": "< 0", "yes": "> 0"}, target="score_text")
     scores = [sample.score_text for sample in small_world.samples(SIZE)]
     assert summary()["left_out"] == {

@@ -1,10 +1,15 @@
 """Every model under every regime: gradients, overfitting, resuming. What models alone must do is asked in
 tests/models/test_contract.py.
+
+Every run of the tests meets every model in the usual training, and every regime with models of three kinds; what is
+left of the products is the sweep (``-m sweep``).
 """
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Collection
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -27,13 +32,29 @@ REGIMES.append(("m3s", {"order": "second", "inner_steps": 2}))
 NAMES = [f"{name}{'-second' if settings else ''}" for name, settings in REGIMES]
 over_models = pytest.mark.parametrize("model", MODELS)
 over_outputs = pytest.mark.parametrize("outputs", [1, 4])
-CASES = [
-    pytest.param(*case, id=name, marks=[pytest.mark.slow] if case[1] else [])
-    for case, name in zip(REGIMES, NAMES, strict=True)
-]
-# What a run keeps does not hang on the order of the gradient: the long way is tried by hand (-m sweep).
-SWEPT = pytest.param(*REGIMES[-1], id=NAMES[-1], marks=[pytest.mark.sweep])
-over_regimes = pytest.mark.parametrize(("regime", "settings"), CASES)
+CASES = [pytest.param(*case, id=name) for case, name in zip(REGIMES, NAMES, strict=True)]
+# One model without anything special, one that is pretrained and trains on two views, one on whole dialogues: what a
+# regime must know of a model is met among them.
+KINDS = ("baseline", "mmin", "gcnet")
+
+
+def products(
+    *names: str, always: Collection[str] = ("standard",), swept: Collection[str] = ()
+) -> pytest.MarkDecorator:
+    """Return models times regimes: :data:`KINDS` in all of them, the other models in some.
+
+    Args:
+        names: of the regimes, as in NAMES.
+        always: regimes that every model meets in every run of the tests.
+        swept: regimes that are tried by hand alone, with every model.
+    """
+    found = []
+    for model, (name, case) in itertools.product(MODELS, zip(NAMES, REGIMES, strict=True)):
+        if name in names:
+            daily = name not in swept and (name in always or model in KINDS)
+            marks = [] if daily else [pytest.mark.sweep]
+            found.append(pytest.param(model, *case, id=f"{model}-{name}", marks=marks))
+    return pytest.mark.parametrize(("model", "regime", "settings"), found)
 
 
 def make_regime(name: str, settings: dict[str, object]) -> BaseRegime:
@@ -43,11 +64,9 @@ def make_regime(name: str, settings: dict[str, object]) -> BaseRegime:
     return regime
 
 
-@pytest.mark.parametrize(
-    ("regime", "settings"), [case for case, name in zip(CASES, NAMES, strict=True) if name != "standard"]
-)
+# That every model can be differentiated twice is asked by the test below.
+@products(*(name for name in NAMES if name != "standard"), always=("m3s",))
 @over_outputs
-@over_models
 def test_gradients_reach_every_parameter_and_leave_the_weights(
     model: str, outputs: int, regime: str, settings: dict[str, object]
 ) -> None:
@@ -93,9 +112,8 @@ def test_every_model_takes_smils_meta_step(model: str, order: str) -> None:
         assert p.grad is None or bool(torch.isfinite(p.grad).all()), name
 
 
-@over_regimes
+@products(*NAMES)
 @over_outputs
-@over_models
 def test_one_batch_overfits(model: str, outputs: int, regime: str, settings: dict[str, object]) -> None:
     network, method = ready(build(model, outputs), outputs), make_regime(regime, settings)
     groups = network.parameter_groups()
@@ -133,8 +151,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> SampleSet:
     return read_samples("world", small_world.dataset(), data=root)
 
 
-@pytest.mark.parametrize(("regime", "settings"), [*CASES[:-1], SWEPT])
-@over_models
+# What a run keeps does not hang on the order of the gradient: the long way is the sweep.
+@products(*NAMES, swept=NAMES[-1:])
 def test_a_resumed_run_is_the_same_bit_for_bit(
     model: str, regime: str, settings: dict[str, object], world: SampleSet, tmp_path: Path
 ) -> None:
@@ -172,7 +190,9 @@ def test_a_resumed_run_is_the_same_bit_for_bit(
         assert torch.equal(resumed.state_dict()[name], value), name
 
 
-@pytest.mark.parametrize(("regime", "settings"), CASES[:1] + CASES[-1:])
+@pytest.mark.parametrize(
+    ("regime", "settings"), [*CASES[:-1], pytest.param(*REGIMES[-1], id=NAMES[-1], marks=[pytest.mark.sweep])]
+)
 @pytest.mark.parametrize("model", ["misa", "mmim", "self_mm"])
 def test_a_resumed_regression_by_the_models_own_recipe_is_the_same(
     model: str, regime: str, settings: dict[str, object], tmp_path: Path

@@ -32,6 +32,7 @@ from pipeline.training.loop import (
     predict,
     save_tensors,
 )
+from pipeline.training.metrics import Scale
 from pipeline.training.regimes.base import Step, Stream
 from pipeline.training.regimes.standard import Regime, StandardSettings
 from pipeline.training.samples import derive_seed, read_samples
@@ -416,7 +417,7 @@ def test_scores_are_judged_by_the_mean_absolute_error(world: World) -> None:
     small = fit(
         Regression(None, dims, 1),
         Regime(StandardSettings()),
-        replace(given, score_limit=1.0),
+        replace(given, scale=Scale(-1, 1)),
         fold,
         settings,
         0,

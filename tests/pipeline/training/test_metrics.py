@@ -120,14 +120,34 @@ def test_what_cannot_be_told_from_a_mean_of_equal_numbers_is_constant() -> None:
     assert metrics.pearson(np.array([1.0, 2.0, 4.0]), tenths) == 0.0
 
 
+def test_ccc_by_hand() -> None:
+    """Means 2 and 3, variances 2/3 and 8/3, covariance 4/3: 2 * 4/3 / (2/3 + 8/3 + 1) = 8/13; r is 1."""
+    truth, predicted = np.array([1.0, 2.0, 3.0]), np.array([1.0, 3.0, 5.0])
+    assert metrics.concordance(truth, predicted) == pytest.approx(8 / 13)
+    assert metrics.pearson(truth, predicted) == pytest.approx(1)
+    assert metrics.concordance(truth, truth) == pytest.approx(1)
+    assert metrics.concordance(truth, -truth + 4) == pytest.approx(-1)
+    assert metrics.concordance(truth, np.full(3, 2.0)) == 0.0
+
+
+def test_scales_by_hand() -> None:
+    valence = metrics.Scale.of("valence", {"valence": [1, 7]}, 3.0)
+    assert valence == metrics.Scale(1, 7, sentiment=False)
+    assert (valence.centre, valence.limit, list(valence.metrics)) == (4, 3, ["mae", "r", "ccc"])
+    assert metrics.Scale.of("score_text", {"valence": [1, 7]}, 3.0) == metrics.Scale(-3, 3)
+    assert metrics.Scale.of("score", {"score": [0, 10]}, 3.0) == metrics.Scale(0, 10, sentiment=False)
+    assert metrics.Scale.of("dominance", {"valence": [1, 7]}, 3.0) is None
+    assert metrics.Scale.of("score", {}, None) is None
+
+
 def test_mae_and_r_of_sims_are_those_of_clipped_scores() -> None:
     truth, predicted = np.array([-1.0, 0.0, 0.8, 1.0]), np.array([-3.0, 0.2, 0.4, 2.0])
-    sims = metrics.of_scores(truth, predicted, metrics.score_metrics(1))
+    sims = metrics.of_scores(truth, predicted, metrics.Scale(-1, 1).metrics)
     assert sims["mae"] == pytest.approx((0 + 0.2 + 0.4 + 0) / 4)
     assert sims["r"] == pytest.approx(np.corrcoef(truth, [-1, 0.2, 0.4, 1])[0, 1])
-    mosi = metrics.of_scores(truth, predicted, metrics.score_metrics(3))
+    mosi = metrics.of_scores(truth, predicted, metrics.Scale(-3, 3).metrics)
     assert mosi["mae"] == pytest.approx((2 + 0.2 + 0.4 + 1) / 4)
-    assert list(sims) == ["mae", "r", "sims_acc2", "sims_acc3", "sims_acc5", "sims_f1"]
+    assert list(sims) == ["mae", "r", "ccc", "sims_acc2", "sims_acc3", "sims_acc5", "sims_f1"]
     assert list(mosi)[:2] == ["mae", "r"] and "acc7" in mosi
 
 
@@ -135,9 +155,9 @@ def test_a_float32_score_on_an_edge_of_sims_is_on_it() -> None:
     """float32 0.1 is above the float64 0.1, and float32 -0.7 above -0.7; the upper end belongs to an interval."""
     edges = np.array([-0.7, -0.1, 0.1, 0.7], np.float32)
     below = np.array([-0.9, -0.3, 0.0, 0.4], np.float32)  # in the intervals that these edges close
-    found = metrics.of_scores(edges, below, metrics.score_metrics(1))
+    found = metrics.of_scores(edges, below, metrics.Scale(-1, 1).metrics)
     assert found["sims_acc5"] == 1.0
     assert found["sims_acc3"] == 1.0
-    beyond = metrics.of_scores(edges, np.nextafter(edges, np.float32(1)), metrics.score_metrics(1))
+    beyond = metrics.of_scores(edges, np.nextafter(edges, np.float32(1)), metrics.Scale(-1, 1).metrics)
     assert beyond["sims_acc5"] == 0.0
     assert beyond["sims_acc3"] == 2 / 4  # -0.1 and 0.1 are edges of three classes, too

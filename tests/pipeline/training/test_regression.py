@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 import yaml
 
 from pipeline import report
+from pipeline.data.manifest import read_manifest, write_manifest
 from pipeline.data.masks import CONDITIONS
 from pipeline.data.store import FeatureStore
 from pipeline.errors import DataError, ParamsError
@@ -22,6 +24,7 @@ from pipeline.reporting.facts import gather
 from pipeline.training import metrics
 from pipeline.training.all_runs import train_experiment
 from pipeline.training.evaluation import ScoreResult, evaluate_experiment, summarise
+from pipeline.training.metrics import Scale
 from pipeline.training.predictor import load_run, predict
 from pipeline.training.samples import read_samples
 from tests import small_world
@@ -65,7 +68,7 @@ def test_targets_are_the_manifests_scores(data: Path) -> None:
     assert samples.scores is not None and samples.scores.dtype == np.float32
     assert samples.scores.tolist() == [sample.score for sample in samples.samples]
     assert dict(samples.left_out) == {"no score": 1} and len(samples) == 59
-    assert (samples.classes, samples.outputs, samples.score_limit) == ((), 1, 4.0)  # the demo's loader
+    assert (samples.classes, samples.outputs, samples.scale) == ((), 1, Scale(-4, 4))  # the demo's loader
     text = read_samples("small", small_world.dataset(labels=()), data=data, target="score_text")
     assert text.scores is not None and len(text) == 15
     assert text.scores.tolist() == [sample.score_text for sample in text.samples]
@@ -74,8 +77,14 @@ def test_targets_are_the_manifests_scores(data: Path) -> None:
     assert read_samples("small", TWO, data=data).scores is None
 
 
-@pytest.mark.parametrize("regime", ["standard", pytest.param("m3s", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("model", module_names("models"))
+def models_and_regimes() -> list[Any]:
+    """Return every model in the usual training; M3S meets models of three kinds, and the others in the sweep."""
+    found = [(model, "standard", False) for model in module_names("models")]
+    found += [(model, "m3s", model not in ("baseline", "mmin", "gcnet")) for model in module_names("models")]
+    return [pytest.param(*case, marks=[pytest.mark.sweep] if swept else []) for *case, swept in found]
+
+
+@pytest.mark.parametrize(("model", "regime"), models_and_regimes())
 def test_every_model_learns_scores_through_all_stages(model: str, regime: str, data: Path) -> None:
     train_on = "t" if model == "mctn" else "missing"
     one = small_world.dataset(folds={"scheme": "session", "count": 1})
@@ -107,8 +116,8 @@ def test_scores_are_learnt(data: Path) -> None:
 
 
 def test_numbers_over_folds_and_pooled_by_hand() -> None:
-    first = ScoreResult(1, 1, ("p", "q"), np.array([1.0, -1.0]), {"block": np.array([2.0, 1.0])}, 3.0)
-    second = ScoreResult(2, 1, ("r",), np.array([3.0]), {"block": np.array([2.5])}, 3.0)
+    first = ScoreResult(1, 1, ("p", "q"), np.array([1.0, -1.0]), {"block": np.array([2.0, 1.0])})
+    second = ScoreResult(2, 1, ("r",), np.array([3.0]), {"block": np.array([2.5])})
     lines, table = summarise([first, second])
     # fold 1: |1-2|, |-1-1| -> 3/2; fold 2: 1/2; together (1 + 2 + 1/2) / 3
     found: Any = table["average"]
@@ -119,15 +128,15 @@ def test_numbers_over_folds_and_pooled_by_hand() -> None:
 
 
 def test_files_by_hand(tmp_path: Path) -> None:
-    result = ScoreResult(1, 2, ("p",), np.array([0.5]), {"block": np.array([-0.25])}, 1.0)
+    result = ScoreResult(1, 2, ("p",), np.array([0.5]), {"block": np.array([-0.25])}, Scale(-1, 1))
     write_results(tmp_path, "x", (), [result])
     assert (tmp_path / "predictions.csv").read_text().splitlines() == [
         "experiment,fold,run,condition,id,score,predicted",
         "x,1,2,block,p,0.500000,-0.250000",
     ]
     header, first, *_ = (tmp_path / "folds.csv").read_text().splitlines()
-    assert header == "experiment,fold,run,condition,samples,mae,r,sims_acc2,sims_acc3,sims_acc5,sims_f1"
-    assert first == "x,1,2,block,1,0.750000,0.000000,0.000000,0.000000,0.000000,0.000000"
+    assert header == "experiment,fold,run,condition,samples,mae,r,ccc,sims_acc2,sims_acc3,sims_acc5,sims_f1"
+    assert first == "x,1,2,block,1,0.750000,0.000000,0.000000,0.000000,0.000000,0.000000,0.000000"
     assert (tmp_path / "confusion.csv").read_text() == "experiment,condition,label,predicted,count\n"
 
 
@@ -224,9 +233,12 @@ def test_what_a_dataset_without_scores_is_told(tmp_path: Path) -> None:
     ("changes", "said"),
     [
         ({"select_by": "ua"}, 'found select_by "ua"; a regression has: mae, loss, r'),
-        ({"select_by": "sims_f1"}, 'select_by: found "sims_f1", expected one of loss, mae, r, .*go to 4'),
+        (
+            {"select_by": "sims_f1"},
+            'select_by: found "sims_f1", expected one of loss, mae, r, .*goes from -4 to 4',
+        ),
         ({"task": "classification", "target": "score_text"}, "means nothing to a classification"),
-        ({"target": "valence"}, "found 'valence'"),
+        ({"target": "valence"}, "the loader demo of demo gives score$"),
     ],
 )
 def test_what_does_not_go_together_is_refused(tmp_path: Path, changes: dict[str, object], said: str) -> None:
@@ -244,9 +256,7 @@ def test_the_range_of_scores_is_the_loaders() -> None:
         section = replace_dataset(name, loader, options)
         limits[name] = section.loader(name).score_limit
     assert limits == {"demo": 4, "mosi": 3, "mosei": 3, "sims": 1, "like-mosi": 3, "like-sims": 1, "own": 1}
-    assert (
-        metrics.score_metrics(1) == metrics.SIMS_METRICS and metrics.score_metrics(3) == metrics.MOSI_METRICS
-    )
+    assert Scale(-1, 1).metrics == metrics.SIMS_METRICS and Scale(-3, 3).metrics == metrics.MOSI_METRICS
 
 
 def replace_dataset(name: str, loader: str, options: dict[str, Any]) -> Params:
@@ -258,11 +268,76 @@ def test_a_score_on_the_sims_scale_is_measured_by_its_metrics(data: Path, tmp_pa
     shutil.copytree(data, tmp_path / "data")
     (tmp_path / "data" / "manifests" / "small.json").write_text('{"score_limit": 1}')
     results = run("sims", experiment(), tmp_path / "data")
-    assert results[0].limit == 1
+    assert results[0].scale == Scale(-1, 1)
     history = rows(tmp_path / "data" / "runs" / "sims" / "1-1" / "history.csv")
     assert "valid_sims_acc5" in history[0] and "valid_acc7" not in history[0]
     facts = json.loads((tmp_path / "data" / "runs" / "sims" / "1-1" / "run.json").read_text())
-    assert facts["score_limit"] == 1
+    assert facts["scale"] == {"low": -1, "high": 1, "sentiment": True}
     (tmp_path / "data" / "manifests" / "small.json").unlink()
-    with pytest.raises(DataError, match="does not say how large a score can be"):
+    with pytest.raises(DataError, match="does not say how large the score can be"):
         read_samples("small", TWO, data=tmp_path / "data", target="score")
+
+
+def valence_world(data: Path) -> None:
+    """Write the small world with a valence of 4 + score, on a scale from 0 to 8."""
+    small_world.write(data, 60)
+    manifest = data / "manifests/small.csv"
+    samples = [
+        replace(one, valence=None if one.score is None else one.score + 4) for one in read_manifest(manifest)
+    ]
+    write_manifest(manifest, samples)
+    said = {"score_limit": 4.0, "ranges": {"valence": [0, 8]}}
+    manifest.with_suffix(".json").write_text(json.dumps(said))
+
+
+def test_valence_is_learnt_about_the_middle_of_its_scale(tmp_path: Path) -> None:
+    """A valence of 4 + score from 0 to 8 is what a score from -4 to 4 is, moved by 4."""
+    data = tmp_path / "data"
+    valence_world(data)
+    wanted = {"train_on": "full", "select_by": "mae"}
+    scored = run("scored", experiment(target="score", **wanted), data)
+    felt = run("felt", experiment(target="valence", **wanted), data)
+    for one, other in zip(scored, felt, strict=True):
+        np.testing.assert_allclose(one.scores + 4, other.scores, atol=1e-6)
+        np.testing.assert_array_equal(one.predicted["avt"] + 4, other.predicted["avt"])
+    _, table = summarise(felt)
+    full: Any = table["conditions"]["avt"]  # type: ignore[index]
+    assert list(full) == ["mae", "r", "ccc"]
+    found = [row for row in rows(data / "results/felt/predictions.csv") if row["condition"] == "avt"]
+    truth, said = (np.array([float(row[name]) for row in found]) for name in ("score", "predicted"))
+    assert truth.min() >= 0 and truth.mean() > 3
+    lin = 2 * np.cov(truth, said, bias=True)[0, 1]
+    lin /= truth.var() + said.var() + (truth.mean() - said.mean()) ** 2
+    assert full["ccc"]["pooled"] == pytest.approx(lin, abs=1e-5)
+    assert {"valid_mae", "valid_r", "valid_ccc"} < rows(data / "runs/felt/1-1/history.csv")[0].keys()
+    # run.json knows the scale, and a prediction stands on it
+    predictor = load_run(data / "runs/felt/1-1")
+    assert predictor.scale == Scale(0, 8, sentiment=False)
+    features = {}
+    for modality in small_world.DIMS:
+        with FeatureStore(data / "features/small" / f"{modality}.h5") as store:
+            features[modality] = store.read(store.ids.index(felt[0].ids[1]))
+    assert predictor.predict(features)["valence"] == pytest.approx(felt[0].predicted["avt"][1], abs=1e-5)
+
+
+def test_a_target_needs_its_range(tmp_path: Path) -> None:
+    given = yaml.safe_load(Path("params.yaml").read_text())
+    given["datasets"]["mine"] = {**given["datasets"]["demo"], "loader": "folder", "options": {}}
+    given["experiments"] = {
+        "v": {"dataset": "mine", "model": "linear", "task": "regression", "target": "valence"}
+    }
+    given["report"].pop("baseline")
+    file = tmp_path / "params.yaml"
+    file.write_text(yaml.safe_dump(given))
+    with pytest.raises(ParamsError, match=r"gives score. Write its scale .*valence: \[1, 7\]"):
+        load_params(file)
+    given["datasets"]["mine"]["options"] = {"ranges": {"valence": [1, 7]}}
+    given["experiments"]["v"]["select_by"] = "ccc"
+    file.write_text(yaml.safe_dump(given))
+    assert load_params(file).loader("mine").ranges == {"valence": (1.0, 7.0)}
+    given["experiments"]["v"]["select_by"] = "acc7"
+    file.write_text(yaml.safe_dump(given))
+    with pytest.raises(
+        ParamsError, match="expected one of loss, mae, r, ccc: the valence of mine goes from 1 to 7"
+    ):
+        load_params(file)

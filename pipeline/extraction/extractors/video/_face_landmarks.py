@@ -3,9 +3,8 @@
 Every picture is analysed by itself: with tracking from one to the next, the result of a clip would depend on the
 clip before it.
 
-MediaPipe reports to Google that it is used (it sends no pictures; its issue 6291) if it can reach the network, and
-has no switch for that. The workers of extraction have no access to the network; other programs that use this class
-may have it.
+MediaPipe reports to Google that it is used if it can reach the network: pipeline/extraction/offline.py keeps it from
+that, in every process that loads the model.
 """
 
 from __future__ import annotations
@@ -34,6 +33,7 @@ from pipeline.extraction.extractors.base import (
 )
 from pipeline.extraction.extractors.video._faces import Choice, Chooser
 from pipeline.extraction.media import read_frames
+from pipeline.extraction.offline import block_network
 
 WEIGHTS = "face_landmarker.task"
 MOST_FACES = 8  # at most so many faces are looked for in a picture
@@ -139,22 +139,31 @@ class FaceExtractor(BaseExtractor[S]):
             self._landmarker.close()
             self._landmarker = None
 
+    def find_faces(self, picture: NDArray[np.uint8]) -> list[NDArray[np.float64]]:
+        """Return the points (N, 2) of each chosen face's mesh, x and y in pixels of one (H, W, 3) picture."""
+        return self._chosen(picture, self._detect(picture))[1]
+
     def _look(self, picture: NDArray[np.uint8]) -> NDArray[np.float32] | None:
         """Return the row of one (H, W, 3) picture, or None where there is no face."""
         result = self._detect(picture)
         height, width = picture.shape[:2]
-        boxes = []
-        for mesh in result.face_landmarks:
-            (left, top), (right, bottom) = (
-                (pick(point.x for point in mesh) * width, pick(point.y for point in mesh) * height)
-                for pick in (min, max)
-            )
-            boxes.append((left, top, right - left, bottom - top))
-        rows = [self.face_row(result, index, width, height) for index in self._chooser.choose(boxes)]
+        rows = [self.face_row(result, index, width, height) for index in self._chosen(picture, result)[0]]
         if not rows:
             return None
         row: NDArray[np.float32] = np.stack(rows).mean(axis=0).astype(np.float32)
         return row if np.isfinite(row).all() else None
+
+    def _chosen(self, picture: NDArray[np.uint8], result: Any) -> tuple[list[int], list[NDArray[np.float64]]]:
+        """Return the chosen faces of a picture: their indices in MediaPipe's result, and their meshes in pixels."""
+        height, width = picture.shape[:2]
+        meshes, boxes = [], []
+        for mesh in result.face_landmarks:
+            points = np.array([(point.x * width, point.y * height) for point in mesh], np.float64)
+            (left, top), (right, bottom) = points.min(0).tolist(), points.max(0).tolist()
+            meshes.append(points)
+            boxes.append((left, top, right - left, bottom - top))
+        chosen = self._chooser.choose(boxes)
+        return chosen, [meshes[index] for index in chosen]
 
     def prepare(self) -> None:
         """Load MediaPipe's model, and let it look at a black picture."""
@@ -162,6 +171,7 @@ class FaceExtractor(BaseExtractor[S]):
             import mediapipe
 
         if self._landmarker is None:
+            block_network()
             with _quiet(), naming_system_libraries():
                 self._landmarker = self._load()
                 self._landmarker.detect(

@@ -52,6 +52,16 @@ class FaceFinder:
         boxes = [(int(x), int(y), int(width), int(height)) for x, y, width, height in found]
         return [boxes[index] for index in self._chooser.choose(boxes)]
 
+    def corners(self, picture: NDArray[np.uint8]) -> list[NDArray[np.float64]]:
+        """Return the corners (4, 2) of the boxes of :meth:`find`, in pixels of a coloured (H, W, 3) picture."""
+        import cv2
+
+        boxes = self.find(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY))
+        return [
+            np.array([(x, y), (x + width, y), (x + width, y + height), (x, y + height)], np.float64)
+            for x, y, width, height in boxes
+        ]
+
     def cut(self, picture: NDArray[np.uint8], side: int, margin: int) -> list[NDArray[np.uint8]]:
         """Return the faces of :meth:`find` with ``margin`` pixels around them, scaled to (side, side)."""
         import cv2

@@ -133,6 +133,10 @@ class Extractor(BaseExtractor[DensefaceSettings]):
 
         return load(self._weights)
 
+    def find_faces(self, picture: NDArray[np.uint8]) -> list[NDArray[np.float64]]:
+        """Return the corners (4, 2) of each chosen face's box, x and y in pixels of one (H, W, 3) picture."""
+        return self._finder.corners(picture)
+
     @cached_property
     def _finder(self) -> FaceFinder:
         from pipeline.data.assets import load_checked

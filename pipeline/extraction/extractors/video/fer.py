@@ -99,6 +99,10 @@ class Extractor(BaseExtractor[FerSettings]):
         found = self._finder.cut(picture, SIDE, MARGIN)
         return [face.astype(np.float32) / np.float32(127.5) - np.float32(1) for face in found]
 
+    def find_faces(self, picture: NDArray[np.uint8]) -> list[NDArray[np.float64]]:
+        """Return the corners (4, 2) of each chosen face's box, x and y in pixels of one (H, W, 3) picture."""
+        return self._finder.corners(picture)
+
     @cached_property
     def _finder(self) -> FaceFinder:
         from pipeline.data.assets import load_checked

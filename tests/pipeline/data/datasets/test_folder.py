@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from pipeline.data.manifest import Word
 from pipeline.errors import DataError
@@ -124,6 +125,17 @@ def test_an_unknown_column_and_none_that_counts(tmp_path: Path) -> None:
 def test_a_table_outside_the_root(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="leaves the dataset's root"):
         read("folder", tmp_path, table="../samples.csv")
+
+
+def test_a_column_keeps_to_its_range(tmp_path: Path) -> None:
+    write_lines(tmp_path / "samples.csv", ["id,text,valence,score", "a,x,7,0", "b,x,7.5,0", "c,x,,9"])
+    ranges = {"valence": [1, 7], "score": [0, 10]}
+    samples, loader = read("folder", tmp_path, ranges=ranges)
+    assert [(sample.id, sample.valence) for sample in samples] == [("a", 7.0), ("c", None)]
+    assert loader.skipped[0].reason == "found the valence 7.5, expected 1 to 7 (options: ranges)"
+    assert manifest("folder", tmp_path, tmp_path / "out", ranges=ranges)["ranges"] == ranges
+    with pytest.raises(ValidationError, match="found 7 to 1, expected the lower end first"):
+        read("folder", tmp_path, ranges={"valence": [7, 1]})
 
 
 def own(tmp_path: Path, header: str, rows: list[str]) -> Path:

@@ -148,6 +148,7 @@ def test_the_report_names_missing_files_and_other_counts(root: Path, tmp_path: P
     }
     samples = next(d for d in report["differences"] if d["count"] == "samples")
     assert (samples["found"], samples["expected"]) == (14, 5531)
+    assert report["ranges"] == {name: [1.0, 5.0] for name in ("valence", "activation", "dominance")}
     assert read_manifest(tmp_path / "out/iemocap.csv") == read("iemocap", root)[0]
 
 
