@@ -231,7 +231,7 @@ _SPACELESS = (  # scripts without spaces between words: Thai, Lao, Burmese, Khme
 
 
 def is_mark(character: str) -> bool:
-    """Say whether a character belongs to the letter before it: an accent, vowel sign, joiner, or one without a picture."""
+    """Say whether a character belongs to the letter before it: accent, vowel sign, joiner, or one without a picture."""
     if character.isascii():
         return False
     return (

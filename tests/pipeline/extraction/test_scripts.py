@@ -122,7 +122,7 @@ def test_a_table_that_was_cut_short_is_refused(tmp_path: Path) -> None:
         ("กิน", ["ก"], [None]),  # a letter without its vowel
         ("I don’t", ["i", "don't"], [(0, 1), (2, 7)]),
         ("I don't", ["do", "nʼt"], [(2, 4), (4, 7)]),
-        ("\u202ehel\u00adlo\u202c hello", ["hello", "hel\u2060lo"], [(1, 8), (9, 14)]),
+        ("\u202esala\u00admander\u202c salamander", ["salamander", "sala\u2060mander"], [(1, 13), (14, 24)]),
     ],
 )
 def test_words_are_placed(text: str, words: list[str], places: list[tuple[int, int] | None]) -> None:
