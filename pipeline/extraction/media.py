@@ -214,6 +214,7 @@ class _Part:
 
         Raises:
             MediaError: after the last frame, when too little of the part could be decoded.
+            StreamMissing: the file names such a stream, but holds nothing of it.
         """
         if (
             self.stream.duration and self._last_s is not None
@@ -287,6 +288,9 @@ class _Part:
                     return
                 reached_s = max(reached_s, expected_s)
                 yield time_s - self.begin_s, frame
+        if not packets and not problem and not self.begin_s and others_s > 0:
+            what = "sound" if self.kind == "audio" else "picture"
+            raise StreamMissing(f"{self.path}: has no {what}: it names a stream of it, which is empty")
         if self.end_s is None:  # a stream that ends before the others is not cut short
             reached_s = max(reached_s, others_s)
         self._check(packets, damaged, reached_s, lost_s, problem)
