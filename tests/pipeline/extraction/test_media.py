@@ -420,7 +420,9 @@ def test_too_few_samples_for_one_are_an_error(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["mp4", "mkv", "ts"])
 def test_an_empty_stream_is_no_stream(tmp_path: Path, kind: str) -> None:
-    path = clips.write_clip(tmp_path / f"a.{kind}", pause_s=(0.0, 9.0))  # a stream of sound, all of it left out
+    path = clips.write_clip(
+        tmp_path / f"a.{kind}", pause_s=(0.0, 9.0)
+    )  # a stream of sound, all of it left out
     with pytest.raises(StreamMissing, match="has no sound"):
         read_audio(Clip("a", video=path, audio=path), 16_000)
     assert len(list(read_frames(Clip("a", video=path), None))) == 24

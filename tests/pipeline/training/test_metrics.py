@@ -161,3 +161,10 @@ def test_a_float32_score_on_an_edge_of_sims_is_on_it() -> None:
     beyond = metrics.of_scores(edges, np.nextafter(edges, np.float32(1)), metrics.Scale(-1, 1).metrics)
     assert beyond["sims_acc5"] == 0.0
     assert beyond["sims_acc3"] == 2 / 4  # -0.1 and 0.1 are edges of three classes, too
+
+
+def test_sims_clips_the_truth_as_well() -> None:
+    """Clipped: truth -1 1, prediction -1 0.5; errors 0 and 0.5. Beyond either end, on either side."""
+    found = metrics.SIMS_METRICS["mae"](np.array([-1.5, 1.5]), np.array([-1.75, 0.5]))
+    assert found == 0.25
+    assert metrics.SIMS_METRICS["mae"](np.array([-0.5, 0.5]), np.array([-2.0, 3.0])) == 0.5
