@@ -46,6 +46,7 @@ import models
 
 MODALITIES: tuple[str, ...] = models.MODALITIES
 UNKNOWN_TOKEN = 100  # BERT's [UNK]: what a missing word piece becomes
+Judgement = Literal["flag", "modality", "prediction"]
 HIDDEN_TRUTH = "the hidden truth"  # of Network.needs: in training, what its batches hide
 MODEL_A_CONDITION = "a model a condition"  # and: one network for each of the missing conditions
 NO_LABEL = -100  # of a turn that is context only; what cross_entropy leaves out
@@ -247,6 +248,15 @@ class Network(nn.Module, ABC):
         modality. Only datasets that know (the constructed demo) have it.
         """
         return ()
+
+    @classmethod
+    def judgements(cls, settings: Any) -> Mapping[str, Judgement]:
+        """Return the hidden states, one of each sample, that evaluation writes down for every fold and seed.
+
+        Name -> what it is: ``flag`` (B,) bool; ``modality`` (B,), a place in text, audio, video, or -1 for none;
+        ``prediction`` (B, C), logits or a score. They come into judgements.csv (pipeline/evaluate.py).
+        """
+        return {}
 
     @classmethod
     def pretraining(cls, settings: Any) -> Pretraining | None:

@@ -91,7 +91,7 @@ from torch import Tensor, nn
 
 import models
 from models import Modality
-from models.base import MODALITIES, Batch, ModelSettings, Network, Output, Pretraining, View
+from models.base import MODALITIES, Batch, Judgement, ModelSettings, Network, Output, Pretraining, View
 from models.layers import (
     Attention,
     CascadeResidualAutoencoder,
@@ -398,6 +398,13 @@ class Model(Network):
         """Return ``key`` for the oracle: which modalities a sample's meaning hangs on."""
         return ("key",) if settings.ensemble and settings.key == "oracle" else ()
 
+    @classmethod
+    def judgements(cls, settings: EMMRSettings) -> Mapping[str, Judgement]:
+        """Return which samples were judged key, what they lack, and what TF alone and the ensemble say of each."""
+        if not settings.ensemble:
+            return {}
+        return {"key": "flag", "absent": "modality", "backbone": "prediction", "ensemble": "prediction"}
+
     def load_pretrained(self, network: nn.Module) -> None:
         """Take the trained network with full modalities as the frozen one."""
         if not isinstance(network, Model) or network.settings.role != "pretrain":
@@ -438,8 +445,9 @@ class Model(Network):
         """Return logits (B, C), the losses of Eq. 14 and of the opinions, and hidden states.
 
         Hidden: ``joint``, R of Eq. 13, (B, D); with an ensemble also ``key``, (B,) bool, whether it decided;
-        ``key_modality``, (B,) int64, the absent modality's place in text, audio, video for key samples with one
-        absent, else -1; ``backbone`` and ``ensemble``, (B, C), what each of the two says of every sample.
+        ``absent``, (B,) int64, the absent modality's place in text, audio, video where just one is absent, else -1;
+        ``key_modality``, (B,) int64, the same for key samples alone; ``backbone`` and ``ensemble``, (B, C), what each
+        of the two says of every sample.
         """
         if self.settings.role == "pretrain":
             return self._pretrain(batch)
@@ -455,11 +463,13 @@ class Model(Network):
             backbone = logits
             every, pairs, vectors = self._opinions(tokens, decoded)
             together = self.to_joint(self.combine(self.key_vectors(pairs, vectors)))
-            key, modality = self._key(batch, tokens.there, every[0], pairs[0])
+            key, absent = self._key(batch, tokens.there, every[0], pairs[0])
             ensemble = self.head(together)
             logits = torch.where(key[:, None], ensemble, backbone)
             joint = torch.where(key[:, None], together, joint)
-            hidden = {"key": key, "key_modality": modality, "backbone": backbone, "ensemble": ensemble}
+            modality = torch.where(key, absent, torch.full_like(absent, -1))
+            hidden = {"key": key, "absent": absent, "key_modality": modality}
+            hidden |= {"backbone": backbone, "ensemble": ensemble}
             if self.settings.label_weight:
                 extra = self._label_loss(batch, every, pairs)
         losses = task_loss(logits, batch)
@@ -551,7 +561,7 @@ class Model(Network):
         return branches.amax(dim=0) if self.settings.combine == "max" else branches.mean(dim=0)
 
     def _key(self, batch: Batch, there: Tensor, every: Tensor, pairs: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (B,) bool, for which samples the ensemble decides (Eq. 13), and (B,) int64, the absent modality."""
+        """Return (B,) bool, for which samples the ensemble decides (Eq. 13), and (B,) int64, what is absent."""
         absent = ~there
         one, several = absent.sum(dim=1) == 1, absent.sum(dim=1) > 1
         if self.settings.key == "always":
@@ -569,7 +579,7 @@ class Model(Network):
         if self.settings.several_missing == "ensemble":
             key = key | several
         which = (absent * self.places).sum(dim=1)
-        return key, torch.where(key & one, which, torch.full_like(which, -1))
+        return key, torch.where(one, which, torch.full_like(which, -1))
 
     def _label_loss(self, batch: Batch, every: Tensor, pairs: Tensor) -> dict[str, Tensor]:
         """Return the mean loss of all opinions against the samples' own labels."""

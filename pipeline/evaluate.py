@@ -31,6 +31,11 @@ samples that it has in training: MMIN's "vt/target" is the embedding of the audi
 chance.json: what guessing reaches, whether the predictions are above it and by what p, what the constant predictor
 reaches, and how many networks give every test sample one answer: ``Chance`` of pipeline/training/chance.py.
 
+judgements.csv: what a model says of each sample beside its prediction (``Network.judgements``; EMMR: whether the absent
+modality is key, which one that is, and what the backbone and the ensemble predict): experiment, fold, run, condition,
+id, then a column a judgement. A flag is 0 or 1, a modality its name or empty for none, a prediction the class's name
+or the score. A header alone where the model judges nothing.
+
 confusion.csv: experiment, condition, label, predicted, count; all folds and runs together, every pair of
 classes; no rows of a regression.
 """
@@ -49,11 +54,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models import MODALITIES
+from models.base import Judgement
 from pipeline.data.files import together, whole_or_nothing, write_whole
 from pipeline.data.shown import for_spreadsheet
 from pipeline.params import Params
 from pipeline.stage import run_stage
 from pipeline.training.evaluation import (
+    Judged,
     Result,
     Results,
     ScoreResult,
@@ -107,6 +115,25 @@ def _prediction_rows(name: str, classes: Sequence[str], results: Sequence[Result
                 yield [name, result.fold, result.run, condition, *texts, *numbers]
 
 
+def _judgement_rows(name: str, classes: Sequence[str], judged: Sequence[Judged]) -> Iterable[list[object]]:
+    for one in judged:
+        for condition, values in one.values.items():
+            columns = [_judgements(values[what], kind, classes) for what, kind in one.kinds.items()]
+            for sample, *said in zip(one.ids, *columns, strict=True):
+                yield [name, one.fold, one.run, condition, *map(for_spreadsheet, (sample, *said))]
+
+
+def _judgements(values: NDArray[np.float32], kind: Judgement, classes: Sequence[str]) -> list[str]:
+    """Return what judgements.csv says of each sample."""
+    if kind == "flag":
+        return [str(int(value)) for value in values]
+    if kind == "modality":
+        return [MODALITIES[int(value)] if value >= 0 else "" for value in values]
+    if not classes:
+        return [f"{value:.6f}" for value in values[:, 0]]
+    return [classes[place] for place in values.argmax(axis=1)]
+
+
 def _score_rows(name: str, results: Sequence[ScoreResult]) -> Iterable[list[object]]:
     for result in results:
         for condition, found in result.predicted.items():
@@ -152,6 +179,9 @@ def main(params: Params, name: str) -> None:
         write_results(beside, name, found.classes, found.results)
         write_arrays(beside / "hidden.npz", found.hidden)
         write_whole(beside / "chance.json", compared.to_json())
+        kinds = list(found.judgements[0].kinds) if found.judgements else []
+        header = ["experiment", "fold", "run", "condition", "id", *kinds]
+        _write_csv(beside / "judgements.csv", header, _judgement_rows(name, found.classes, found.judgements))
     _, table = summarise(found.results)
     _log.info("%s: average over missing conditions %s", name, table["average"])
     for line in compared.findings():

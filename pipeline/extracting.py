@@ -134,12 +134,12 @@ def settings_of(
         try:
             made[name] = classes[name](**values)
         except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(map(str, first["loc"]))
-            allowed = ", ".join(classes[name].model_fields)
+            problem = error.errors()[0]
+            place = ".".join(map(str, problem["loc"]))
+            known = ", ".join(classes[name].model_fields)
             raise ParamsError(
-                f"{name}{'.' if place else ''}{place}: found {first.get('input')!r}: "
-                f"{first['msg'].removeprefix('Value error, ')}. Settings of {name}: {allowed or 'none'}"
+                f"{name}{'.' if place else ''}{place}: found {problem.get('input')!r}: "
+                f"{problem['msg'].removeprefix('Value error, ')}. Settings of {name}: {known or 'none'}"
             ) from error
     return made
 

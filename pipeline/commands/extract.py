@@ -79,7 +79,7 @@ def run(options: argparse.Namespace) -> int:
         raise DataError("found no file to extract from; name some, or give --text to a text extractor")
     clips = [
         Clip(name, file, file, options.start, options.end, text=text, words=words)
-        for name, file, text in zip(names or ["text"], files or [None], texts, strict=True)
+        for name, file, text in zip(names or ["text"], files or (None,), texts, strict=True)
     ]
     status = 0
     progress = len(clips) > 1 and sys.stderr.isatty()

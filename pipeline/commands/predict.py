@@ -109,7 +109,7 @@ def run(options: argparse.Namespace) -> int:
         raise DataError("found neither a media file nor a text to predict from")
     rows = []
     with ClipPredictor(**chosen) as predictor:
-        for file, text in zip(files or [None], texts, strict=True):
+        for file, text in zip(files or (None,), texts, strict=True):
             for row in _predicted(predictor, file, text, words, options):
                 rows.append(row)
                 if not options.json:
@@ -227,7 +227,7 @@ def _write_csv(file: io.StringIO, rows: list[Row]) -> None:
             blank = [""] * (1 + len(values) + len(states))
             writer.writerow([*place, *blank, for_spreadsheet(str(row.found))])
             continue
-        numbers = list(row.found.probabilities.values()) or [row.found.score]
+        numbers = row.found.probabilities.values() or (row.found.score,)
         said = for_spreadsheet(row.found.label or "")
         writer.writerow([*place, said, *numbers, *(row.found.modalities[name].status for name in states), ""])
 

@@ -1,7 +1,8 @@
 """The manifest: one row for each sample. Later stages know a dataset by its manifest alone.
 
 It is a csv file (UTF-8, comma, header) whose columns are the fields of :class:`Sample`, in their order. An empty
-field means that the dataset does not give it. Paths are relative to the dataset's ``root``.
+field means that the dataset does not give it. Paths are relative to the dataset's ``root``. The last column, ``facts``,
+is there only where the dataset knows facts of its samples: ``{"key": [true, false, true]}``, as JSON.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ import csv
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from itertools import chain
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal, TextIO
@@ -65,10 +67,14 @@ class Sample:
     valence: float | None = None
     activation: float | None = None
     dominance: float | None = None
+    # What a model may ask for by Network.facts (models/base.py): name -> all bool or all numbers. Every sample of a
+    # dataset has the same names, and as many values of each.
+    facts: Mapping[str, tuple[bool, ...] | tuple[float, ...]] = field(default_factory=dict)
 
 
-COLUMNS = tuple(field.name for field in fields(Sample))
-_NUMBERS = tuple(f.name for f in fields(Sample) if "float" in str(f.type))
+FACTS = "facts"
+COLUMNS = tuple(f.name for f in fields(Sample) if f.name != FACTS)
+_NUMBERS = tuple(f.name for f in fields(Sample) if "float" in str(f.type) and f.name != FACTS)
 _VALUES = attrgetter(*COLUMNS)
 _WORDS = COLUMNS.index("words")
 _NO_PATH = re.compile("[\0\ud800-\udc7f\udd00-\udfff]")
@@ -84,17 +90,25 @@ def write_manifest(path: Path, samples: Iterable[Sample], *, named: Path | None 
         named: what errors call the file, if not by its path.
 
     Raises:
-        DataError: an id occurs twice or is empty, a path leaves the root, a split is unknown, a time runs backwards.
+        DataError: an id occurs twice or is empty, a path leaves the root, a split is unknown, a time runs backwards,
+            or a sample has other facts than the first.
     """
     seen: set[str] = set()
+    waiting = iter(samples)
+    first = next(waiting, None)
+    facts = {} if first is None else first.facts
     with whole_or_nothing(path) as beside, beside.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(_Lines(file), lineterminator="\r\n")  # so that fields with CR or LF are quoted
-        writer.writerow(COLUMNS)
-        for number, sample in enumerate(samples, start=2):
-            _check(sample, seen, f"{named or path}, line {number}")
+        writer.writerow([*COLUMNS, FACTS] if facts else COLUMNS)
+        for number, sample in enumerate(chain([] if first is None else [first], waiting), start=2):
+            where = f"{named or path}, line {number}"
+            _check(sample, seen, where)
+            _check_facts(sample, facts, where)
             row = list(_VALUES(sample))  # csv writes None as nothing and a float with all its digits
             words = [(word.text, word.start_s, word.end_s) for word in sample.words]
             row[_WORDS] = _JSON.encode(words) if words else ""
+            if facts:
+                row.append(_JSON.encode(sample.facts))
             writer.writerow(row)
     return len(seen)
 
@@ -129,20 +143,25 @@ def iter_manifest(path: Path) -> Iterator[Sample]:
             _, _, header = next(rows, (1, 1, None))
             if header is None:
                 raise DataError(f"{path}: empty; expected the header {','.join(COLUMNS)}")
-            if tuple(header) != COLUMNS:
-                unknown = [name for name in header if name not in COLUMNS]
+            known = header[-1:] == [FACTS]
+            if tuple(header[:-1] if known else header) != COLUMNS:
+                unknown = [name for name in header if name not in (*COLUMNS, FACTS)]
                 lacking = [name for name in COLUMNS if name not in header]
                 raise DataError(
                     f"{path}, line 1: found other columns than this version of Lacuna writes "
                     f"(unknown: {unknown or 'none'}; lacking: {lacking or 'none'}). Run: dvc repro -f -s prepare"
                 )
             seen: set[str] = set()
+            facts: Mapping[str, Sequence[float]] | None = None
             for _, line, row in rows:
                 where = f"{path}, line {line}"
-                if len(row) != len(COLUMNS):
-                    raise DataError(f"{where}: found {len(row)} fields, expected {len(COLUMNS)}")
-                sample = Sample(**_from_texts(row, where))
+                if len(row) != len(header):
+                    raise DataError(f"{where}: found {len(row)} fields, expected {len(header)}")
+                values = _from_texts(row[: len(COLUMNS)], where)
+                sample = Sample(**values, facts=_facts(row[-1], where)) if known else Sample(**values)
                 _check(sample, seen, where)
+                facts = sample.facts if facts is None else facts
+                _check_facts(sample, facts, where)
                 yield sample
         except UnicodeDecodeError as error:
             raise DataError(f"{path}: not UTF-8 ({error.reason}). Run: dvc repro -f -s prepare") from error
@@ -193,6 +212,46 @@ def _check(sample: Sample, seen: set[str], where: str) -> None:
             raise DataError(f"{where}: the sample starts at {start} s; expected 0 or more")
         if start is not None and end is not None and end < start:
             raise DataError(f"{where}: the sample ends at {end} s, before it starts at {start} s")
+
+
+def _check_facts(sample: Sample, first: Mapping[str, Sequence[float]], where: str) -> None:
+    """Check that a sample has the facts that the first one has: models get them as arrays."""
+    if not sample.facts and not first:
+        return
+    found, expected = _shape(sample.facts), _shape(first)
+    if found != expected:
+        raise DataError(f"{where}: found the facts {found}, expected those of the first sample, {expected}")
+
+
+def _shape(facts: Mapping[str, Sequence[float]]) -> dict[str, str]:
+    return {
+        name: f"{len(values)} {'bool' if all(type(v) is bool for v in values) else 'numbers'}"
+        for name, values in facts.items()
+    }
+
+
+def _facts(text: str, where: str) -> dict[str, Any]:
+    """Return the facts of a row by their names.
+
+    Raises:
+        DataError: the field is no object of lists of numbers or of bool.
+    """
+    try:
+        found = json.loads(text)
+        facts = {str(name): tuple(values) for name, values in found.items()}
+        if all(_one_kind(values) for values in facts.values()):
+            return facts
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
+        pass
+    raise DataError(
+        f'{where}, column {FACTS}: found "{text[:80]}", expected {{"name": [numbers or true and false]}} as JSON'
+    )
+
+
+def _one_kind(values: Sequence[object]) -> bool:
+    if all(type(value) is bool for value in values):
+        return True
+    return all(type(value) in (int, float) and math.isfinite(value) for value in values)  # type: ignore[arg-type]
 
 
 def _from_texts(row: Sequence[str], where: str) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from pipeline.data.store import FeatureInfo, FeatureStore, Status
 from pipeline.errors import DataError
 from pipeline.params import Experiment, Mask, Params
 from pipeline.reporting.embeddings import read_embeddings
+from pipeline.reporting.judgements import Judged, read_judgements
 from pipeline.reporting.predictions import Predictions, read_predictions
 from pipeline.reporting.statistics import AVERAGE, Key, Scores
 from pipeline.reporting.tables import Cell, Table
@@ -143,6 +144,7 @@ class ExperimentFacts:
             write it down.
         predictions: what it said of each test sample; None when it is not evaluated yet, or was not asked for.
         failure: why its last training stopped, where it did; empty else.
+        judgements: EMMR's, of the test samples that lack one modality.
     """
 
     name: str
@@ -159,6 +161,7 @@ class ExperimentFacts:
     predictions: Predictions | None = None
     failure: str = ""
     chance: Chance | None = None
+    judgements: Sequence[Judged] = ()
 
     @property
     def dataset(self) -> str:
@@ -330,6 +333,7 @@ def read_experiment(params: Params, name: str, data: Path, predictions: bool = T
         predictions=said,
         failure="" if summary else read_failure(data, name),
         chance=Chance.from_json(guessed, str(results / "chance.json")) if guessed else None,
+        judgements=read_judgements(results),
     )
 
 

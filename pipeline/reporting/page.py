@@ -61,6 +61,7 @@ from pipeline.reporting.facts import (
     modality_table,
     skipped_table,
 )
+from pipeline.reporting.key_modality import key_table, key_truth_table
 from pipeline.reporting.overview import overview, went_wrong
 from pipeline.reporting.published import p_value_table, published_number, published_table
 from pipeline.reporting.statistics import AVERAGE, CONDITIONS, FULL, POOLED, condition_words
@@ -101,6 +102,8 @@ class Tables:
     calibration: Table | None = None
     shares: Table | None = None
     rates: Sequence[Table] = ()
+    key: Table | None = None
+    key_truth: Table | None = None
 
     @classmethod
     def of(cls, params: Params, comparison: Comparison) -> Tables:
@@ -119,6 +122,8 @@ class Tables:
             calibration=calibration_table(comparison),
             shares=shares_table(comparison) if evaluated else None,
             rates=rate_tables(comparison),
+            key=key_table(comparison),
+            key_truth=key_truth_table(comparison),
         )
 
     @property

@@ -31,6 +31,7 @@ from pipeline.training import kept_runs
 from pipeline.training.experiment import (
     chain,
     check_token_ids,
+    facts_in,
     hides_frames,
     masks_in,
     model_of,
@@ -75,6 +76,7 @@ def read_all(
         data,
         hides_frames=hides_frames(masks, names),
         dialogues=any(model_of(one).dialogues for one in chain(experiment)),
+        facts=facts_in(experiment),
     )
     return samples, samples.named_masks(masks, names)
 

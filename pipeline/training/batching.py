@@ -8,7 +8,7 @@ hidden, averaged, cut and normalised.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -179,6 +179,7 @@ class DeviceSamples:
         turns: how they stand in dialogues.
         scores: (N,) float32, or None for a classification.
         scale: of the scores, which are counted from its middle.
+        facts: name -> (N, ...).
     """
 
     ids: tuple[str, ...]
@@ -190,6 +191,7 @@ class DeviceSamples:
     turns: Turns
     scores: Tensor | None = None
     scale: Scale = MOSI_SCALE
+    facts: Mapping[str, Tensor] = field(default_factory=dict)
 
     def collate(
         self,
@@ -277,6 +279,7 @@ class DeviceSamples:
             rows=where,
             lengths_cpu=on_cpu,
             present_cpu=self.present_cpu[indices],
+            facts={name: values[where] for name, values in self.facts.items()},
         )
         if hiding is not None and hiding.over_columns:
             batch = drop_columns(batch, {m: hiding.columns(m, where) for m in MODALITIES})

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.base import View
+from models.base import Judgement, Network, View
 from pipeline.data.manifest import read_manifest
 from pipeline.data.masks import CONDITIONS, FULL_CONDITION, MISSING_CONDITIONS, read_masks
 from pipeline.errors import ParamsError, StoreError
@@ -102,6 +102,24 @@ Results = Sequence[Result] | Sequence[ScoreResult]
 
 
 @dataclass(frozen=True)
+class Judged:
+    """What one (fold, run) says of its test samples beside the prediction (``Network.judgements``).
+
+    Attributes:
+        fold, run: from 1.
+        ids: of the n test samples.
+        kinds: judgement -> what it is.
+        values: condition -> judgement -> (n,) or (n, C) float32.
+    """
+
+    fold: int
+    run: int
+    ids: tuple[str, ...]
+    kinds: Mapping[str, Judgement]
+    values: Mapping[str, Mapping[str, NDArray[np.float32]]]
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """What an experiment's networks said.
 
@@ -110,12 +128,14 @@ class Evaluation:
         classes: the names of the classes; none of a regression.
         hidden: array name -> values, what hidden.npz holds; empty where nothing is to be kept.
         constant: what the constant predictor said in every fold.
+        judgements: what the model says of each sample beside its prediction, of every (fold, run).
     """
 
     results: Results
     classes: tuple[str, ...]
     hidden: Mapping[str, NDArray[Any]]
     constant: Results
+    judgements: Sequence[Judged] = ()
 
 
 def evaluate_experiment(
@@ -153,6 +173,7 @@ def evaluate_experiment(
         data,
         hides_frames=hides_frames(masks, tuple(evaluate_on)),
         dialogues=first.network.dialogues,
+        facts=first.network.facts(first.network.settings),
     )
     named = samples.named_masks(masks, evaluate_on)
     enumerated = list(CONDITIONS)
@@ -176,6 +197,7 @@ def evaluate_experiment(
     constant: list[Any] = []
     folds = make_folds(samples.samples, trained.folds or dataset.folds, samples.labelled)
     kept = _Hidden(asked.keep_hidden, samples)
+    judged: list[Judged] = []
     for run in range(1, trained.runs + 1):
         for fold in folds:
             predictor = load_run(folder / f"{fold.number}-{run}")
@@ -189,6 +211,15 @@ def evaluate_experiment(
             tested = tuple(samples.samples[index].id for index in fold.test)
             if run == 1:
                 constant.append(constant_result(samples, fold))
+            if kinds := network.judgements(network.settings):
+                said = {way.name: _hidden_of(network, prepared, fold, way, tuple(kinds)) for way in ways}
+                if samples.scores is not None:  # networks count scores from the middle of their scale
+                    offset = np.float32(samples.scale.centre)
+                    for values in said.values():
+                        values |= {
+                            name: values[name] + offset for name in kinds if kinds[name] == "prediction"
+                        }
+                judged.append(Judged(fold.number, run, tested, kinds, said))
             if samples.scores is not None:
                 middle = samples.scale.centre
                 found = logits.double().numpy() + middle
@@ -199,7 +230,7 @@ def evaluate_experiment(
             chances = torch.softmax(logits.double(), dim=2).numpy()
             by_way = {way.name: chances[:, index] for index, way in enumerate(ways)}
             results.append(Result(fold.number, run, tested, samples.labels[fold.test], by_way))
-    return Evaluation(regressions or results, samples.classes, kept.arrays(), constant)
+    return Evaluation(regressions or results, samples.classes, kept.arrays(), constant, judged)
 
 
 CONSTANT = "constant"  # the condition of what the constant predictor says: it looks at nothing
@@ -270,6 +301,34 @@ def _alike(one: Result | ScoreResult, condition: str) -> bool:
     return metrics.all_alike(one.predicted[condition], one.scale.limit)
 
 
+def _hidden_of(
+    network: Network,
+    samples: DeviceSamples,
+    fold: Fold,
+    way: Showing,
+    names: Sequence[str],
+    views: Mapping[str, View] | None = None,
+) -> dict[str, NDArray[np.float32]]:
+    """Return hidden states by name, (n, ...) for a fold's n test samples shown in one way.
+
+    Raises:
+        ParamsError: the network has no hidden state of a name.
+    """
+    found: dict[str, NDArray[np.float32]] = {}
+    for output, place, _ in run_over(network, network, samples, fold.test, [way], views):
+        counted = place >= 0
+        for name in names:
+            if name not in output.hidden:
+                raise ParamsError(
+                    f'keep_hidden: {type(network).__module__.removeprefix("models.")} has no hidden state "{name}" '
+                    f"here; it has {', '.join(output.hidden) or 'none'}"
+                )
+            values = output.hidden[name].float().cpu()[counted].numpy()
+            whole = found.setdefault(name, np.zeros((len(fold.test), *values.shape[1:]), np.float32))
+            whole[place[counted].numpy()] = values
+    return found
+
+
 class _Hidden:
     """Gathers the hidden states of the first run's test samples."""
 
@@ -291,18 +350,7 @@ class _Hidden:
         network = predictor.network
         views: Mapping[str, View] = network.views(network.settings)
         for way in ways:
-            found: dict[str, NDArray[Any]] = {}
-            for output, place, _ in run_over(network, network, prepared, fold.test, [way], views):
-                counted = place >= 0
-                for name in self._names:
-                    if name not in output.hidden:
-                        raise ParamsError(
-                            f'keep_hidden: {predictor.facts["model"]} has no hidden state "{name}" here; it has '
-                            f"{', '.join(output.hidden) or 'none'}"
-                        )
-                    values = output.hidden[name].float().cpu()[counted].numpy()
-                    whole = found.setdefault(name, np.zeros((len(fold.test), *values.shape[1:]), np.float32))
-                    whole[place[counted].numpy()] = values
+            found = _hidden_of(network, prepared, fold, way, self._names, views)
             for name, values in found.items():
                 self._add(f"{way.name}/{name}", values)
 

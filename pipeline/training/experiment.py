@@ -163,6 +163,12 @@ def masks_in(experiment: Experiment) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for name in named if name is not None and name not in TRAINING_SETS))
 
 
+def facts_in(experiment: Experiment) -> tuple[str, ...]:
+    """Return what an experiment's models, the one that it starts from among them, must be told of each sample."""
+    asked = (name for one in chain(experiment) for name in model_of(one).facts(settings_of(one)))
+    return tuple(dict.fromkeys(asked))
+
+
 def hides_frames(masks: Masks | None, names: tuple[str, ...]) -> bool:
     """Return whether one of these masks takes frames, not only whole modalities.
 

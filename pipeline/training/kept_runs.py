@@ -153,6 +153,8 @@ class PlannedRun:
             "device": self.device.partition(":")[0],
             "pretraining": None if before is None else before.key(samples),
         }
+        if asked := model_of(experiment).facts(settings_of(experiment)):
+            facts["facts"] = {name: samples.facts[name].tolist() for name in asked}
         if model_of(experiment).dialogues:
             facts["dialogues"] = [[s.session, s.dialogue, s.turn, s.speaker] for s in samples.samples]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]

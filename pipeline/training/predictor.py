@@ -90,6 +90,12 @@ class Predictor:
         Raises:
             StoreError: features have another number of columns, or of rows, than the run was trained with.
         """
+        asked = self.network.facts(self.network.settings)
+        if asked:
+            raise StoreError(
+                f"{self.facts['experiment']}: its {self.facts['model']} must be told {', '.join(asked)} of each "
+                "sample, which nobody knows of a new one. Predict with an experiment without such settings"
+            )
         modalities = {m: self._sequences(m, features.get(m)) for m in MODALITIES}
         samples = SampleSet((Sample(id="given"),), self.classes, np.zeros(1, np.int64), modalities, {})
         # To a model that reads dialogues, the sample is one of a single turn.

@@ -17,7 +17,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,7 @@ class SampleSet:
         scale: of what it learns.
         manifest_rows: (N,) int64, where each sample stands in the manifest; None: where it stands here.
         context: (N,) bool, the turns that have no label and are there for their dialogue only; None: none are.
+        facts: name -> (N, ...) bool or float32, what the manifest knows of the samples and the model asked for.
     """
 
     samples: tuple[Sample, ...]
@@ -63,6 +64,7 @@ class SampleSet:
     scale: Scale = MOSI_SCALE
     manifest_rows: Indices | None = None
     context: NDArray[np.bool_] | None = None
+    facts: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
     @property
     def rows(self) -> Indices:
@@ -146,6 +148,7 @@ class SampleSet:
             turns=Turns.of(self.samples, self.labelled),
             scores=None if self.scores is None else torch.from_numpy(self.scores).to(device),
             scale=self.scale,
+            facts={name: torch.from_numpy(values).to(device) for name, values in self.facts.items()},
         )
 
 
@@ -156,6 +159,7 @@ def samples_of(
     *,
     hides_frames: bool,
     dialogues: bool,
+    facts: Sequence[str] = (),
 ) -> SampleSet:
     """Read a dataset as an experiment, resolved, wants it.
 
@@ -165,6 +169,7 @@ def samples_of(
         data: the folder of manifests/ and features/.
         hides_frames: whether a mask over frames will be used.
         dialogues: whether turns without a label stay, as context.
+        facts: what the model must be told of each sample, by name.
 
     Raises:
         DataError, ParamsError, StoreError: as :func:`read_samples`.
@@ -180,6 +185,7 @@ def samples_of(
         lengths=experiment.lengths,
         hides_frames=hides_frames,
         dialogues=dialogues,
+        facts=facts,
     )
 
 
@@ -195,6 +201,7 @@ def read_samples(
     lengths: Mapping[Any, Length] | None = None,
     hides_frames: bool = False,
     dialogues: bool = False,
+    facts: Sequence[str] = (),
 ) -> SampleSet:
     """Read a dataset's manifest and feature stores.
 
@@ -210,9 +217,11 @@ def read_samples(
         lengths: modality -> how its frames are cut or resampled.
         hides_frames: whether to keep the frames before they are averaged, for masks over frames.
         dialogues: keep turns without a label as context, and count them in ``left_out`` as such.
+        facts: what the manifest must know of each sample, by name (:attr:`Sample.facts`).
 
     Raises:
-        DataError: the manifest cannot be used, no sample is left, or the dataset has no classes (no scores).
+        DataError: the manifest cannot be used or lacks a fact, no sample is left, or the dataset has no classes (no
+            scores).
         ParamsError: a frame rate is asked of features that have none.
         StoreError: a feature store cannot be used.
     """
@@ -222,6 +231,13 @@ def read_samples(
     path = data / "manifests" / f"{dataset}.csv"
     manifest = read_manifest(path)
     ids = [sample.id for sample in manifest]
+    for name in facts:
+        if manifest and name not in manifest[0].facts:
+            raise DataError(
+                f'{path}: found no fact "{name}" of the samples, which the model\'s settings ask for; found '
+                f"{', '.join(manifest[0].facts) or 'none'}. Few datasets can know it (the constructed demo knows key). "
+                "Change these settings, or let the dataset's loader give it (Sample.facts)"
+            )
     modalities = {}
     has = np.zeros(len(ids), bool)
     for modality in MODALITIES:
@@ -271,7 +287,13 @@ def read_samples(
         scale=scale,
         manifest_rows=rows,
         context=np.array(context) if any(context) else None,
+        facts={name: _fact([manifest[row].facts[name] for row in kept]) for name in facts},
     )
+
+
+def _fact(values: Sequence[Sequence[float]]) -> NDArray[Any]:
+    found = np.array(values)
+    return found if found.dtype == bool else found.astype(np.float32)
 
 
 def _of_rows(sequences: Sequences, rows: Indices) -> Sequences:

@@ -55,9 +55,9 @@ def test_only_a_missing_modality_can_be_key() -> None:
     every = torch.tensor([[0.0, 1.0, 0.0]] * 5)
     pairs = torch.tensor([[[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0]]] * 5)  # text, video disagree
     there = torch.tensor(MIXED[:5])  # all; without text, audio, video; video alone
-    key, modality = network._key(make_batch(5, 3), there, every, pairs)
+    key, absent = network._key(make_batch(5, 3), there, every, pairs)
     assert key.tolist() == [False, True, False, True, False]
-    assert modality.tolist() == [-1, 0, -1, 2, -1]
+    assert absent.tolist() == [-1, 0, 1, 2, -1]
 
 
 def test_equations_10_and_11_by_hand() -> None:

@@ -262,7 +262,7 @@ class TestWords:
         assert "CONSTRUCTED CORPUS." in page.words
         captions = re.findall(r"<caption><span>(.*?)</span>", text)
         about_data = [c for c in captions if c.startswith(("Results", "Features", "What", "Missing", "Each"))]
-        assert len(about_data) == 10
+        assert len(about_data) == 7
         assert all("constructed" in caption for caption in about_data)
         assert "CREMA-D, ODbL 1.0" in page.words
         for path in (data / "report/tables").glob("demo-*.md"):

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 
 from pipeline.data.datasets.base import BaseLoader, LoaderSettings
-from pipeline.data.manifest import Sample, resolve_media
+from pipeline.data.manifest import MODALITIES, Sample, resolve_media
 from pipeline.errors import DataError
 
 LABELS_FILE = "labels.csv"
@@ -23,7 +23,11 @@ class Settings(LoaderSettings):
 
 
 class Loader(BaseLoader[Settings]):
-    """The rows of labels.csv in their order, one for each utterance; video and sound are in one file."""
+    """The rows of labels.csv in their order, one for each utterance; video and sound are in one file.
+
+    The fact ``key`` of a sample is known by construction: where one modality contradicts the label, that hangs on the
+    two others. Without one of these, one speaks for the label and one against it.
+    """
 
     Settings = Settings
     constructed = True
@@ -36,8 +40,8 @@ class Loader(BaseLoader[Settings]):
         return 4.0
 
     def load(self) -> Iterator[Sample]:
-        """Yield every row; one without id, file, a readable score or turn, or with a path outside the root, is
-        skipped and reported.
+        """Yield every row; one without id, file, a readable score, turn or contradicted modality, or with a path
+        outside the root, is skipped and reported.
 
         Raises:
             DataError: labels.csv cannot be read or lacks a column, or an id occurs twice.
@@ -66,6 +70,9 @@ class Loader(BaseLoader[Settings]):
                 turn=int(row["turn"]) if row.get("turn") else None,
                 label=row["label"],
                 score=float(row["score"]) if row["score"] else None,
+                facts={
+                    "key": tuple(bool(row["contradicted"]) and row["contradicted"] != m for m in MODALITIES)
+                },
             )
 
     def _problem(self, row: dict[str, str]) -> str:
@@ -77,6 +84,8 @@ class Loader(BaseLoader[Settings]):
             resolve_media(self.root, row["file"])
         except DataError:
             return f'the file "{row["file"]}" leaves the root'
+        if row["contradicted"] not in ("", *MODALITIES):
+            return f'found contradicted "{row["contradicted"]}", expected text, audio, video or nothing'
         turn = row.get("turn", "")
         if turn and not (turn.isascii() and turn.isdigit()):
             return f'found the turn "{turn}", expected a whole number from 0 or nothing'

@@ -120,3 +120,43 @@ def test_media_stay_inside_the_root(tmp_path: Path) -> None:
     for path in ("../a", "a/../../b", "/a"):
         with pytest.raises(DataError, match="leaves"):
             resolve_media(tmp_path, path)
+
+
+def test_facts_come_back_and_need_no_column_where_there_are_none(tmp_path: Path) -> None:
+    path = tmp_path / "demo.csv"
+    samples = [
+        Sample(id="a", facts={"key": (True, False, True), "weight": (0.5, 2)}),
+        Sample(id="b", facts={"key": (False, False, False), "weight": (-1.0, 3.25)}),
+    ]
+    write_manifest(path, samples)
+    assert read_manifest(path) == samples
+    assert read_manifest(path)[0].facts["key"] == (True, False, True)  # and not (1, 0, 1)
+    write_manifest(path, [Sample(id="a")])
+    assert path.read_text().splitlines()[0] == ",".join(COLUMNS)
+
+
+@pytest.mark.parametrize(
+    ("facts", "words"),
+    [
+        ('"{""key"": [true]}"', ["line 3", "1 bool", "2 bool"]),
+        ('"{""key"": [1, 0]}"', ["line 3", "2 numbers", "2 bool"]),
+        ("", ["line 3", "column facts", "JSON"]),
+        ('"{""key"": [true, 1]}"', ["line 3", "column facts"]),
+        ('"{""key"": [NaN, 1]}"', ["line 3", "column facts"]),
+        ('"[1]"', ["line 3", "column facts"]),
+    ],
+)
+def test_facts_that_do_not_fit_are_named(tmp_path: Path, facts: str, words: list[str]) -> None:
+    path = tmp_path / "demo.csv"
+    first = f'{line(id="a")},"{{""key"": [true, false]}}"'
+    path.write_text(f"{','.join(COLUMNS)},facts\n{first}\n{line(id='b')},{facts}\n")
+    with pytest.raises(DataError) as caught:
+        read_manifest(path)
+    for word in [str(path), *words]:
+        assert word in str(caught.value)
+
+
+def test_facts_of_other_kinds_are_not_written(tmp_path: Path) -> None:
+    samples = [Sample(id="a"), Sample(id="b", facts={"key": (True,)})]
+    with pytest.raises(DataError, match="line 3: found the facts"):
+        write_manifest(tmp_path / "demo.csv", samples)

@@ -32,6 +32,7 @@ def test_a_row(tmp_path: Path) -> None:
             "session": "s1",
             "label": "happy",
             "score": 2.5,
+            "facts": {"key": (True, False, True)},  # without text or video, one speaks against one
         }
     ]
     assert loader.constructed
