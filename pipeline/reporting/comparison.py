@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from math import fsum, isfinite
+from math import isfinite
 
 from pipeline.data.masks import MISSING_CONDITIONS
 from pipeline.params import Params, ReportTable
@@ -26,6 +26,7 @@ from pipeline.reporting.statistics import (
     condition_words,
     corrected,
     paired_test,
+    share_tested,
 )
 from pipeline.reporting.tables import Cell, Table
 from pipeline.training.chance import Chance
@@ -137,13 +138,7 @@ class Comparison:
 
     def test_share(self, one: ExperimentFacts) -> float | None:
         """Return n_test / n_train of an experiment's folds; None when training did not write the sizes down."""
-        runs = self.merged.get(one.name, [one])[0].runs.values()
-        shares = [
-            sizes["test"] / sizes["train"]
-            for run in runs
-            if (sizes := run.get("samples", {})).get("train") and "test" in sizes
-        ]
-        return fsum(shares) / len(shares) if shares else None
+        return share_tested(self.merged.get(one.name, [one])[0].runs.values())
 
     @property
     def rows(self) -> list[ExperimentFacts]:

@@ -98,13 +98,13 @@ class Tables:
     published: Table | None
     p_values: Table | None
     confusion: Table | None
-    key: Table | None
-    key_truth: Table | None
     classes: Table | None = None
     speakers: Table | None = None
     calibration: Table | None = None
     shares: Table | None = None
     rates: Sequence[Table] = ()
+    key: Table | None = None
+    key_truth: Table | None = None
 
     @classmethod
     def of(cls, params: Params, comparison: Comparison) -> Tables:
@@ -118,13 +118,13 @@ class Tables:
             published=published_table(params, comparison),
             p_values=p_value_table(comparison),
             confusion=confusion_table(comparison) if any(e.confusion for e in comparison.evaluated) else None,
-            key=key_table(comparison),
-            key_truth=key_truth_table(comparison),
             classes=class_table(comparison),
             speakers=speaker_table(comparison, comparison.rows),
             calibration=calibration_table(comparison),
             shares=shares_table(comparison) if evaluated else None,
             rates=rate_tables(comparison),
+            key=key_table(comparison),
+            key_truth=key_truth_table(comparison),
         )
 
     @property

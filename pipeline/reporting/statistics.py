@@ -8,10 +8,10 @@ experiments are paired by (fold, run), as in MMIN's Table 5 and M3S's Table 5.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pipeline.data import masks as mask
 from pipeline.data.manifest import MODALITIES
@@ -208,6 +208,16 @@ def paired_test(
     if test_share is not None:
         resampled = _student(number.mean, spread * math.sqrt(1 / number.count + test_share), number.count - 1)
     return PairedTest(number.mean, t, p, number.count, better, *resampled)
+
+
+def share_tested(runs: Iterable[Mapping[str, Any]]) -> float | None:
+    """Return n_test / n_train, the mean over the run.json of an experiment; None where they do not say it."""
+    shares = [
+        sizes["test"] / sizes["train"]
+        for run in runs
+        if (sizes := run.get("samples", {})).get("train") and "test" in sizes
+    ]
+    return math.fsum(shares) / len(shares) if shares else None
 
 
 def _student(mean: float, error: float, freedom: int) -> tuple[float, float]:
