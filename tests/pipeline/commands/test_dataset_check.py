@@ -75,7 +75,7 @@ def test_an_unreadable_line_counts_where_nobody_published_counts(
     mine = folder.build(tmp_path)
     table = mine / "samples.csv"
     lines = table.read_bytes().splitlines(keepends=True)
-    table.write_bytes(b"".join([*lines[:4], lines[7]]))  # the last stands twice
+    table.write_bytes(b"".join([*lines[:4], lines[7]]))  # the last is listed twice
     assert not run("folder", mine).complete
     root = iemocap.build(tmp_path)  # has unparsable transcript lines, as the owners' copy
     for video in ("Ses02F_script01_1", "Ses03M_impro03"):
