@@ -316,7 +316,8 @@ class Run:
             )
             for one, pairs, parts in zip(self.regime.streams, streams, cut, strict=True)
         ]
-        for number, found in enumerate(zip(*given, strict=True)):
+        for number in range(steps):
+            found = [next(batches) for batches in given]
             if number % experiment.accumulate == 0:
                 self.network.zero_grad(set_to_none=True)  # another phase's parameters may have gradients too
             weight = self._counted(streams[0], found[0][0]) / labelled
@@ -327,6 +328,7 @@ class Run:
             if gathered == experiment.accumulate or number + 1 == steps:
                 self._finish(trained, gathered)
                 optimizer.step()
+            del found  # so that its memory is free while the next batch is made
         return {name: float(total) for name, total in totals.items()}
 
     def _cut(self, pairs: Pairs, phase: str, stream: int) -> tuple[Tensor, ...]:
