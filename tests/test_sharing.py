@@ -60,7 +60,7 @@ def own_media(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     del params["train_denseface"]
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     assert repro(folder, AUDIO) == ["check", "media@ours", "prepare@mine", "assets@covarep", AUDIO]
-    assert "train@floor" in run(folder, "dvc", "repro", "--dry", "-s", "train@floor")
+    assert "train@floor" in run(folder, "dvc", "status", "train@floor")
     run(folder, *GIT, "add", "-A")
     run(folder, *GIT, "commit", "-qm", "Features")
     return folder, media
