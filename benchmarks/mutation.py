@@ -56,6 +56,9 @@ SLACK_S, FACTOR = 60.0, 5.0  # a mutant's tests may take so much longer than the
 
 # "file: before -> after": why no test can tell them apart.
 EQUIVALENT: dict[str, str] = {
+    "pipeline/training/metrics.py: all_of_it > 0 -> all_of_it > 1": "with one in all nothing is right: 0 either way",
+    "pipeline/training/batching.py: (ends - begins).max(initial=0) -> (ends - begins).max(initial=1)": "a row that is "
+    "averaged has a frame, and without rows nothing is gathered",
     "models/mmim.py: known > 0 -> known >= 0": "a score of 0 has no class by then",
     "models/mmim.py: sizes.clamp(min=1) -> sizes.clamp(min=2)": "a class of fewer than two samples is left out",
 }

@@ -468,6 +468,9 @@ class Report(Section):
     # of the page
     title: str = "Lacuna"
     baseline: str | None = None  # the others are tested against it; of the experiments that stand in no table
+    # which t-test decides: paired over folds and seeds, as the papers', or the one that allows for folds that share
+    # training data (Nadeau and Bengio 2003). Either is corrected by Holm over a section's tests; the page shows both.
+    test: Literal["paired", "resampled"] = "paired"
     # NAME -> a section of the page
     tables: dict[Name, ReportTable] = {}
 

@@ -131,7 +131,9 @@ def read_frames(
         Seconds from the part's beginning (the middle of the period, not decreasing), and (H, W, 3) uint8 red,
         green, blue, as a player shows it: turned and mirrored as the file's display matrix says, with square
         pixels (the shorter side is stretched), and of an interlaced picture its first field, with the lines
-        between them as means of their neighbours.
+        between them as means of their neighbours. What the codec crops (H.264, HEVC) is cropped; what the container
+        alone says (Matroska's PixelCrop, QuickTime's clean aperture) is not, because PyAV does not give it: such
+        edges are shown.
 
     Raises:
         StreamMissing: the clip has no video file, or the file has no moving picture (a cover image does not count).
@@ -212,6 +214,7 @@ class _Part:
 
         Raises:
             MediaError: after the last frame, when too little of the part could be decoded.
+            StreamMissing: the file names such a stream, but holds nothing of it.
         """
         if (
             self.stream.duration and self._last_s is not None
@@ -285,6 +288,9 @@ class _Part:
                     return
                 reached_s = max(reached_s, expected_s)
                 yield time_s - self.begin_s, frame
+        if not packets and not problem and not self.begin_s and others_s > 0:
+            what = "sound" if self.kind == "audio" else "picture"
+            raise StreamMissing(f"{self.path}: has no {what}: it names a stream of it, which is empty")
         if self.end_s is None:  # a stream that ends before the others is not cut short
             reached_s = max(reached_s, others_s)
         self._check(packets, damaged, reached_s, lost_s, problem)

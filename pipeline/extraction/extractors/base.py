@@ -9,6 +9,7 @@ methods, so that reading params.yaml stays quick.
 from __future__ import annotations
 
 import importlib
+import re
 import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -219,6 +220,9 @@ def place_words(text: str, words: Sequence[str]) -> list[tuple[int, int] | None]
 
 APOSTROPHES = "'\u2019\u02bc\uff07\u2018\u201b"  # ' and what is written for it
 _JOINERS = "\u200c\u200d"  # within words of Persian and of India's scripts
+# Characters without a picture that stand within words and mean nothing there: where a hyphen may be put, that no line
+# is broken, the direction of writing. (A space of no width, U+200B, does divide words.)
+_UNSEEN = re.compile("[\u00ad\u2060\ufeff\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _SPACELESS = (  # scripts without spaces between words: Thai, Lao, Burmese, Khmer, kana, Han
     *((0x0E00, 0x0EFF), (0x1000, 0x109F), (0x1780, 0x17FF), (0x3040, 0x312F), (0x31A0, 0x31FF)),
     *((0x3005, 0x3007), (0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF), (0xFF66, 0xFF9F)),
@@ -227,8 +231,12 @@ _SPACELESS = (  # scripts without spaces between words: Thai, Lao, Burmese, Khme
 
 
 def is_mark(character: str) -> bool:
-    """Say whether a character belongs to the letter before it: an accent, a vowel sign, a joiner."""
-    return not character.isascii() and (unicodedata.category(character)[0] == "M" or character in _JOINERS)
+    """Say whether a character belongs to the letter before it: accent, vowel sign, joiner, or one without a picture."""
+    if character.isascii():
+        return False
+    return (
+        unicodedata.category(character)[0] == "M" or character in _JOINERS or bool(_UNSEEN.match(character))
+    )
 
 
 def is_spaceless(character: str) -> bool:
@@ -237,8 +245,10 @@ def is_spaceless(character: str) -> bool:
 
 
 def compose(text: str) -> str:
-    """Return a text in Unicode's normal form C: letters and their accents are one character where there is one."""
-    return text if text.isascii() else unicodedata.normalize("NFC", text)
+    """Return a text in Unicode's normal form C (letters and their accents are one character where there is one),
+    without characters that have no picture.
+    """
+    return text if text.isascii() else unicodedata.normalize("NFC", _UNSEEN.sub("", text))
 
 
 def _comparable(text: str) -> tuple[str, list[tuple[int, int]]]:

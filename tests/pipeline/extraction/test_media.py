@@ -418,6 +418,16 @@ def test_too_few_samples_for_one_are_an_error(tmp_path: Path) -> None:
             read_audio(Clip("a", audio=path), 16_000)
 
 
+@pytest.mark.parametrize("kind", ["mp4", "mkv", "ts"])
+def test_an_empty_stream_is_no_stream(tmp_path: Path, kind: str) -> None:
+    path = clips.write_clip(
+        tmp_path / f"a.{kind}", pause_s=(0.0, 9.0)
+    )  # a stream of sound, all of it left out
+    with pytest.raises(StreamMissing, match="has no sound"):
+        read_audio(Clip("a", video=path, audio=path), 16_000)
+    assert len(list(read_frames(Clip("a", video=path), None))) == 24
+
+
 def test_links_in_a_circle_and_pipes_are_no_files(tmp_path: Path) -> None:
     (tmp_path / "circle.wav").symlink_to(tmp_path / "circle.wav")
     os.mkfifo(tmp_path / "pipe.wav")

@@ -89,6 +89,9 @@ def extractor(request: pytest.FixtureRequest, tmp_path: Path) -> glove.Extractor
         ("L’homme l'homme", [11, 12, 11, 12]),
         ("п'ять пʼять п’ять", [13, 13, 13]),
         ("don’t DONʼT", [14, 14]),
+        ("hom\u00adme caf\u2060e\u0301", [12, 16]),  # a soft hyphen; an accent behind a joiner of words
+        ("\u202eVie\u0302\u0323t\u202c \u200fदुनिया\ufeff", [5, 1]),  # the direction of writing; a lost BOM
+        ("喜\u200b欢 homme\u200bcafé", [8, 0, 12, 16]),  # a space of no width divides
     ],
 )
 def test_a_word_is_found_however_it_is_written(
@@ -119,6 +122,7 @@ def test_a_table_that_was_cut_short_is_refused(tmp_path: Path) -> None:
         ("กิน", ["ก"], [None]),  # a letter without its vowel
         ("I don’t", ["i", "don't"], [(0, 1), (2, 7)]),
         ("I don't", ["do", "nʼt"], [(2, 4), (4, 7)]),
+        ("\u202esala\u00admander\u202c salamander", ["salamander", "sala\u2060mander"], [(1, 13), (14, 24)]),
     ],
 )
 def test_words_are_placed(text: str, words: list[str], places: list[tuple[int, int] | None]) -> None:

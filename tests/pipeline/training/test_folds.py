@@ -149,3 +149,22 @@ def test_whole_speakers_are_dealt_into_parts() -> None:
     assert parts == [("cf", "be", "ad"), ("ad", "cf", "be"), ("be", "ad", "cf")]
     with pytest.raises(DataError, match="count 7 and 6 speakers"):
         make_folds(samples, Folds(scheme="speaker", count=7))
+
+
+def test_the_least_that_a_scheme_needs() -> None:
+    three = [Sample(id=f"{name}-{turn}", session=name, speaker=name) for name in "abc" for turn in range(2)]
+    folds = make_folds(three, Folds(scheme="session"))
+    assert [fold.test.tolist() for fold in folds] == [[0, 1], [2, 3], [4, 5]]
+    assert len(make_folds(three, Folds(scheme="speaker", count=3))) == 3
+    five = [Sample(id=name, speaker=name) for name in "edcba"]
+    assert [fold.test.tolist() for fold in make_folds(five, Folds(scheme="speaker"))] == [
+        [4],
+        [3],
+        [2],
+        [1],
+        [0],
+    ]
+    with pytest.raises(DataError, match="count 2 and 5 speakers"):
+        make_folds(five, Folds(scheme="speaker", count=2))
+    with pytest.raises(DataError, match="count 5 and 3 speakers"):
+        make_folds(three, Folds(scheme="speaker"))

@@ -96,3 +96,20 @@ def test_shares_that_make_no_whole() -> None:
         Folds(scheme="random", shares=(0.8, 0.1, 0.2))
     with pytest.raises(ValidationError, match="mean nothing to the scheme official"):
         Folds(shares=(0.6, 0.2, 0.2))
+
+
+@pytest.mark.parametrize(
+    ("scheme", "number", "valid", "test"),
+    [
+        ("random", 1, [3, 6], [1, 5]),
+        ("random", 2, [3, 6], [4, 8]),
+        ("video-disjoint", 1, [8, 9], [6, 7]),
+        ("video-disjoint", 2, [0, 1], [6, 7]),
+    ],
+)
+def test_a_seed_is_one_split_for_ever(scheme: str, number: int, valid: list[int], test: list[int]) -> None:
+    """Not worked by hand: what this version draws, so that a later one tests on the same samples."""
+    folds = Folds.model_validate({"scheme": scheme, "count": 2, "shares": (0.6, 0.2, 0.2)})
+    fold = make_folds(videos(5, 2), folds)[number - 1]
+    assert (fold.valid.tolist(), fold.test.tolist()) == (valid, test)
+    assert fold.train.tolist() == sorted(set(range(10)) - {*valid, *test})

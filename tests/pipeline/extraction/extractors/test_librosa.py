@@ -65,3 +65,23 @@ def test_a_tone_is_in_its_pitch_class(tmp_path: Path) -> None:
     assert set(chroma.argmax(axis=1)) == {librosa.PITCHES.index("A")}
     crossings = result.values[5:-5, extractor.columns.index("zero_crossing_rate")]
     assert np.allclose(crossings, 2 * 440 / 22_050, atol=1e-3)
+
+
+@pytest.mark.parametrize("hz", [440.0, 446.0, 0.0])
+def test_the_tuning_in_blocks_is_librosas(hz: float) -> None:
+    time_s = np.arange(3 * 22_050) / 22_050
+    noise = np.random.default_rng(0).normal(0, 0.001, len(time_s)) if hz else 0.0
+    samples = (0.3 * np.sin(2 * np.pi * hz * time_s) + noise).astype(np.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # silence has no tuning
+        expected = package.estimate_tuning(y=samples, sr=22_050, bins_per_octave=librosa.CHROMA_BINS)
+        for block in (7, 10_000):
+            assert librosa.tuning_in_blocks(samples, 22_050, block) == expected
+
+
+def test_a_long_sound_has_the_same_chroma(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = clips.write_clip(tmp_path / "a.wav", seconds=3, tone_hz=446.0)
+    extractor = librosa.Extractor(librosa.LibrosaSettings(), Path("none"))
+    short = extractor.extract(Clip("a", audio=path)).values
+    monkeypatch.setattr(librosa, "LONG_S", 1.0)
+    assert np.array_equal(extractor.extract(Clip("a", audio=path)).values, short)
