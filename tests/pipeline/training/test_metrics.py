@@ -106,6 +106,7 @@ def test_a_constant_prediction_correlates_with_nothing() -> None:
 
 def test_mean_and_deviation() -> None:
     assert metrics.mean_and_deviation([1.0, 2.0, 6.0]) == pytest.approx((3.0, 7.0**0.5))
+    assert metrics.mean_and_deviation([1.0, 3.0]) == pytest.approx((2.0, 2.0**0.5))
     assert metrics.mean_and_deviation([4.0]) == (4.0, None)
 
 
@@ -118,6 +119,9 @@ def test_what_cannot_be_told_from_a_mean_of_equal_numbers_is_constant() -> None:
     tenths = np.full(3, 0.1)
     assert tenths.mean() != 0.1, "else nothing is tested here"
     assert metrics.pearson(np.array([1.0, 2.0, 4.0]), tenths) == 0.0
+    assert metrics.concordance(np.array([1.0, 2.0, 4.0]), tenths) == 0.0
+    assert metrics.concordance(tenths, np.array([1.0, 2.0, 4.0])) == 0.0
+    assert metrics.concordance(tenths, tenths) == 0.0
 
 
 def test_ccc_by_hand() -> None:
@@ -168,3 +172,8 @@ def test_sims_clips_the_truth_as_well() -> None:
     found = metrics.SIMS_METRICS["mae"](np.array([-1.5, 1.5]), np.array([-1.75, 0.5]))
     assert found == 0.25
     assert metrics.SIMS_METRICS["mae"](np.array([-0.5, 0.5]), np.array([-2.0, 3.0])) == 0.5
+
+
+def test_two_answers_may_be_alike_but_one_is_like_no_other() -> None:
+    assert metrics.all_alike([3, 3]) and not metrics.all_alike([3]) and not metrics.all_alike([3, 2])
+    assert metrics.all_alike([1.0, 1.02], 3.0) and not metrics.all_alike([1.0, 1.04], 3.0)  # 0.01 of 3
