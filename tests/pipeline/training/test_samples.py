@@ -128,6 +128,9 @@ def test_a_column_with_only_rounding_noise_counts_as_constant() -> None:
 
 
 def test_no_frames_give_no_scale() -> None:
+    edge = np.array([[1 - 1.5e-6], [1 + 1.5e-6]])  # a deviation of 1.5 millionths of the mean still counts
+    assert Normaliser.fit(edge).scale[0] == pytest.approx(1 / 1.5e-6)
+    assert Normaliser.fit(1 + (edge - 1) / 2).scale[0] == 0
     normaliser = Normaliser.fit(np.zeros((0, 3), np.float32))
     assert normaliser.mean.tolist() == normaliser.scale.tolist() == [0, 0, 0]
 
