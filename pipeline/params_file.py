@@ -46,7 +46,7 @@ def read_params_file(path: Path) -> dict[str, Any]:
     except DuplicateKeyError as error:
         line = f", again in line {error.problem_mark.line + 1}" if error.problem_mark else ""
         key = str(error.problem).removeprefix("found duplicate key ").split(" with value ")[0]
-        raise ParamsError(f"{path}: not valid YAML: the key {key} stands twice{line}") from error
+        raise ParamsError(f"{path}: not valid YAML: the key {key} is listed twice{line}") from error
     except (YAMLError, ValueError) as error:  # ValueError: a number of thousands of digits, a 13th month
         raise ParamsError(f"{path}: not valid YAML: {error}") from error
     except RecursionError:

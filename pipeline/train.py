@@ -49,6 +49,8 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from pipeline.data.files import write_whole
+from pipeline.errors import LacunaError
 from pipeline.params import Params
 from pipeline.stage import run_stage
 from pipeline.training.all_runs import train_experiment
@@ -65,7 +67,14 @@ def main(params: Params, name: str) -> None:
     """
     experiment = params.experiment(name)
     dataset = params.dataset(experiment.dataset)
-    folder = train_experiment(name, experiment, dataset, params.seed, params.compute, Path("data"))
+    # For the report; no output, so that DVC does not see it.
+    failed = Path("data/cache/failed") / f"{name}.txt"
+    try:
+        folder = train_experiment(name, experiment, dataset, params.seed, params.compute, Path("data"))
+    except LacunaError as error:
+        write_whole(failed, f"{type(error).__name__}: {error}\n")
+        raise
+    failed.unlink(missing_ok=True)
     _log.info("%s", folder)
 
 

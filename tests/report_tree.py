@@ -4,8 +4,9 @@ report."""
 from __future__ import annotations
 
 import csv
+import itertools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -158,15 +159,16 @@ def write_run(
     folds: int = FOLDS,
     epochs: int = 12,
     changes: Mapping[str, object] | None = None,
+    runs: int = 1,
 ) -> None:
     """Write data/runs/<experiment>/ without weights; ``changes`` are fields of how it was trained."""
     folder = data / "runs" / experiment
     record = {"trained": trained(experiment, model, **(changes or {}))}
-    for fold in range(1, folds + 1):
-        place = folder / f"{fold}-1"
+    for fold, number in itertools.product(range(1, folds + 1), range(1, runs + 1)):
+        place = folder / f"{fold}-{number}"
         place.mkdir(parents=True, exist_ok=True)
         run = {
-            "format": 1, "experiment": experiment, "dataset": "demo", "fold": fold, "run": 1, "seed": 0,
+            "format": 1, "experiment": experiment, "dataset": "demo", "fold": fold, "run": number, "seed": number - 1,
             "model": model,
             "settings": {}, "regime": "standard", "regime_settings": {}, "train_on": "full",
             "classes": CLASSES, "select_by": "ua", "best_epoch": 7 + fold % 3, "best_score": 0.7,
@@ -183,7 +185,10 @@ def write_run(
                 ["epoch", "learning_rate", "train_loss", "valid_loss", "valid_wa", "valid_ua", "best"]
             )
             for epoch in range(1, epochs - fold % 2 + 1):
-                loss, ua = 1.4 * 0.85**epoch + 0.02 * fold, 0.75 - 0.5 * 0.7**epoch + NOISE[fold - 1]
+                loss, ua = (
+                    1.4 * 0.85**epoch + 0.02 * fold,
+                    0.75 - 0.5 * 0.7**epoch + NOISE[(fold - 1) % len(NOISE)],
+                )
                 writer.writerow([epoch, 0.001, loss, loss + 0.1, ua, ua, int(epoch == 8)])
     summary = {
         "format": 1, "experiment": experiment, "dataset": "demo", "model": model, "regime": "standard",
@@ -234,3 +239,107 @@ def write_tree(data: Path) -> None:
     for experiment, model in (("full-modality", "baseline"), ("augmented", "baseline"), ("mmin", "mmin")):
         write_run(data, experiment, model)
         write_results(data, experiment)
+
+
+def write_predictions(
+    data: Path,
+    experiment: str,
+    folds: int = FOLDS,
+    runs: int = 1,
+    samples: int = 40,
+    name: str = "demo",
+    conditions: Sequence[str] = tuple(CONDITIONS),
+    classes: Sequence[str] = CLASSES,
+) -> None:
+    """Write predictions.csv of the samples of :func:`write_data`: right about as often as LEVEL says."""
+    generator = np.random.default_rng(sum(experiment.encode()))
+    folder = data / "results" / experiment
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "predictions.csv").open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(
+            [
+                "experiment",
+                "fold",
+                "run",
+                "condition",
+                "id",
+                "label",
+                "predicted",
+                *(f"p_{c}" for c in classes),
+            ]
+        )
+        for run in range(1, runs + 1):
+            for condition in conditions:
+                logits = generator.normal(size=(samples, len(classes)))
+                truth = np.arange(samples) % len(classes)
+                logits[np.arange(samples), truth] += 3 * LEVEL.get(condition, 0.5)
+                chances = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+                for index in range(samples):
+                    said = classes[int(chances[index].argmax())]
+                    fold, label = index % folds + 1, classes[truth[index]]
+                    numbers = [f"{chance:.6f}" for chance in chances[index]]
+                    row = [experiment, fold, run, condition, f"{name}_{index:03d}", label, said, *numbers]
+                    writer.writerow(row)
+
+
+def large_params(experiments: int, tables: int = 12) -> Params:
+    """Return parameters of many experiments on ``demo`` in so many tables, with published rows."""
+    names = [f"experiment-{number:03d}" for number in range(experiments)]
+    models = ("linear", "baseline", "mmin", "misa", "mmim", "self_mm", "emmr", "umdf")
+    sections: dict[str, dict[str, object]] = {}
+    each = -(-experiments // tables)
+    for start in range(0, experiments, each):
+        own = names[start : start + each]
+        published = {
+            name: {"paper": "mmin", "table": "5", "dataset": "iemocap", "model": model}
+            for name, model in zip(
+                own[1:4], ("Full-modality baseline", "Augmented baseline", "MMIN"), strict=False
+            )
+        }
+        sections[f"table-{start // each + 1}"] = {
+            "title": f"Table {start // each + 1}: a table of a paper on the demo corpus",
+            "experiments": own,
+            "baseline": own[min(1, len(own) - 1)],
+            "published": published,
+        }
+    return params(
+        experiments={
+            name: {"dataset": "demo", "model": models[place % each % len(models)], "train_on": "missing"}
+            for place, name in enumerate(names)
+        },
+        report={"title": "Four papers on the constructed demo corpus", "tables": sections},
+    )
+
+
+def write_large(
+    data: Path, wanted: Params, folds: int = FOLDS, runs: int = 1, samples: int = 40, epochs: int = 12
+) -> None:
+    """Write the tree that :func:`large_params` names."""
+    write_data(data, samples=samples)
+    for place, (name, experiment) in enumerate(wanted.experiments.items()):
+        generator = np.random.default_rng(place)
+        gains = {
+            (fold, run): float(generator.normal(0.02 * (place % 7), 0.02))
+            for fold in range(1, folds + 1)
+            for run in range(1, runs + 1)
+        }
+        write_run(data, name, experiment.model, folds, epochs, runs=runs)
+        folder = data / "results" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        rows = ["experiment,fold,run,condition,samples,wa,ua,macro_f1,weighted_f1"]
+        for (fold, run), gain in gains.items():
+            for condition in CONDITIONS:
+                ua = min(0.99, LEVEL[condition] + gain)
+                numbers = f"{ua + 0.01:.6f},{ua:.6f},{ua - 0.02:.6f},{ua - 0.01:.6f}"
+                rows.append(f"{name},{fold},{run},{condition},{samples // folds},{numbers}")
+        (folder / "folds.csv").write_text("\n".join(rows) + "\n")
+        rows = ["experiment,condition,label,predicted,count"]
+        for condition in CONDITIONS:
+            for i, label in enumerate(CLASSES):
+                rows += [
+                    f"{name},{condition},{label},{said},{50 if i == j else 10 + place % 5 + j}"
+                    for j, said in enumerate(CLASSES)
+                ]
+        (folder / "confusion.csv").write_text("\n".join(rows) + "\n")
+        write_predictions(data, name, folds, runs, samples)

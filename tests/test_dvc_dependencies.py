@@ -66,7 +66,7 @@ SELECTED: dict[str, dict[str, str | None]] = {
     },
     "train": {
         MODEL: "models/${item.model}.py",
-        REGIME: "pipeline/training/regimes/${item.regime}.py",
+        REGIME: None,
     },
     "evaluate": {
         MODEL: "models/${item.model}.py",

@@ -53,11 +53,14 @@ def own_media(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     copy_project(folder, size=20, epochs=1)
     params = yaml.safe_load((folder / "params.yaml").read_text())
     mine = {**params["datasets"]["demo"], "loader": "folder", "root": "data/media/ours"}
-    mine |= {"labels": ["good", "bad"], "folds": {"scheme": "official"}, "audio": {"extractor": "covarep"}}
+    mine["audio"] = {"extractor": "covarep"}
+    del mine["labels"], mine["folds"]  # what may be left out, may be left out for DVC, too
     params |= {"media": {"ours": str(media)}, "datasets": {"mine": mine}, "report": {}}
-    del params["experiments"]  # sections that may be left out
+    params["experiments"] = {"floor": {"dataset": "mine", "model": "linear"}}
+    del params["train_denseface"]
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     assert repro(folder, AUDIO) == ["check", "media@ours", "prepare@mine", "assets@covarep", AUDIO]
+    assert "train@floor" in run(folder, "dvc", "repro", "--dry", "-s", "train@floor")
     run(folder, *GIT, "add", "-A")
     run(folder, *GIT, "commit", "-qm", "Features")
     return folder, media

@@ -12,7 +12,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pipeline.commands import clean, dataset, doctor, extract, features, masks, params, predict, preset_verb
+from pipeline.commands import (
+    clean,
+    compare,
+    dataset,
+    doctor,
+    extract,
+    features,
+    masks,
+    params,
+    predict,
+    preset_verb,
+    runs,
+)
 from pipeline.commands.output import discard, finish, say_error, set_up
 from pipeline.commands.parsing import Commands, Parser, Version
 from pipeline.errors import LacunaError
@@ -26,6 +38,8 @@ VERBS = (
     params,
     preset_verb,
     dataset,
+    runs,
+    compare,
     clean,
 )  # in the order of the help
 DESCRIPTION = "Multimodal emotion and sentiment recognition when modalities are missing."
@@ -40,6 +54,8 @@ examples:
   lacuna predict clip.mp4 --text "..."   class probabilities of one clip
   lacuna features show data/features/demo/audio.h5
   lacuna masks show data/masks/demo.h5
+  lacuna runs                            the experiments, how far they are, what they reached
+  lacuna compare mmin augmented          two of them with differences and p-values
   lacuna clean --dry-run                 what params.yaml no longer names
 """
 

@@ -105,6 +105,7 @@ def examine(params: Params | None) -> Iterator[Finding]:
     yield from _programs(params)
     if params is not None:
         yield from _assets(params, set(selected))
+        yield from _weights(params)
 
 
 def _selection(params: Params | None) -> dict[str, set[str]]:
@@ -331,6 +332,41 @@ def _assets(params: Params, selected: set[str]) -> Iterator[Finding]:
         checked = f", {files} file(s), checksums correct" if files else ""
         detail = f"{record['source']}{checked}; {asset.licence or 'no licence named'}"
         yield Finding("assets", name, "ok", detail)
+
+
+# Extractors whose weights nobody can fetch -> the setting that names them, and how to get them.
+_OWN_WEIGHTS = {
+    "wav2vec2": ("model", "the folder of an encoder with config.json and *.safetensors"),
+    "word2vec": ("path", "your vectors: .bin, .txt, .vec or .npy"),
+    "denseface": ("weights", "your .safetensors file, or train it: train_denseface"),
+}
+
+
+def _weights(params: Params) -> Iterator[Finding]:
+    """Look for the weights that selected extractors need of you, and for assets that params.yaml does not name."""
+    from pipeline.params import MODALITIES
+
+    for dataset, chosen in params.datasets.items():
+        for modality in MODALITIES:
+            name = chosen.extraction(modality).extractor
+            key = f"datasets.{dataset}.{modality}"
+            asset = params.assets.get(name)
+            if asset is None:
+                remedy = f"write assets.{name}: {{library: ...}} or another of docs/params.md"
+                yield Finding(
+                    "assets", name, "lacking", f"{key} selects it; assets.{name} is not there", remedy
+                )
+            if name not in _OWN_WEIGHTS:
+                continue
+            setting, what = _OWN_WEIGHTS[name]
+            place = getattr(params.extractor_settings(dataset, modality), setting)
+            if place is None and asset is not None and asset.path is not None:
+                continue  # checked among the assets
+            if place is None:
+                remedy = f"extractors.{modality}.{name}.{setting}: {what}"
+                yield Finding("assets", name, "lacking", f"{key} selects it, and it has no weights", remedy)
+            elif not Path(place).expanduser().exists():
+                yield Finding("assets", name, "lacking", f"{setting} {place}: no such file or folder", what)
 
 
 def _plain(name: str) -> str:

@@ -53,14 +53,16 @@ def check_header(header: Sequence[str], needed: Sequence[str], where: str) -> No
     """Check the names of a table's columns.
 
     Raises:
-        DataError: one lacks, or stands twice: a row has just one value by a name.
+        DataError: one lacks, or is listed twice: a row has just one value by a name.
     """
     if lacking := [name for name in needed if name not in header]:
         raise DataError(
             f"{where}, line 1: lacks the columns {', '.join(lacking)}; found {', '.join(header) or 'nothing'}"
         )
     if twice := [name for name, times in Counter(filter(None, map(str.strip, header))).items() if times > 1]:
-        raise DataError(f"{where}, line 1: the column {twice[0]} stands twice; remove or rename one of them")
+        raise DataError(
+            f"{where}, line 1: the column {twice[0]} is listed twice; remove or rename one of them"
+        )
 
 
 def read_small(path: Path) -> bytes:

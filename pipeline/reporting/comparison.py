@@ -9,18 +9,24 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import isfinite
 
 from pipeline.data.masks import MISSING_CONDITIONS
 from pipeline.params import Params, ReportTable
 from pipeline.reporting.facts import DatasetFacts, ExperimentFacts
+from pipeline.reporting.predictions import Predictions
 from pipeline.reporting.statistics import (
+    ALPHA,
     AVERAGE,
     CONDITIONS,
     FULL,
+    POOLED,
     PairedTest,
     Scores,
     condition_words,
+    corrected,
     paired_test,
+    share_tested,
 )
 from pipeline.reporting.tables import Cell, Table
 from pipeline.training.chance import Chance
@@ -52,6 +58,13 @@ METRIC_WORDS = {
     "sims_acc5": "the same interval of those cut at -0.7, -0.1, 0.1 and 0.7",
     "sims_f1": "F1 of both classes of Acc-2, weighted by how often they occur",
 }
+
+
+# What a reader of the task expects first; the rest is one click away.
+USUAL = ("wa", "ua", "mae", "acc2_non0", "f1_non0", "sims_acc2", "sims_f1")
+FLOOR = "linear"  # the model that every section shows, and marks what is below it
+BELOW = "▽"
+Pair = tuple[str, str, str, str]  # experiment, against, condition, metric
 
 
 @dataclass(frozen=True)
@@ -91,6 +104,10 @@ class Comparison:
         task: classification or regression.
         against: experiment -> the one that it is tested against instead of the baseline.
         merged: an experiment of ``evaluated`` that is several -> these.
+        floor: the linear model on the same data, task and folds, of this table or of another; None without one.
+        tests: (experiment, against, condition, metric) -> the t-test, corrected by Holm over all of the section's.
+        family: how many tests with a p-value the section has.
+        resampled: whether the corrected resampled t-test decides, instead of the paired one.
     """
 
     name: str
@@ -106,6 +123,52 @@ class Comparison:
     task: str
     against: Mapping[str, str] = field(default_factory=dict)
     merged: Mapping[str, Sequence[ExperimentFacts]] = field(default_factory=dict)
+    floor: ExperimentFacts | None = None
+    tests: Mapping[Pair, PairedTest] = field(default_factory=dict)
+    family: int = 0
+    resampled: bool = False
+
+    def test(
+        self, one: ExperimentFacts, other: ExperimentFacts, condition: str, metric: str
+    ) -> PairedTest | None:
+        """Return the t-test of one experiment against another; of a pair that is not in the section's family the
+        uncorrected one. None when they have no (fold, run) in common."""
+        found = self.tests.get((one.name, other.name, condition, metric))
+        return found or paired_test(one.scores, other.scores, condition, metric, self.test_share(one))
+
+    def test_share(self, one: ExperimentFacts) -> float | None:
+        """Return n_test / n_train of an experiment's folds; None when training did not write the sizes down."""
+        return share_tested(self.merged.get(one.name, [one])[0].runs.values())
+
+    @property
+    def rows(self) -> list[ExperimentFacts]:
+        """The rows of the result table: the evaluated experiments, and the floor where it is another table's."""
+        own = {one.name for one in self.evaluated}
+        return [
+            *self.evaluated,
+            *([self.floor] if self.floor is not None and self.floor.name not in own else []),
+        ]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of the result table: the conditions, and after their average the other kind of average."""
+        pooled = [POOLED] if any(one.scores.pooled for one in self.evaluated) else []
+        return tuple(c for name in self.conditions for c in (name, *(pooled if name == AVERAGE else ())))
+
+    @property
+    def open_metrics(self) -> tuple[str, ...]:
+        """The two metrics that the page shows before a click: that of the headline, and the task's usual one."""
+        usual = [m for m in USUAL if m in self.metrics and m != self.metric]
+        return tuple(m for m in (self.metric, *usual[:1]) if m in self.metrics)
+
+    def below_floor(self, one: ExperimentFacts, condition: str, metric: str) -> bool:
+        """Whether an experiment's mean is worse than the floor's."""
+        if self.floor is None or one.name == self.floor.name:
+            return False
+        own, least = one.scores.number(condition, metric), self.floor.scores.number(condition, metric)
+        if own is None or least is None:
+            return False
+        return own.mean > least.mean if metric in SMALLER_IS_BETTER else own.mean < least.mean
 
     def opponent(self, one: ExperimentFacts) -> ExperimentFacts | None:
         """Return the experiment that one is tested against; None without one, or when that has no results."""
@@ -219,8 +282,49 @@ def compare(
             words = _kind_words(alike[0]) if len(kinds) > 1 else ""
             parts.append(_compare(part, words, table, dataset, loader, alike))
         if parts:
+            parts = _with_tests(
+                [_with_floor(part, experiments) for part in parts], params.report.test == "resampled"
+            )
             found.append(Section(parts[0].name, table.title, parts))
     return found
+
+
+def _with_floor(comparison: Comparison, experiments: Sequence[ExperimentFacts]) -> Comparison:
+    """Give a comparison its linear floor: of its own table, else the first on the same data, task and folds."""
+    kinds = {_kind(one) for one in comparison.experiments}
+    others = [one for one in experiments if _kind(one) in kinds]
+    floor = next(
+        (one for one in (*comparison.evaluated, *others) if one.model == FLOOR and one.scores.values),
+        None,
+    )
+    if floor is not None and floor.name not in {one.name for one in comparison.evaluated}:
+        floor = replace(floor, place=len(comparison.experiments))
+    return replace(comparison, floor=floor)
+
+
+def _with_tests(parts: Sequence[Comparison], resampled: bool) -> list[Comparison]:
+    """Give the comparisons of one section their t-tests, corrected over all of them."""
+    family: dict[tuple[str, Pair], PairedTest] = {}
+    for part in parts:
+        for one in part.evaluated:
+            share = part.test_share(one)
+            for other in part.opponents(one):
+                for condition in part.tested:
+                    for metric in part.metrics:
+                        test = paired_test(one.scores, other.scores, condition, metric, share)
+                        if test is not None:
+                            family[part.name, (one.name, other.name, condition, metric)] = test
+    done = corrected(family, resampled)
+    size = sum(test.holm is not None for test in done.values())
+    return [
+        replace(
+            part,
+            tests={pair: test for (name, pair), test in done.items() if name == part.name},
+            family=size,
+            resampled=resampled,
+        )
+        for part in parts
+    ]
 
 
 def _tables(params: Params, experiments: Sequence[ExperimentFacts]) -> Iterator[tuple[str, ReportTable]]:
@@ -364,8 +468,16 @@ def _merge(
         summary={},
         runs={},
         embeddings={},
+        predictions=_merged_predictions(parts, conditions),
         chance=_merged_chance(parts, conditions),
     )
+
+
+def _merged_predictions(
+    parts: Sequence[ExperimentFacts], conditions: Mapping[str, Sequence[str]]
+) -> Predictions | None:
+    known = [part.predictions.only(conditions[part.name]) for part in parts if part.predictions is not None]
+    return Predictions.merged(known) if len(known) == len(parts) else None
 
 
 def _merged_chance(
@@ -391,7 +503,7 @@ def verdicts(comparison: Comparison) -> list[Verdict]:
         if baseline is None:
             continue
         condition = comparison.judged(one)
-        test = paired_test(one.scores, baseline.scores, condition, metric)
+        test = comparison.test(one, baseline, condition, metric)
         mine, theirs = one.scores.number(condition, metric), baseline.scores.number(condition, metric)
         if test is None or mine is None or theirs is None:
             continue
@@ -416,7 +528,7 @@ def verdicts(comparison: Comparison) -> list[Verdict]:
         )
         augmented = comparison.augmented
         if augmented is not None and one is not augmented:
-            other = paired_test(one.scores, augmented.scores, condition, metric)
+            other = comparison.test(one, augmented, condition, metric)
             if other is not None:
                 detail += f" Against {augmented.name}: {signed(other.difference)}; {p_words(other)}."
         chosen = [other.name for other in (one, baseline) if other.flag]
@@ -503,7 +615,9 @@ def p_words(test: PairedTest) -> str:
         return "no t-test: " + (
             "a single pair" if test.pairs < 2 else "the difference is the same in every pair"
         )
-    return f"{p_value(test.p)}, two-tailed paired t-test, {test.pairs} pairs"
+    if test.holm is None:
+        return f"{p_value(test.p)}, two-tailed paired t-test, {test.pairs} pairs"
+    return f"{p_value(test.holm)} by Holm, {p_value(test.p)} uncorrected, two-tailed paired t-test, {test.pairs} pairs"
 
 
 def p_value(value: float) -> str:
@@ -519,12 +633,10 @@ def result_table(comparison: Comparison) -> Table:
     bold."""
     rows = []
     for metric in comparison.metrics:
-        for one in comparison.evaluated:
-            cells = [result_cell(comparison, one, condition, metric) for condition in comparison.conditions]
+        for one in comparison.rows:
+            cells = [result_cell(comparison, one, condition, metric) for condition in comparison.columns]
             rows.append([Cell(metric_name(metric)), Cell(one.name, flag=one.flag), *cells])
-    heads = [
-        c if c == AVERAGE or c not in CONDITIONS else f"{{{','.join(c)}}}" for c in comparison.conditions
-    ]
+    heads = [f"{{{','.join(c)}}}" if c in CONDITIONS else c for c in comparison.columns]
     return Table(
         name=f"{comparison.name}-conditions",
         caption=f"Results on {comparison.dataset.words} by what is available "
@@ -541,30 +653,31 @@ def result_cell(comparison: Comparison, one: ExperimentFacts, condition: str, me
     number = one.scores.number(condition, metric)
     if number is None:
         return Cell("–", number=True)
-    every = [other.scores.number(condition, metric) for other in comparison.evaluated]
+    every = [other.scores.number(condition, metric) for other in comparison.rows]
     means = [round(other.mean, 3) for other in every if other is not None]
-    top = min(means) if metric in SMALLER_IS_BETTER else max(means)
+    order = sorted(set(means), reverse=metric not in SMALLER_IS_BETTER)
     mark = ""
     if condition in comparison.tested:
         for sign, other in (("*", comparison.opponent(one)), ("▲", comparison.augmented)):
-            test = (
-                paired_test(one.scores, other.scores, condition, metric)
-                if other and other is not one
-                else None
-            )
+            test = comparison.test(one, other, condition, metric) if other and other is not one else None
             if test is not None and test.significant and test.better:
                 mark += sign
+    if comparison.below_floor(one, condition, metric):
+        mark += BELOW
     return Cell(
         text=f"{number.mean:.3f}",
         spread="" if number.deviation is None else f"{number.deviation:.3f}",
         mark=mark,
-        best=len(means) > 1 and round(number.mean, 3) == top,
+        best=len(means) > 1 and round(number.mean, 3) == order[0],
+        second=len(means) > 2 and round(number.mean, 3) in order[1:2] and means.count(order[0]) == 1,
         number=True,
     )
 
 
 def _mark_notes(comparison: Comparison) -> list[str]:
     notes = []
+    test = "corrected resampled t-test" if comparison.resampled else "paired t-test"
+    words = f"two-tailed {test} over folds and runs, corrected by Holm for {comparison.family} tests"
     pairs = [
         f"{one.name} against {other.name}"
         for one in comparison.evaluated
@@ -573,17 +686,46 @@ def _mark_notes(comparison: Comparison) -> list[str]:
         and other is not comparison.baseline
     ]
     if pairs:
-        notes.append(
-            f"* better, p < 0.05 (two-tailed paired t-test over folds and runs): {', '.join(pairs)}."
-        )
+        notes.append(f"* better, p < 0.05 ({words}): {', '.join(pairs)}.")
     for sign, other in (("*", comparison.baseline), ("▲", comparison.augmented)):
         if other is not None:
-            notes.append(
-                f"{sign} better than {other.name}, p < 0.05 (two-tailed paired t-test over folds and runs)."
-            )
+            notes.append(f"{sign} better than {other.name}, p < 0.05 ({words}).")
+    if comparison.floor is None:
+        notes.append("There is no linear floor: no evaluated experiment here has the model linear.")
+    else:
+        elsewhere = comparison.floor.name not in {one.name for one in comparison.evaluated}
+        notes.append(
+            f"{BELOW} below the linear floor, {comparison.floor.name}"
+            f"{', which stands in another section' if elsewhere else ''}."
+        )
+    if POOLED in comparison.columns:
+        notes.append(
+            "average: the mean of the six conditions' numbers; pooled: the number of their predictions taken together. "
+            "Toolkits differ in which of the two they print."
+        )
+    if comparison.evaluated and all(len(one.scores.values) == 1 for one in comparison.evaluated):
+        notes.append("A single fold and seed each: there is no deviation and no t-test.")
+    if lost := lost_numbers(comparison):
+        notes.append(f"Not a number, and left out of means and tests: {', '.join(lost)}.")
     for name, parts in comparison.merged.items():
         notes.append(f"{name}: {', '.join(part.name for part in parts)}, a condition each.")
     return notes
+
+
+def lost_numbers(comparison: Comparison) -> list[str]:
+    """Return "experiment (condition metric, n of N folds and runs)" for each mean that leaves out NaN or infinity."""
+    found = []
+    for one in comparison.evaluated:
+        for condition in one.scores.conditions:
+            for metric in one.scores.metrics:
+                every = [
+                    scores[condition][metric]
+                    for scores in one.scores.values.values()
+                    if metric in scores.get(condition, {})
+                ]
+                if lost := sum(not isfinite(value) for value in every):
+                    found.append(f"{one.name} ({condition} {metric_name(metric)}, {lost} of {len(every)})")
+    return found
 
 
 # What a method may take for granted, in the words of models/base.py (the report imports no model) -> the column's head.
@@ -620,7 +762,7 @@ def test_table(comparison: Comparison) -> Table | None:
         for other in comparison.opponents(one):
             for condition in comparison.tested:
                 for metric in comparison.metrics:
-                    test = paired_test(one.scores, other.scores, condition, metric)
+                    test = comparison.test(one, other, condition, metric)
                     if test is not None:
                         rows.append(
                             [
@@ -638,11 +780,31 @@ def test_table(comparison: Comparison) -> Table | None:
         name=f"{comparison.name}-tests",
         caption=f"Each experiment against those that it is tested against, on {comparison.dataset.words}: "
         "difference of the means and two-tailed paired t-test.",
-        head=["experiment", "against", "condition", "metric", "difference", "t", "p", "pairs"],
+        head=[
+            "experiment",
+            "against",
+            "condition",
+            "metric",
+            "difference",
+            "t",
+            "p",
+            "p (Holm)",
+            "p (resampled)",
+            "pairs",
+        ],
         rows=rows,
         notes=[
-            "Bold: p < 0.05, in either direction. Folds share training data, so p is somewhat too small. "
-            "It is not corrected for the number of tests."
+            f"Bold: below 0.05, in either direction. p: uncorrected. Holm: corrected for the {comparison.family} "
+            f"tests of this section, from the {'resampled' if comparison.resampled else 'plain'} p; stars and "
+            "verdicts go by it.",
+            "Folds share training data, so p is somewhat too small. p (resampled) allows for that: the corrected "
+            "resampled t-test of Nadeau and Bengio (2003), with 1/n + n_test/n_train in the place of 1/n; a dash where "
+            "the sizes of the folds are not known. report.test: resampled in params.yaml lets it decide.",
+            *(
+                ["One split of the data: the pairs are seeds, so the tests say nothing about other data."]
+                if len({fold for one in comparison.evaluated for fold, _ in one.scores.values}) == 1
+                else []
+            ),
         ],
     )
 
@@ -652,7 +814,14 @@ def _test_cells(test: PairedTest, metric: str) -> list[Cell]:
         Cell(metric_name(metric)),
         Cell(signed(test.difference), number=True),
         Cell("–" if test.t is None else f"{test.t:.2f}".replace("-", "−"), number=True),
-        Cell("–" if test.p is None else f"{test.p:.4f}", best=test.significant, number=True),
+        *(
+            Cell(
+                "–" if p is None else "<0.0001" if p < 0.00005 else f"{p:.4f}",
+                best=p is not None and p < ALPHA,
+                number=True,
+            )
+            for p in (test.p, test.holm, test.resampled_p)
+        ),
         Cell(str(test.pairs), number=True),
     ]
 

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from pipeline.reporting import figures
+from pipeline.reporting.breakdown import drawn as drawn_ones
+from pipeline.reporting.breakdown import families, groups, left_out_words
 from pipeline.reporting.comparison import (
     Comparison,
     metric_name,
@@ -28,8 +30,8 @@ def result_figure(comparison: Comparison, drawn: dict[str, str]) -> dict[str, An
     from markupsafe import Markup
 
     metric, name = comparison.metric, f"{comparison.name}-{comparison.metric}-by-condition"
-    series = []
-    for one in comparison.evaluated:
+    series, shown = [], drawn_ones(comparison)
+    for one in shown:
         numbers = {
             c: number for c in comparison.conditions if (number := one.scores.number(c, metric)) is not None
         }
@@ -57,7 +59,96 @@ def result_figure(comparison: Comparison, drawn: dict[str, str]) -> dict[str, An
     drawn[name] = figures.by_condition(
         series, words, metric_name(metric), comparison.chance, 820, AVERAGE, legend=True
     )
-    return {**parts, "series": comparison.evaluated}
+    return {**parts, "series": shown, "words": left_out_words(comparison)}
+
+
+def rates_parts(comparison: Comparison, drawn: dict[str, str]) -> list[dict[str, Any]]:
+    """Draw the headline's metric over the rates of each family of masks, with 95 % intervals."""
+    found = []
+    for family, rates in families(comparison).items():
+        panels = []
+        for metric in comparison.open_metrics:
+            curves = {}
+            for one in drawn_ones(comparison):
+                known = {
+                    rate: number
+                    for rate, condition in rates.items()
+                    if (number := one.scores.number(condition, metric)) is not None
+                }
+                if known:
+                    numbers = known.values()
+                    curves[one.name] = figures.Line(
+                        one.place,
+                        list(known),
+                        [number.mean for number in numbers],
+                        [number.half_width for number in numbers],
+                    )
+            if curves:
+                panels.append((metric_name(metric), curves))
+        if panels:
+            title = f"{panels[0][0]} over the missing rate, masks {family}, on {comparison.dataset.words}"
+            described = "; ".join(
+                f"{name}: " + ", ".join(f"{x:g} {y:.3f}" for x, y in zip(line.x, line.y, strict=True))
+                for name, line in panels[0][1].items()
+            )
+            name = f"{comparison.name}-rates-{family}"
+            found.append(_lines_part(name, panels, "missing rate", title, described, drawn))
+            found[-1] |= {
+                "family": family,
+                "series": drawn_ones(comparison),
+                "words": left_out_words(comparison),
+            }
+    return found
+
+
+def reliability_part(comparison: Comparison, drawn: dict[str, str]) -> dict[str, Any] | None:
+    """Draw how often predictions of a confidence are right; None of a regression, or without predictions."""
+    panels, shown = [], drawn_ones(comparison)
+    for words, conditions in groups(comparison).items():
+        curves = {}
+        for one in shown:
+            said = one.predictions
+            if said is None or not said.classes:
+                continue
+            bins = said.bins[[said.conditions.index(c) for c in conditions if c in said.conditions]].sum(
+                axis=0
+            )
+            filled = bins[bins[:, 0] > 0]
+            if len(filled):
+                x, y = (filled[:, 1:] / filled[:, :1]).T
+                curves[one.name] = figures.Line(one.place, x.tolist(), y.tolist())
+        if curves:
+            panels.append((words, curves))
+    if not panels:
+        return None
+    title = f"Reliability curves on {comparison.dataset.words}"
+    described = "; ".join(
+        f"{name}: " + ", ".join(f"{x:.2f} {y:.2f}" for x, y in zip(line.x, line.y, strict=True))
+        for name, line in panels[0][1].items()
+    )
+    name = f"{comparison.name}-reliability"
+    part = _lines_part(name, panels, "confidence", title, described, drawn, diagonal=True)
+    return {**part, "series": shown, "words": left_out_words(comparison)}
+
+
+def _lines_part(
+    name: str,
+    panels: Sequence[tuple[str, Any]],
+    x_label: str,
+    title: str,
+    described: str,
+    drawn: dict[str, str],
+    diagonal: bool = False,
+) -> dict[str, Any]:
+    """Draw curves for a wide and for a narrow screen, and for a file of their own."""
+    from markupsafe import Markup
+
+    shown = {}
+    for kind, width, columns in (("wide", 820, len(panels)), ("narrow", 330, 1)):
+        svg = figures.lines(panels, x_label, columns, width, diagonal=diagonal)
+        shown[kind] = Markup(figures.inline(svg, f"{name}-{kind}", title, described))  # noqa: S704
+    drawn[name] = figures.lines(panels, x_label, len(panels), 820, diagonal=diagonal, legend=True)
+    return dict(shown)
 
 
 def embeddings_part(

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.data import masks as mask
@@ -26,9 +27,11 @@ from pipeline.params import Experiment, Mask, Params
 from pipeline.reporting.embeddings import read_embeddings
 from pipeline.reporting.joint_space import Joint, read_joint
 from pipeline.reporting.judgements import Judged, read_judgements
+from pipeline.reporting.predictions import Predictions, read_predictions
 from pipeline.reporting.statistics import AVERAGE, Key, Scores
 from pipeline.reporting.tables import Cell, Table
 from pipeline.training.chance import Chance
+from pipeline.training.metrics import MOSI_SCALE, Scale
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,7 @@ class Features:
         observed: rows that show something (a face was found, a word is known).
         skipped: (status, reason) -> ids of the samples that are not ok.
         checksum: sha256 of the values.
+        lengths: the rows of the samples that have any, from the fewest to the most.
     """
 
     info: FeatureInfo
@@ -50,6 +54,7 @@ class Features:
     observed: int
     skipped: Mapping[tuple[Status, str], tuple[str, ...]]
     checksum: str
+    lengths: Sequence[int] = ()
 
 
 def _short(value: object) -> str:
@@ -140,6 +145,8 @@ class ExperimentFacts:
             write it down.
         judgements: EMMR's, of the test samples that lack one modality.
         joint: joint representations that evaluate kept; None unless the experiment asked for them.
+        predictions: what it said of each test sample; None when it is not evaluated yet, or was not asked for.
+        failure: why its last training stopped, where it did; empty else.
     """
 
     name: str
@@ -153,6 +160,8 @@ class ExperimentFacts:
     embeddings: Mapping[str, NDArray[Any]]
     place: int = 0
     needs: Sequence[str] | None = None
+    predictions: Predictions | None = None
+    failure: str = ""
     chance: Chance | None = None
     judgements: Sequence[Judged] = ()
     joint: Joint | None = None
@@ -178,6 +187,11 @@ class ExperimentFacts:
         return str(self.trained["task"])
 
     @property
+    def scale(self) -> Scale:
+        """The scale of a regression's scores; CMU-MOSI's where training did not write it down."""
+        return _scale(self.summary)
+
+    @property
     def train_on(self) -> str:
         """What it was trained on; with the mask that was put over that, if there was one."""
         mask = self.trained.get("train_mask")
@@ -196,21 +210,26 @@ class ExperimentFacts:
     @property
     def state(self) -> str:
         """How far it is: evaluated, trained or not trained yet."""
+        if self.failure and not self.scores.values:
+            return "failed"
         return "evaluated" if self.scores.values else "trained" if self.summary else "not trained yet"
 
 
-def gather(params: Params, data: Path) -> tuple[list[DatasetFacts], list[ExperimentFacts]]:
+def gather(
+    params: Params, data: Path, predictions: bool = True
+) -> tuple[list[DatasetFacts], list[ExperimentFacts]]:
     """Read what the stages wrote for the datasets and experiments of params.yaml.
 
     Args:
         params: which datasets and experiments to read. How an experiment was trained is read from its runs.
         data: the folder data/. What params.yaml does not name is not read.
+        predictions: whether to read the experiments' predictions, which are most of what there is to read.
 
     Raises:
         DataError, StoreError: a file is damaged.
     """
     datasets = [_read_dataset(params, name, data) for name in params.datasets]
-    return datasets, [_read_experiment(params, name, data) for name in params.experiments]
+    return datasets, [read_experiment(params, name, data, predictions) for name in params.experiments]
 
 
 def _read_dataset(params: Params, name: str, data: Path) -> DatasetFacts:
@@ -242,6 +261,7 @@ def _describe(store: FeatureStore) -> Features:
         observed=int(store.read_flags().sum()),
         skipped={key: tuple(ids) for key, ids in skipped.items()},
         checksum=store.values_sha256,
+        lengths=sorted(length for length in np.diff(store.offsets).tolist() if length),
     )
 
 
@@ -268,7 +288,8 @@ def describe_mask(masks: mask.Masks, name: str) -> MaskFacts:
     return MaskFacts(name, settings, masks.seed, masks.checksums[name], gone, frames_gone)
 
 
-def _read_experiment(params: Params, name: str, data: Path) -> ExperimentFacts:
+def read_experiment(params: Params, name: str, data: Path, predictions: bool = True) -> ExperimentFacts:
+    """Read what there is of one experiment; :func:`gather` says what and when it is an error."""
     runs_folder, results = data / "runs" / name, data / "results" / name
     summary = _read_json(runs_folder / "summary.json")
     if summary and "trained" not in summary:
@@ -299,21 +320,35 @@ def _read_experiment(params: Params, name: str, data: Path) -> ExperimentFacts:
     for row in _read_csv(results / "confusion.csv"):
         label, predicted = (written.get(row[column], row[column]) for column in ("label", "predicted"))
         confusion.setdefault(row["condition"], {})[label, predicted] = int(row["count"])
+    labels = classes if trained["task"] == "classification" else ()
+    said = read_predictions(results / "predictions.csv", labels, _scale(summary)) if predictions else None
     return ExperimentFacts(
         name=name,
         trained=trained,
         classes=classes,
-        scores=Scores(values),
+        scores=Scores(values, said.pooled if said is not None else {}),
         curves=curves,
         confusion=confusion,
         summary=summary,
         runs=dict(sorted(runs.items())),
         embeddings=read_embeddings(results / "hidden.npz"),
         needs=summary.get("needs"),
+        predictions=said,
+        failure="" if summary else read_failure(data, name),
         chance=Chance.from_json(guessed, str(results / "chance.json")) if guessed else None,
         judgements=read_judgements(results),
         joint=read_joint(results / "hidden.npz"),
     )
+
+
+def _scale(summary: Mapping[str, Any]) -> Scale:
+    return Scale(**summary["scale"]) if "scale" in summary else MOSI_SCALE
+
+
+def read_failure(data: Path, name: str) -> str:
+    """Return the message of the error that stopped an experiment's last training, as pipeline/train.py notes it."""
+    path = data / "cache" / "failed" / f"{name}.txt"
+    return path.read_text(encoding="utf-8").strip() if path.is_file() else ""
 
 
 def would_be(experiment: Experiment) -> dict[str, Any]:
@@ -388,6 +423,53 @@ def modality_table(dataset: DatasetFacts) -> Table:
         caption=f"Features of {dataset.words}, and the number of samples by status. "
         "Observed: the share of frames that show something (a face, a word).",
         head=head,
+        rows=rows,
+    )
+
+
+def length_table(dataset: DatasetFacts) -> Table | None:
+    """Return how long the samples are, in rows and, where rows come at a fixed rate, in seconds; None without any."""
+    rows = []
+    for modality, features in dataset.features.items():
+        if not features.lengths:
+            continue
+        count, period = len(features.lengths), features.info.frame_period_s
+        places = (0, count // 20, count // 2, count - 1 - count // 20, count - 1)
+        quantiles = [features.lengths[place] for place in places]
+        seconds = [
+            Cell("–" if period is None else f"{period * value:.1f}", number=True) for value in quantiles
+        ]
+        total = "–" if period is None else f"{period * features.frames / 60:.1f}"
+        unobserved = f"{1 - features.observed / features.frames:.1%}"
+        rows.append(
+            [
+                Cell(modality),
+                *map(_count, quantiles),
+                *(seconds[place] for place in (0, 2, 4)),
+                Cell(total, number=True),
+                Cell(unobserved, number=True),
+            ]
+        )
+    if not rows:
+        return None
+    return Table(
+        name=f"{dataset.name}-lengths",
+        caption=f"How long the samples of {dataset.words} are: rows of features (words, word pieces, frames), and "
+        "seconds where rows come at a fixed rate. Nothing seen: rows that show no face, or are of a word that "
+        "is not known.",
+        head=[
+            "modality",
+            "fewest",
+            "5 %",
+            "median",
+            "95 %",
+            "most",
+            "shortest, s",
+            "median, s",
+            "longest, s",
+            "in all, min",
+            "nothing seen",
+        ],
         rows=rows,
     )
 

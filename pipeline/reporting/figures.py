@@ -1,8 +1,8 @@
-"""The report's figures, as SVG: results by condition, and learning curves.
+"""The report's figures, as SVG and PDF: results by condition, learning curves, curves over rates, calibration.
 
 Equal data give equal bytes: ids are hashed with a fixed salt and no date is written. Text stays text. A
 figure is drawn once with marker colours, which :func:`inline` turns into the page's own (so that it follows
-a dark theme) and :func:`standalone` into fixed ones for a file of its own.
+a dark theme), :func:`standalone` into fixed ones for a file of its own, and :func:`pdf` into the same for a paper.
 """
 
 from __future__ import annotations
@@ -30,8 +30,39 @@ _DARK = {"ink": "#e9ebee", "muted": "#a2aab4", "grid": "#343a41", "paper": "#141
         ("#a4adb8", "#ef9a4c", "#6fb4f0", "#4fc49a", "#c58ad6", "#f07f92", "#b9c653", "#4cc3d0")
     )
 }
+MOST_LINES = 12  # thin lines in a panel of learning curves; of more their range is drawn
 # What is drawn: colours that occur nowhere else, so that they can be replaced in the text of the SVG.
 _DRAWN = {role: f"#7e57{index:02x}" for index, role in enumerate(_ROLES)}
+
+
+class Svg(str):
+    """The text of an SVG, with the figure that it was drawn from: the same can be written as PDF."""
+
+    __slots__ = ("figure",)
+
+    def __new__(cls, text: str, figure: Any) -> Svg:
+        """Take the text and matplotlib's figure."""
+        made = super().__new__(cls, text)
+        made.figure = figure
+        return made
+
+    figure: Any
+
+
+@dataclass(frozen=True)
+class Line:
+    """One experiment's curve.
+
+    Attributes:
+        place: which colour and marker it has.
+        x, y: its points, of one length.
+        half: half of the band around each y; None where there is none.
+    """
+
+    place: int
+    x: Sequence[float]
+    y: Sequence[float]
+    half: Sequence[float | None] = ()
 
 
 @dataclass(frozen=True)
@@ -132,7 +163,7 @@ def curves(
 
     Args:
         panels: (label, {fold and run: values, one an epoch}); a NaN leaves a gap. The heavy line is the mean
-            over what still ran at that epoch.
+            over what still ran at that epoch. Of more than MOST_LINES lines their range is drawn, not each.
         colour: the experiment's place among the series.
         width_px: the width the page shows it at.
         height_px: its height.
@@ -142,10 +173,16 @@ def curves(
     shade = _DRAWN[f"s{colour % len(SERIES)}"]
     for place, (label, lines) in zip(every, panels, strict=True):
         longest = max((len(line) for line in lines.values()), default=0)
-        for line in lines.values():
-            marker = "." if len(line) == 1 else ""
-            place.plot(range(1, len(line) + 1), line, color=shade, lw=0.8, alpha=0.35, marker=marker)
-        means = [_mean([line[e] for line in lines.values() if e < len(line)]) for e in range(longest)]
+        at = [[line[e] for line in lines.values() if e < len(line)] for e in range(longest)]
+        means = [_mean(values) for values in at]
+        if len(lines) > MOST_LINES:
+            finite = [[value for value in values if math.isfinite(value)] or [math.nan] for values in at]
+            low, high = [min(values) for values in finite], [max(values) for values in finite]
+            place.fill_between(range(1, longest + 1), low, high, color=shade, alpha=0.2, lw=0)
+        else:
+            for line in lines.values():
+                marker = "." if len(line) == 1 else ""
+                place.plot(range(1, len(line) + 1), line, color=shade, lw=0.8, alpha=0.35, marker=marker)
         place.plot(range(1, longest + 1), means, color=shade, lw=2, marker="." if longest == 1 else "")
         place.yaxis.grid(True, color=_DRAWN["grid"], lw=0.8)
         place.set_title(label, loc="left", fontsize=11, color=_DRAWN["muted"], pad=4)
@@ -197,6 +234,55 @@ def curves_together(
         place.xaxis.get_major_locator().set_params(integer=True, nbins=5)
         place.yaxis.get_major_locator().set_params(nbins=4)
     every[len(panels) - 1].set_xlabel("epoch", color=_DRAWN["muted"], fontsize=11)
+    if legend:
+        _legend(figure, places, width_px)
+    return _svg(figure)
+
+
+def lines(
+    panels: Sequence[tuple[str, Mapping[str, Line]]],
+    x_label: str,
+    columns: int,
+    width_px: int,
+    row_px: int = 240,
+    diagonal: bool = False,
+    legend: bool = False,
+) -> str:
+    """Return curves of several experiments with bands around them, a panel a quantity, in rows of ``columns``.
+
+    Args:
+        panels: (label, {experiment: its curve}).
+        x_label: what the horizontal axis is.
+        columns: panels side by side.
+        width_px: the width the page shows it at.
+        row_px: the height of a row.
+        diagonal: whether to draw where x and y are equal, and both axes from 0 to 1.
+        legend: whether to draw one; the page has its own.
+    """
+    rows = -(-len(panels) // columns)
+    places = {name: line.place for _, found in panels for name, line in found.items()} if legend else {}
+    height_px = rows * row_px + 30 + _legend_px(list(places), width_px)
+    figure, axes = _axes(width_px, height_px, rows=rows, columns=columns)
+    every = [axes] if rows * columns == 1 else list(axes.flat)
+    for place in every[len(panels) :]:
+        place.set_visible(False)
+    for place, (label, found) in zip(every, panels, strict=False):
+        if diagonal:
+            place.plot([0, 1], [0, 1], color=_DRAWN["muted"], lw=1, ls=(0, (2, 3)), zorder=1)
+            place.set_xlim(0, 1)
+            place.set_ylim(0, 1)
+        for line in found.values():
+            colour = _DRAWN[f"s{line.place % len(SERIES)}"]
+            if line.half and all(half is not None for half in line.half):
+                halves = [half or 0.0 for half in line.half]
+                low = [y - half for y, half in zip(line.y, halves, strict=True)]
+                high = [y + half for y, half in zip(line.y, halves, strict=True)]
+                place.fill_between(line.x, low, high, color=colour, alpha=0.14, lw=0)
+            marker = MARKERS[line.place % len(MARKERS)]
+            place.plot(line.x, line.y, color=colour, lw=1.8, marker=marker, ms=4.5, mew=0)
+        place.yaxis.grid(True, color=_DRAWN["grid"], lw=0.8)
+        place.set_title(label, loc="left", fontsize=11, color=_DRAWN["muted"], pad=4)
+        place.set_xlabel(x_label, color=_DRAWN["muted"], fontsize=11)
     if legend:
         _legend(figure, places, width_px)
     return _svg(figure)
@@ -282,6 +368,38 @@ def standalone(svg: str) -> str:
     return svg
 
 
+def pdf(svg: str) -> bytes:
+    """Return the figure as PDF in the light page's colours, its letters as an embedded TrueType font; nothing of what
+    did not come from a drawing function.
+    """
+    import matplotlib as mpl
+    from matplotlib.colors import to_hex, to_rgba
+
+    if not isinstance(svg, Svg):
+        return b""
+    fixed = {drawn: _ROLES[role] for role, drawn in _DRAWN.items()}
+
+    def changed(colour: Any) -> Any:
+        known = fixed.get(to_hex(colour)) if colour is not None and str(colour) != "none" else None
+        return colour if known is None else to_rgba(known, to_rgba(colour)[3])
+
+    for artist in svg.figure.findobj():
+        for name in ("color", "facecolor", "edgecolor", "markerfacecolor", "markeredgecolor"):
+            get, set_ = getattr(artist, f"get_{name}", None), getattr(artist, f"set_{name}", None)
+            if get is None or set_ is None:
+                continue
+            colour = get()
+            if getattr(colour, "ndim", 1) == 2:  # of a collection: one colour a part
+                set_([changed(tuple(one)) for one in colour])
+            else:
+                set_(changed(colour))
+    svg.figure.set_layout_engine("none")  # everything stays where it was drawn
+    buffer = io.BytesIO()
+    with mpl.rc_context({**_SETTINGS, "pdf.fonttype": 42}):
+        svg.figure.savefig(buffer, format="pdf", metadata={"CreationDate": None, "Creator": None})
+    return buffer.getvalue()
+
+
 def page_colours() -> dict[str, tuple[str, str]]:
     """Return role -> colour on a light and on a dark page."""
     return {role: (colour, _DARK[role]) for role, colour in _ROLES.items()}
@@ -347,18 +465,20 @@ def _axes(width_px: int, height_px: int, rows: int = 1, columns: int = 1) -> tup
     return figure, axes
 
 
-def _svg(figure: Any) -> str:
+_SETTINGS: Any = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "lacuna",
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib: the layout is the same everywhere
+    "axes.unicode_minus": True,
+    "text.parse_math": False,  # a dollar in a name is a dollar
+}
+
+
+def _svg(figure: Any) -> Svg:
     import matplotlib as mpl
 
-    settings: Any = {
-        "svg.fonttype": "none",
-        "svg.hashsalt": "lacuna",
-        "font.family": "sans-serif",
-        "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib: the layout is the same everywhere
-        "axes.unicode_minus": True,
-        "text.parse_math": False,  # a dollar in a name is a dollar
-    }
     buffer = io.StringIO()
-    with mpl.rc_context(settings):
+    with mpl.rc_context(_SETTINGS):
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    return without_controls(buffer.getvalue())  # XML may not hold them
+    return Svg(without_controls(buffer.getvalue()), figure)  # XML may not hold control characters

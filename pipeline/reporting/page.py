@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import importlib.metadata
 import json
 import platform
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pipeline.data.store import Status
 from pipeline.params import Params
 from pipeline.reporting import figures
+from pipeline.reporting.breakdown import (
+    DRAWN,
+    calibration_table,
+    class_table,
+    drawn,
+    floor_words,
+    rate_tables,
+    shares_table,
+    speaker_table,
+)
+from pipeline.reporting.browser import BUDGET, as_script, browser_data
 from pipeline.reporting.comparison import (
     METRIC_WORDS,
     Comparison,
     Section,
+    Verdict,
     confusion_table,
     metric_name,
     needs_table,
@@ -34,6 +48,8 @@ from pipeline.reporting.drawing import (
     curves_part,
     embeddings_part,
     joint_parts,
+    rates_parts,
+    reliability_part,
     result_figure,
     span,
     together_part,
@@ -41,15 +57,20 @@ from pipeline.reporting.drawing import (
 from pipeline.reporting.facts import (
     DatasetFacts,
     ExperimentFacts,
+    length_table,
     mask_table,
     modality_table,
     skipped_table,
 )
 from pipeline.reporting.key_modality import key_table, key_truth_table
-from pipeline.reporting.published import p_value_table, published_table
-from pipeline.reporting.statistics import AVERAGE, CONDITIONS, FULL, condition_words, paired_test
-from pipeline.reporting.tables import Table
+from pipeline.reporting.overview import overview, went_wrong
+from pipeline.reporting.published import p_value_table, published_number, published_table
+from pipeline.reporting.statistics import AVERAGE, CONDITIONS, FULL, POOLED, condition_words
+from pipeline.reporting.tables import Cell, Table
 
+OPEN_SECTIONS = 4  # sections whose results stand open; of more only what they say
+VERDICTS = 5  # that a section shows before a click
+PAGE = Path("data/report")  # where the page will lie, from which its links to the media lead
 NAMED = 20  # samples that the page names for each reason; the table in a file of its own names all
 TEMPLATES = Path(__file__).parent / "templates"
 LIBRARIES = (
@@ -77,8 +98,13 @@ class Tables:
     published: Table | None
     p_values: Table | None
     confusion: Table | None
-    key: Table | None
-    key_truth: Table | None
+    classes: Table | None = None
+    speakers: Table | None = None
+    calibration: Table | None = None
+    shares: Table | None = None
+    rates: Sequence[Table] = ()
+    key: Table | None = None
+    key_truth: Table | None = None
 
     @classmethod
     def of(cls, params: Params, comparison: Comparison) -> Tables:
@@ -92,9 +118,20 @@ class Tables:
             published=published_table(params, comparison),
             p_values=p_value_table(comparison),
             confusion=confusion_table(comparison) if any(e.confusion for e in comparison.evaluated) else None,
+            classes=class_table(comparison),
+            speakers=speaker_table(comparison, comparison.rows),
+            calibration=calibration_table(comparison),
+            shares=shares_table(comparison) if evaluated else None,
+            rates=rate_tables(comparison),
             key=key_table(comparison),
             key_truth=key_truth_table(comparison),
         )
+
+    @property
+    def every(self) -> list[Table]:
+        """All that there are."""
+        found = [one for one in vars(self).values() if isinstance(one, Table)]
+        return [*found, *self.rates]
 
 
 def render(
@@ -102,10 +139,11 @@ def render(
     datasets: Sequence[DatasetFacts],
     experiments: Sequence[ExperimentFacts],
     sections: Sequence[tuple[Section, Sequence[tuple[Comparison, Tables]]]],
-    drawn: dict[str, str],
+    pictures: dict[str, str],
 ) -> str:
-    """Return the page, and put its figures into ``drawn``, name -> SVG."""
+    """Return the page, and put its figures into ``pictures``, name -> SVG."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
 
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
@@ -115,20 +153,30 @@ def render(
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
+    environment.filters["metric_name"] = metric_name
     environment.globals.update(
         condition_words=condition_words,
         modalities=CONDITIONS,
         metric_name=metric_name,
         colours=figures.page_colours(),
+        script=Markup(script),  # noqa: S704 - our own
+        script_hash=base64.b64encode(hashlib.sha256(f"\n{script}\n".encode()).digest()).decode(),
     )
+    share = BUDGET // max(1, sum(len(parts) for _, parts in sections))
     return environment.get_template("report.html.j2").render(
         title=params.report.title,
+        overview=overview([section for section, _ in sections]),
+        wrong=went_wrong(datasets, experiments, [section for section, _ in sections]),
         sections=[
             {
                 "name": section.name,
                 "title": section.title,
                 "constructed": section.parts[0].dataset.constructed,
-                "parts": [_part(comparison, tables, drawn) for comparison, tables in parts],
+                "parts": [
+                    _part(params, comparison, tables, pictures, len(sections) <= OPEN_SECTIONS, share)
+                    for comparison, tables in parts
+                ],
             }
             for section, parts in sections
         ],
@@ -170,9 +218,10 @@ def _headlines(comparison: Comparison) -> list[Headline]:
         other = comparison.opponent(hero)
         if other is not None:
             judged_by = comparison.judged(hero)
-            test = paired_test(hero.scores, other.scores, judged_by, comparison.metric)
+            test = comparison.test(hero, other, judged_by, comparison.metric)
             if test is not None:
-                note = "no t-test" if test.p is None else p_value(test.p)
+                decides = test.p if test.holm is None else test.holm
+                note = "no t-test" if decides is None else p_value(decides)
                 words = "six missing conditions" if judged_by == AVERAGE else condition_words(judged_by)
                 label = f"against {other.name}"
                 found.insert(1, Headline(signed(test.difference), "", label, f"{words}, {note}"))
@@ -183,33 +232,112 @@ def _headlines(comparison: Comparison) -> list[Headline]:
     return found
 
 
-def _part(comparison: Comparison, tables: Tables, drawn: dict[str, str]) -> dict[str, Any]:
+def _part(
+    params: Params,
+    comparison: Comparison,
+    tables: Tables,
+    pictures: dict[str, str],
+    open_: bool,
+    budget: int,
+) -> dict[str, Any]:
     """Return what the template shows of one comparison."""
-    count = len(comparison.evaluated)
-    cells = [row[2:] for row in tables.results.rows] if tables.results is not None else []
+    from markupsafe import Markup
+
+    judged = verdicts(comparison)
+    data = browser_data(comparison, params.datasets[comparison.dataset.name].root, PAGE, budget)
     return {
         "comparison": comparison,
         "name": comparison.name,
         "words": comparison.words,
+        "open": open_,
         "headlines": _headlines(comparison),
-        "verdicts": verdicts(comparison),
+        "verdicts": judged[:VERDICTS],
+        "more_verdicts": judged[VERDICTS:],
+        "counted": _counted(judged) if len(judged) > VERDICTS else "",
+        "floor": floor_words(comparison) if comparison.evaluated else "",
         "singles": single_modalities(comparison),
-        "groups": [
-            (metric, list(zip(comparison.evaluated, cells[place * count : (place + 1) * count], strict=True)))
-            for place, metric in enumerate(comparison.metrics)
-        ],
+        "groups": _result_groups(comparison, tables),
         "tables": tables,
+        "tests": _shown_tests(comparison, tables.tests),
+        "speakers": speaker_table(comparison, drawn(comparison))
+        if len(comparison.rows) > DRAWN
+        else tables.speakers,
         "metric_words": [(metric_name(m), METRIC_WORDS[m]) for m in comparison.metrics if m in METRIC_WORDS],
         "together": [
-            part for group in curve_groups(comparison) if (part := together_part(comparison, group, drawn))
+            part for group in curve_groups(comparison) if (part := together_part(comparison, group, pictures))
         ],
-        "by_condition": result_figure(comparison, drawn) if comparison.evaluated else None,
-        "embeddings": [part for one in comparison.real if (part := embeddings_part(comparison, one, drawn))],
-        "joint": joint_parts(comparison, drawn),
-        "curves": [part for one in comparison.experiments if (part := curves_part(comparison, one, drawn))],
+        "by_condition": result_figure(comparison, pictures) if comparison.evaluated else None,
+        "rates": list(zip(rates_parts(comparison, pictures), tables.rates, strict=False)),
+        "reliability": reliability_part(comparison, pictures),
+        "embeddings": [
+            part for one in comparison.real if (part := embeddings_part(comparison, one, pictures))
+        ],
+        "curves": [
+            part for one in comparison.experiments if (part := curves_part(comparison, one, pictures))
+        ],
+        "joint": joint_parts(comparison, pictures),
         "confusions": [(one, _confusions(one, comparison)) for one in comparison.evaluated if one.confusion],
-        "pending": [(one.name, one.state) for one in comparison.experiments if not one.scores.values],
+        "pending": [
+            (one.name, one.state, one.failure) for one in comparison.experiments if not one.scores.values
+        ],
+        "browser": None
+        if data is None
+        else {
+            "shown": len(data["samples"]),
+            "all": data["all"],
+            "json": Markup(as_script(data)),  # noqa: S704 - as_script leaves nothing that ends an element
+            "root": params.datasets[comparison.dataset.name].root.as_posix(),
+        },
     }
+
+
+def _counted(judged: Sequence[Verdict]) -> str:
+    """Return in a sentence how many experiments beat the one that they are tested against."""
+    count = Counter(one.outcome for one in judged)
+    return (
+        f"Of {len(judged)} experiments, {count['better']} beat the one that they are tested against; "
+        f"{count['ahead']} are ahead, but not significantly; {count['not better']} are not better."
+    )
+
+
+def _result_groups(comparison: Comparison, tables: Tables) -> list[dict[str, Any]]:
+    """Return the result table's rows by metric, the two usual ones open, with the published numbers in their cells."""
+    if tables.results is None:
+        return []
+    count, found = len(comparison.rows), []
+    for place, metric in enumerate(comparison.metrics):
+        rows = tables.results.rows[place * count : (place + 1) * count]
+        cells = [
+            (
+                one,
+                [
+                    _beside(comparison, one, c, metric, cell)
+                    for c, cell in zip(comparison.columns, row[2:], strict=True)
+                ],
+            )
+            for one, row in zip(comparison.rows, rows, strict=True)
+        ]
+        found.append({"metric": metric, "open": metric in comparison.open_metrics, "rows": cells})
+    return found
+
+
+def _beside(comparison: Comparison, one: ExperimentFacts, condition: str, metric: str, cell: Cell) -> Cell:
+    """Return a cell with the published number and the difference from it, where there is one."""
+    theirs = None if condition == POOLED else published_number(comparison, one, condition, metric)
+    ours = one.scores.number(condition, metric)
+    if theirs is None or ours is None:
+        return cell
+    return replace(cell, beside=f"paper {theirs:.3f}, {signed(ours.mean - theirs)}")
+
+
+def _shown_tests(comparison: Comparison, tests: Table | None) -> Table | None:
+    """Return the tests on the open metrics alone, where the page would get long; the files have all."""
+    if tests is None or len(tests.rows) <= 60:
+        return tests
+    shown = {metric_name(metric) for metric in comparison.open_metrics}
+    rows = [row for row in tests.rows if row[3].text in shown]
+    note = f"On {' and '.join(sorted(shown))}; all {len(tests.rows)} tests stand in tables/{tests.name}.csv."
+    return replace(tests, rows=rows, notes=[note, *tests.notes])
 
 
 def _confusions(one: ExperimentFacts, comparison: Comparison) -> list[dict[str, Any]]:
@@ -234,6 +362,7 @@ def _dataset_part(dataset: DatasetFacts) -> dict[str, Any]:
         "attribution": str(said.get("attribution", "")),
         "labels": Counter(sample.label or "(no label)" for sample in dataset.samples or ()).most_common(),
         "modalities": modality_table(dataset),
+        "lengths": length_table(dataset),
         "bars": [(m, [f.counts[s] for s in Status]) for m, f in dataset.features.items()],
         "skipped": skipped_table(dataset, NAMED),
         "masks": mask_table(dataset),

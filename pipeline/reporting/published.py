@@ -34,6 +34,20 @@ def read_papers() -> Mapping[str, Mapping[str, Any]]:
     return papers
 
 
+def published_number(
+    comparison: Comparison, one: ExperimentFacts, condition: str, metric: str
+) -> float | None:
+    """Return the number of the published row that an experiment reproduces; None when it names none, or the row has no
+    such number.
+    """
+    part = comparison.merged.get(one.name, [one])[0]
+    wanted = comparison.table.published.get(part.name)
+    if wanted is None or (one is part and wanted.conditions and condition not in wanted.conditions):
+        return None
+    row = Row(wanted.paper, wanted.table, wanted.dataset, wanted.model, metric)
+    return read_published().get(row, {}).get(condition)
+
+
 def published_table(params: Params, comparison: Comparison) -> Table | None:
     """Return the published numbers, ours and the differences; None when no experiment names a published row.
 

@@ -22,7 +22,7 @@ def result_rows(comparisons: Sequence[Comparison]) -> Iterator[list[object]]:
     """
     yield ["dataset", "experiment", "condition", "metric", "mean", "deviation", "count", "selection"]
     for comparison, one in _each_once(comparisons, parts=True):
-        for condition in comparison.conditions:
+        for condition in comparison.columns:
             for metric in comparison.metrics:
                 number = one.scores.number(condition, metric)
                 if number is not None:

@@ -19,8 +19,10 @@ class Cell:
         spread: the deviation after a plus-minus sign, or nothing.
         mark: signs of significance, as in MMIN's Table 5.
         best: whether it is the best of its kind (set bold).
+        second: whether it is the second best (underlined).
         number: whether it is a number (set to the right, with even figures).
         flag: a warning in a word or two, in red where there are colours.
+        beside: what stands below it on the page alone: a paper's number and the difference from it.
     """
 
     text: str
@@ -29,6 +31,8 @@ class Cell:
     best: bool = False
     number: bool = False
     flag: str = ""
+    beside: str = ""
+    second: bool = False
 
 
 @dataclass(frozen=True)
@@ -60,14 +64,16 @@ class Table:
     def to_md(self) -> str:
         """Return it as a Markdown table with its caption and notes."""
         right = [bool(self.rows) and all(row[i].number for row in self.rows) for i in range(len(self.head))]
-        lines = [_md(self.caption), "", _md_row([_md(name) for name in self.head])]
+        lines = [markdown(self.caption), "", _md_row([markdown(name) for name in self.head])]
         lines.append(_md_row(["---:" if one else "---" for one in right]))
         for row in self.rows:
             lines.append(
-                _md_row([f"**{_md(_plain(c, '±'))}**" if c.best else _md(_plain(c, "±")) for c in row])
+                _md_row(
+                    [f"**{markdown(_plain(c, '±'))}**" if c.best else markdown(_plain(c, "±")) for c in row]
+                )
             )
         for note in self.notes:
-            lines += ["", _md(note)]
+            lines += ["", markdown(note)]
         return "\n".join(lines) + "\n"
 
     def to_tex(self) -> str:
@@ -77,8 +83,9 @@ class Table:
             for i in range(len(self.head))
         )
         flagged = any(cell.flag for row in self.rows for cell in row)
+        marked = any(set(cell.mark) & {"▲", "▽"} for row in self.rows for cell in row)
         lines = [
-            rf"% needs \usepackage{{booktabs{',xcolor' * flagged}}}",
+            rf"% needs \usepackage{{booktabs{',amssymb' * marked}{',xcolor' * flagged}}}",
             r"\begin{table}",
             r"  \centering",
             rf"  \caption{{{_tex(self.caption)}}}",
@@ -110,7 +117,8 @@ _MD = str.maketrans(
 )
 
 
-def _md(text: str) -> str:
+def markdown(text: str) -> str:
+    """Return a text with every character that is markup escaped."""
     return without_controls(text).translate(_MD)
 
 
@@ -121,6 +129,7 @@ _TEX = str.maketrans(
         "^": r"\textasciicircum{}",
         "±": r"$\pm$",
         "▲": r"$\blacktriangle$",
+        "▽": r"$\triangledown$",
         "×": r"$\times$",
         "−": r"$-$",
         "\n": " ",
@@ -130,13 +139,17 @@ _TEX = str.maketrans(
 )
 
 
+_TEX_MARKS = str.maketrans({"▲": r"\blacktriangle", "▽": r"\triangledown"})
+
+
 def _tex(text: str) -> str:
     return without_controls(text).translate(_TEX)
 
 
 def _tex_cell(cell: Cell) -> str:
     text = rf"\textbf{{{_tex(cell.text)}}}" if cell.best else _tex(cell.text)
+    text = rf"\underline{{{text}}}" if cell.second else text
     spread = rf" {{\footnotesize $\pm$ {_tex(cell.spread)}}}" if cell.spread else ""
-    mark = f"$^{{{cell.mark.replace('▲', chr(92) + 'blacktriangle')}}}$" if cell.mark else ""
+    mark = f"$^{{{cell.mark.translate(_TEX_MARKS)}}}$" if cell.mark else ""
     flag = rf" \textcolor{{red}}{{({_tex(cell.flag)})}}" if cell.flag else ""
     return text + spread + mark + flag

@@ -16,12 +16,15 @@ from pipeline.reporting.comparison import (
 from pipeline.reporting.facts import (
     DatasetFacts,
     ExperimentFacts,
+    length_table,
     mask_table,
     modality_table,
     skipped_table,
 )
+from pipeline.reporting.overview import overview, overview_table, summary_markdown, went_wrong
 from pipeline.reporting.page import Tables, render
 from pipeline.reporting.rows import condition_rows, curve_rows, result_rows
+from pipeline.reporting.tables import Table
 
 
 def write(
@@ -33,9 +36,21 @@ def write(
         for section in compare(params, datasets, experiments)
     ]
     comparisons = [part for _, parts in sections for part, _ in parts]
-    tables = [table for _, parts in sections for _, built in parts for table in vars(built).values()]
+    tables: list[Table | None] = [
+        table for _, parts in sections for _, built in parts for table in built.every
+    ]
     for dataset in datasets:
-        tables += [modality_table(dataset), skipped_table(dataset), mask_table(dataset)]
+        tables += [
+            modality_table(dataset),
+            skipped_table(dataset),
+            mask_table(dataset),
+            length_table(dataset),
+        ]
+    whole = [section for section, _ in sections]
+    tables.append(overview_table(overview(whole)))
+    constructed = [dataset.name for dataset in datasets if dataset.constructed]
+    wrong = went_wrong(datasets, experiments, whole)
+    summary = summary_markdown(params.report.title, whole, constructed, wrong)
     drawn: dict[str, str] = {}
     page = render(params, datasets, experiments, sections, drawn)
     shutil.rmtree(folder, ignore_errors=True)
@@ -54,4 +69,6 @@ def write(
             csv.writer(file, lineterminator="\n").writerows(rows)
     for name, svg in drawn.items():
         (folder / "figures" / f"{name}.svg").write_text(figures.standalone(svg), encoding="utf-8")
+        (folder / "figures" / f"{name}.pdf").write_bytes(figures.pdf(svg))
+    (folder / "summary.md").write_text(summary, encoding="utf-8")
     (folder / "index.html").write_text(without_controls(page), encoding="utf-8")

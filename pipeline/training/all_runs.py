@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from models.base import MODALITIES
-from pipeline.data.files import whole_or_nothing
+from pipeline.data.files import whole_or_nothing, write_whole
 from pipeline.data.manifest import read_manifest
 from pipeline.data.masks import read_masks
 from pipeline.logs import log_to_stderr
@@ -123,6 +123,7 @@ def train_experiment(
         for fold in splits
     }
     done = _train_all(planned, samples, compute, device)
+    _note_times(data / "cache" / "times" / f"{name}.json", done)
     folder = data / "runs" / name
     with whole_or_nothing(folder) as beside:
         parameters = 0
@@ -204,6 +205,17 @@ def _work(run: PlannedRun) -> Path:
     if _worker_samples is None:
         raise RuntimeError("the worker was not started with its samples")
     return train_run(run, _worker_samples)
+
+
+def _note_times(path: Path, done: Mapping[tuple[int, int], Path]) -> None:
+    """Note how long each run took, where that is known, for ``lacuna runs``: outside of the stage's outputs, which
+    hold no clock."""
+    times = {
+        f"{fold}-{run}": json.loads((source / "time.json").read_text(encoding="utf-8"))
+        for (fold, run), source in sorted(done.items())
+        if (source / "time.json").is_file()
+    }
+    write_whole(path, json.dumps(times, indent=2) + "\n")
 
 
 def _write_json(path: Path, facts: dict[str, Any]) -> None:

@@ -222,6 +222,8 @@ def train_run(run: PlannedRun, samples: SampleSet) -> Path:
             save_tensors(beside / "weights.safetensors", network.state_dict())
             save_tensors(beside / "normaliser.safetensors", _normaliser_tensors(normalisers))
             (beside / "history.csv").write_text(_history_csv(result.history), encoding="utf-8")
+            took = {"seconds": round(time.perf_counter() - started, 3), "epochs": len(result.history)}
+            (beside / "time.json").write_text(json.dumps(took), encoding="utf-8")  # stays in the cache
             (beside / "fit.json").write_text(json.dumps(facts), encoding="utf-8")
     except OSError as error:
         raise StoreError(f"{finished}: cannot be written ({error}). Remove it and train again") from error

@@ -176,7 +176,7 @@ def test_a_selected_extractor_needs_its_section(raw: dict[str, Any], write: Writ
         ("a: [1", "not valid YAML"),
         ("- a\n- b", "found list"),
         ("", "found NoneType"),
-        ("seed: 1\nseed: 2\n", 'the key "seed" stands twice, again in line 2'),
+        ("seed: 1\nseed: 2\n", 'the key "seed" is listed twice, again in line 2'),
         ("seed: !!python/object/apply:os.system [echo]", "not valid YAML"),
     ],
 )

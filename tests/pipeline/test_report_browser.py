@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 
 from pipeline import report
+from pipeline.data.masks import CONDITIONS
 from tests import report_tree
 
 CHROMIUM = next(
@@ -139,6 +140,8 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page over a whole tree with known numbers."""
     data = tmp_path_factory.mktemp("tree") / "data"
     report_tree.write_tree(data)
+    for name in report_tree.GAIN:
+        report_tree.write_predictions(data, name)
     params = report_tree.params()
     report.write(params, *report.gather(params, data), data / "report")
     return data / "report" / "index.html"
@@ -251,3 +254,184 @@ def test_tables_are_reached_by_keyboard(browser: Browser, page: Path) -> None:
     )
     assert browser.evaluate("document.querySelectorAll('.scroll').length") > 5
     assert browser.evaluate(wide)
+
+
+# --- what the script does ---
+
+
+def test_a_click_on_a_head_sorts_by_numbers_and_by_words(browser: Browser, page: Path) -> None:
+    browser.open(page, 1280)
+    names = "[...document.querySelectorAll('#demo-ua tbody th')].map(n => n.textContent.trim())"
+    click = "document.querySelectorAll('#demo-ua thead .sort')[{}].click()"
+    assert browser.evaluate(names) == ["full-modality", "augmented", "mmin"]
+    browser.evaluate(click.format(1))  # under audio alone mmin is best
+    assert browser.evaluate(names) == ["mmin", "augmented", "full-modality"]
+    sorted_by = "document.querySelector('#demo-ua thead [aria-sort]').getAttribute('aria-sort')"
+    assert browser.evaluate(sorted_by) == "descending"
+    browser.evaluate(click.format(1))
+    assert browser.evaluate(names) == ["full-modality", "augmented", "mmin"]
+    browser.evaluate(click.format(0))
+    assert browser.evaluate(names) == ["augmented", "full-modality", "mmin"]
+    assert browser.evaluate("document.querySelectorAll('#demo-ua [aria-sort]').length") == 1
+
+
+def test_a_head_is_sorted_by_the_keyboard(browser: Browser, page: Path) -> None:
+    browser.open(page, 1280)
+    browser.evaluate("document.querySelector('#demo-ua thead .sort').focus()")
+    for kind in ("keyDown", "keyUp"):
+        browser.call(
+            "Input.dispatchKeyEvent",
+            type=kind,
+            key="Enter",
+            code="Enter",
+            windowsVirtualKeyCode=13,
+            text="\r",
+        )
+    first = "document.querySelector('#demo-ua tbody th').textContent.trim()"
+    assert browser.evaluate(first) == "augmented"
+    reached = browser.evaluate(
+        "(() => { const n = document.querySelector('#demo-results > summary'); n.focus(); "
+        "return document.activeElement === n; })()"
+    )
+    assert reached  # a collapsed part is opened by the keyboard as well
+
+
+def test_a_minus_sign_sorts_below_zero(browser: Browser, page: Path) -> None:
+    browser.open(page, 1280)
+    found = browser.evaluate(
+        "['−0.5', '+0.012', '–', '12\\u202f345', 'p\\u00a0<\\u00a00.001', '<0.0001'].map(numberOf)"
+    )
+    assert found == [-0.5, 0.012, None, 12345, 0.001, 0.0001]
+
+
+def test_columns_are_hidden_and_shown(browser: Browser, page: Path) -> None:
+    browser.open(page, 1280)
+    heads = "[...document.querySelectorAll('#demo-ua thead th')].filter(n => !n.hidden).map(n => n.textContent.trim())"
+    before = browser.evaluate(heads)
+    assert "pooled" not in before and "average" in before  # one of the two averages is open
+    chooser = "document.querySelector('#demo-ua').closest('.scroll').previousElementSibling"
+    boxes = f"[...{chooser}.querySelectorAll('input')]"
+    browser.evaluate(f"{boxes}.find(n => n.parentElement.textContent.trim() === 'pooled').click()")
+    assert set(browser.evaluate(heads)) - set(before) == {"pooled"}
+    shown = "[...document.querySelector('#demo-ua tbody tr').cells].filter(n => !n.hidden).length"
+    assert browser.evaluate(shown) == len(before) + 1
+    browser.evaluate(f"{boxes}[0].click()")
+    assert len(browser.evaluate(heads)) == len(before)
+
+
+def test_a_deep_link_opens_what_it_leads_to(browser: Browser, page: Path) -> None:
+    browser.open(page, 1280)
+    assert not browser.evaluate("document.getElementById('demo-classes').open")
+    browser.evaluate("location.hash = '#table-demo-classes'")
+    end = time.monotonic() + 10
+    while not browser.evaluate("document.getElementById('demo-classes').open"):
+        assert time.monotonic() < end
+    browser.evaluate("location.hash = '#%E0%A4%A'")  # no address that can be decoded
+    assert browser.problems == []
+
+
+def open_predictions(browser: Browser) -> None:
+    browser.evaluate("document.getElementById('demo-predictions').open = true")
+    end = time.monotonic() + 10
+    while not browser.evaluate("document.querySelectorAll('.samples li').length"):
+        assert time.monotonic() < end
+
+
+SUMMARIES = "[...document.querySelectorAll('.samples li summary')].map(n => n.textContent)"
+CHOOSE = (
+    "(() => {{ const n = document.querySelectorAll('.choices select')[{}]; n.value = '{}'; "
+    "n.dispatchEvent(new Event('change')); }})()"
+)
+
+
+def test_the_browser_of_predictions_sorts_and_finds(browser: Browser, page: Path) -> None:
+    browser.open(page, 1280)
+    open_predictions(browser)
+    said = browser.evaluate(SUMMARIES)
+    assert len(said) == 20  # of 40; more by a button
+    losses = [float(words.split("loss ")[1].split(" ")[0]) for words in said]
+    assert losses == sorted(losses, reverse=True) and losses[0] > losses[-1]
+    browser.evaluate(CHOOSE.format(0, "disagreement"))
+    spread = [float(words.split("disagreement ")[1].split(" ")[0]) for words in browser.evaluate(SUMMARIES)]
+    assert spread == sorted(spread, reverse=True)
+    browser.evaluate(CHOOSE.format(0, "id"))
+    assert browser.evaluate(SUMMARIES)[0].endswith("demo_000")
+    browser.evaluate(CHOOSE.format(1, "2"))
+    browser.evaluate(CHOOSE.format(2, "6"))  # mmin, nothing missing: one prediction a sample
+    assert all("disagreement 0.00" in words for words in browser.evaluate(SUMMARIES))
+    browser.evaluate(
+        "(() => { const n = document.querySelector('.choices input'); n.value = 'SENTENCE 17'; "
+        "n.dispatchEvent(new Event('input')); })()"
+    )
+    (found,) = browser.evaluate(SUMMARIES)
+    assert "sentence 17" in found and "demo_017" in found
+
+
+def test_the_browser_shows_what_predictions_csv_says(browser: Browser, page: Path) -> None:
+    browser.open(page, 1280)
+    open_predictions(browser)
+    browser.evaluate(CHOOSE.format(0, "id"))
+    browser.evaluate("document.querySelector('.samples details').open = true")
+    end = time.monotonic() + 10
+    while not browser.evaluate("document.querySelectorAll('.samples tbody tr').length"):
+        assert time.monotonic() < end
+    shown = browser.evaluate(
+        "[...document.querySelectorAll('.samples tbody tr')].map(n => [...n.cells].map(c => c.textContent))"
+    )
+    for row in shown:
+        for condition, cell in zip(CONDITIONS, row[1:], strict=True):
+            lines = (page.parents[1] / f"results/{row[0]}/predictions.csv").read_text().splitlines()
+            (fields,) = [
+                f for f in map(str.split, lines, [","] * len(lines)) if f[3:5] == [condition, "demo_000"]
+            ]
+            assert (
+                cell == f"{fields[6]} {float(fields[7]):.2f}"
+                or abs(float(cell[-4:]) - float(fields[7])) < 0.0056
+            )
+            assert cell.split(" ")[0] == fields[6]  # happy is the true class of the first sample
+    assert [row[0] for row in shown] == list(report_tree.GAIN)
+    link = browser.evaluate("document.querySelector('.clip a').getAttribute('href')")
+    assert link == "../raw/demo/clips/000.mp4"
+
+
+def test_a_clip_that_is_not_there_is_said_so_and_nothing_else_is_asked_for(
+    browser: Browser, page: Path
+) -> None:
+    browser.open(page, 390)
+    open_predictions(browser)
+    browser.evaluate("document.querySelector('.samples details').open = true")
+    end = time.monotonic() + 10
+    while not browser.evaluate("Boolean(document.querySelector('.clip button'))"):
+        assert time.monotonic() < end
+    assert browser.requests == [page.resolve().as_uri()]  # until here nothing but the page
+    browser.evaluate("document.querySelector('.clip button').click()")
+    while not browser.evaluate("Boolean(document.querySelector('.samples [role=alert]'))"):
+        assert time.monotonic() < end
+    assert "The media have moved" in browser.evaluate(
+        "document.querySelector('.samples [role=alert]').textContent"
+    )
+    assert browser.evaluate("document.documentElement.scrollWidth") == 390
+    assert browser.evaluate(OVERFLOWING) == ""
+
+
+def test_a_page_of_many_experiments_fits_a_phone(browser: Browser, tmp_path: Path) -> None:
+    params = report_tree.large_params(12, tables=1)
+    report_tree.write_large(tmp_path, params)
+    report.write(params, *report.gather(params, tmp_path), tmp_path / "report")
+    for dark in (False, True):
+        browser.open(tmp_path / "report/index.html", 390, dark)
+        assert browser.evaluate("document.documentElement.scrollWidth") == 390
+        assert browser.evaluate(OVERFLOWING) == ""
+        assert browser.problems == []
+    assert (
+        browser.evaluate("document.querySelectorAll('.verdicts').length") == 2
+    )  # five, and the rest after a click
+    lines = "document.querySelector('.legend').children.length"
+    assert browser.evaluate(lines) == 8  # as many as there are colours
+
+
+def test_on_paper_every_table_is_open(browser: Browser, page: Path) -> None:
+    browser.open(page, 1280)
+    browser.evaluate("dispatchEvent(new Event('beforeprint'))")
+    closed = "[...document.querySelectorAll('.block:not([open])')].map(n => n.id)"
+    assert browser.evaluate(closed) == ["demo-predictions"]

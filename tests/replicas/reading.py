@@ -31,7 +31,7 @@ def filled(sample: Sample) -> dict[str, Any]:
     return {
         field.name: value
         for field in dataclasses.fields(sample)
-        if (value := getattr(sample, field.name)) not in ("", None, ())
+        if (value := getattr(sample, field.name)) not in ("", None, (), {})
     }
 
 

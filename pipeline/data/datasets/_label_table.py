@@ -54,7 +54,7 @@ def labelled_clips(loader: BaseLoader[Any], table: str, limit: float = math.inf)
                 table, f'found the mode "{row["mode"]}", expected train, valid or test', line=line, entry=name
             )
         elif name in seen:
-            loader.skip(table, "the clip stands twice", line=line, entry=name)
+            loader.skip(table, "the clip is listed twice", line=line, entry=name)
         else:
             seen.add(name)
             path = clips.take(video, clip, table, line)

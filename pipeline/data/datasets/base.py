@@ -144,7 +144,7 @@ class BaseLoader(ABC, Generic[S]):
 
         Raises:
             DataError: the file cannot be read, its header is not UTF-8, it is not csv (a quote is never closed), or
-                a column lacks or stands twice.
+                a column is absent or occurs twice.
         """
         text = self._read(file).decode("utf-8-sig", errors="surrogateescape")
         foreign: dict[int, int] = {}  # line -> its first byte that is not UTF-8, both from 1
@@ -216,7 +216,7 @@ def find(name: str) -> type[BaseLoader[LoaderSettings]]:
     """Return the class of a loader.
 
     Raises:
-        ParamsError: there is no file of that name; the message lists those that there are.
+        ParamsError: there is no file of that name; the message lists those that exist.
     """
     allowed = names()
     if name not in allowed:

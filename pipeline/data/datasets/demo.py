@@ -11,7 +11,7 @@ from pipeline.errors import DataError
 
 LABELS_FILE = "labels.csv"
 COLUMNS = ("id", "file", "text", "speaker", "gender", "session", "label", "score", "contradicted")
-DIALOGUE_COLUMNS = ("dialogue", "turn")  # besides, where the corpus has dialogues
+DIALOGUE_COLUMNS = ("dialogue", "turn")  # also, where the corpus has dialogues
 ATTRIBUTION = (
     "CONSTRUCTED demo corpus, no benchmark. Faces: CREMA-D (Cao et al. 2014), ODbL 1.0, changed. Sentences "
     "and ratings: Hutto and Gilbert 2014. Speech: espeak-ng."
@@ -25,8 +25,8 @@ class Settings(LoaderSettings):
 class Loader(BaseLoader[Settings]):
     """The rows of labels.csv in their order, one for each utterance; video and sound are in one file.
 
-    The fact ``key`` of a sample is known by construction: where one modality contradicts the label, that hangs on the
-    two others. Without one of these, one speaks for the label and one against it.
+    The fact ``key`` of a sample is known by construction: where one modality contradicts the label, the two others
+    decide. If one of these is missing, what is left is one modality for the label and one against it.
     """
 
     Settings = Settings

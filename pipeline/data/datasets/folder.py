@@ -83,7 +83,7 @@ class Loader(BaseLoader[Settings]):
             name = row["id"].strip()
             try:
                 if name in seen:
-                    raise _Refused("the id stands twice")
+                    raise _Refused("the id is listed twice")
                 sample = self._sample(name, row)
             except _Refused as error:
                 self.skip(table, str(error), line=line, entry=name)

@@ -250,7 +250,7 @@ class Loader(BaseLoader[Settings]):
                     entry=name,
                 )
             elif name in seen:
-                self.skip(evaluation, "the turn stands twice", line=number, entry=name)
+                self.skip(evaluation, "the turn is listed twice", line=number, entry=name)
             elif float(end) <= float(start):
                 self.skip(
                     evaluation,

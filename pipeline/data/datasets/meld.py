@@ -101,7 +101,7 @@ class Loader(BaseLoader[Settings]):
                 reason = f'found the sentiment "{sentiment}", expected one of {", ".join(SENTIMENTS)}'
                 self.skip(table, reason, line=line, entry=clip)
             elif clip in seen:
-                self.skip(table, "the utterance stands twice", line=line, entry=clip)
+                self.skip(table, "the utterance is listed twice", line=line, entry=clip)
             else:
                 seen.add(clip)
                 path = f"{folder}/{clip}.mp4"

@@ -218,7 +218,7 @@ class Loader(BaseLoader[Settings]):
             name = f"{video}_{fields[1]}"
             start, end = self._from_zero(file, start, end, name, number)
             if end <= start or name in seen:
-                why = "the segment stands twice" if name in seen else _backwards(start, end)
+                why = "the segment is listed twice" if name in seen else _backwards(start, end)
                 self.skip(file, why, line=number, entry=name)
                 continue
             seen.add(name)

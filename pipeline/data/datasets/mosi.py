@@ -253,7 +253,7 @@ class Loader(BaseLoader[Settings]):
             elif "/" in video or video.startswith("."):
                 self.skip(labels, "the video's name would leave the root", line=number, entry=name)
             elif name in seen:
-                self.skip(labels, "the segment stands twice", line=number, entry=name)
+                self.skip(labels, "the segment is listed twice", line=number, entry=name)
             else:
                 seen.add(name)
                 if start < 0:

@@ -153,7 +153,7 @@ class Loader(BaseLoader[Settings]):
                     entry=match[1],
                 )
             elif match[1] in rated:
-                self.skip(file, "the turn stands twice", line=number, entry=match[1])
+                self.skip(file, "the turn is listed twice", line=number, entry=match[1])
             else:
                 rated[match[1]] = (match[2], float(match[3]), float(match[4]), float(match[5]), number)
         return rated

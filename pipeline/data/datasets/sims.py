@@ -105,7 +105,7 @@ class Loader(BaseLoader[Settings]):
                     entry=name,
                 )
             elif name in seen:
-                self.skip(table, "the clip stands twice", line=line, entry=name)
+                self.skip(table, "the clip is listed twice", line=line, entry=name)
             else:
                 seen.add(name)
                 if (video, clip) not in split:

@@ -30,7 +30,8 @@ class ImportSettings(ExtractorSettings):
             to the project's folder, or to data/assets/import/ when it is there.
         format: what it is; auto goes by the ending (.pkl mmsa, .csd csd, .h5 mmin, .npz npz, a folder of .mat
             covarep, of .csv openface).
-        field: which array of the file; empty: the usual one of the modality.
+        field: which array of the file; empty: the usual one of the modality. openface: the groups of columns that are
+            there, joined by + (gaze+pose+aus); empty: all.
         frame_rate_hz: frames a second, where the file does not say; null: times are not known, and written
             as 0.
         non_finite: NaN and infinity: "refuse" fails the sample and names the place; "zero" makes the frame

@@ -1,8 +1,9 @@
 """OpenFace 2's csv files: a folder with <id>.csv, or <video>.csv of whole videos that are cut by time.
 
 Each has five columns about the picture (frame, face_id, timestamp, confidence, success) and the 709 of
-``-2Dfp -3Dfp -pdmparams -pose -aus -gaze``. Every picture becomes a row; the extractor ``openface`` reads the
-same files at a set rate (``csv_folder``).
+``-2Dfp -3Dfp -pdmparams -pose -aus -gaze``. Where a release has fewer, the setting ``field`` names the groups that are
+there, joined by +: gaze, eyes (the 280 of the eyes' landmarks), pose, landmarks2d, landmarks3d, shape, aus. Every
+picture becomes a row; the extractor ``openface`` reads the same files at a set rate (``csv_folder``).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.data.store import FeatureSequence, Status
-from pipeline.errors import MediaError, StoreError
+from pipeline.errors import MediaError, StoreError, nearest
 from pipeline.extraction.extractors.base import Clip
 from pipeline.extraction.importers.base import Reader as Base
 from pipeline.extraction.importers.base import Request, cut, file_of, plain_file
@@ -43,19 +44,27 @@ _REGRESSED = (
     "45",
 )
 _CLASSIFIED = (*_REGRESSED[:-1], "28", "45")
-COLUMNS = (
-    *(f"gaze_{eye}_{axis}" for eye in (0, 1) for axis in "xyz"),  # gaze 8 + 280
-    *("gaze_angle_x", "gaze_angle_y"),
-    *(f"eye_lmk_{axis}_{point}" for axis in "xyXYZ" for point in range(56)),
-    *(f"pose_{part}{axis}" for part in "TR" for axis in "xyz"),  # pose 6
-    *(f"{axis}_{point}" for axis in "xyXYZ" for point in range(68)),  # landmarks 136 + 204
-    *("p_scale", "p_rx", "p_ry", "p_rz", "p_tx", "p_ty"),  # point distribution model 40
-    *(f"p_{number}" for number in range(34)),
-    *(f"AU{unit}_r" for unit in _REGRESSED),  # action units: intensity 17, presence 18
-    *(f"AU{unit}_c" for unit in _CLASSIFIED),
-)
+GROUPS = {
+    "gaze": (
+        *(f"gaze_{eye}_{axis}" for eye in (0, 1) for axis in "xyz"),
+        *("gaze_angle_x", "gaze_angle_y"),
+    ),
+    "eyes": tuple(f"eye_lmk_{axis}_{point}" for axis in "xyXYZ" for point in range(56)),
+    "pose": tuple(f"pose_{part}{axis}" for part in "TR" for axis in "xyz"),
+    "landmarks2d": tuple(f"{axis}_{point}" for axis in "xy" for point in range(68)),
+    "landmarks3d": tuple(f"{axis}_{point}" for axis in "XYZ" for point in range(68)),
+    "shape": (  # of the point distribution model
+        *("p_scale", "p_rx", "p_ry", "p_rz", "p_tx", "p_ty"),
+        *(f"p_{number}" for number in range(34)),
+    ),
+    "aus": (  # action units: intensity 17, presence 18
+        *(f"AU{unit}_r" for unit in _REGRESSED),
+        *(f"AU{unit}_c" for unit in _CLASSIFIED),
+    ),
+}
+COLUMNS = tuple(name for names in GROUPS.values() for name in names)
 HEADS = ("frame", "face_id", "timestamp", "confidence", "success")  # the first five
-NEEDED = ("frame", "confidence", "success", *COLUMNS)
+NEEDED = ("frame", "confidence", "success")
 LIMIT_BYTES = 2 * 2**30  # one csv file's; five kB a picture
 LIMIT_LINE = 2**16  # bytes of its first line
 LIMIT_LINES = 2**23  # three days of pictures
@@ -71,11 +80,18 @@ class Reader(Base):
         if not any(request.file.glob("*.csv")):
             raise StoreError(f"{request.file}: found no *.csv; expected the folder that OpenFace wrote into")
         self._latest: tuple[Path, Table] | None = None
+        groups = request.field.split("+") if request.field else list(GROUPS)
+        if unknown := [name for name in groups if name not in GROUPS]:
+            raise StoreError(
+                f'field: found the group "{unknown[0]}" of OpenFace\'s columns, expected some of '
+                f"{'+'.join(GROUPS)}.{nearest(unknown[0], GROUPS)}"
+            )
+        self._columns = tuple(name for group, names in GROUPS.items() if group in groups for name in names)
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """gaze_0_x .. AU45_c, as OpenFace names them."""
-        return COLUMNS
+        """gaze_0_x .. AU45_c, as OpenFace names them; those of the groups that ``field`` names."""
+        return self._columns
 
     def read(self, clip: Clip) -> FeatureSequence | None:
         """Return one row for each picture. A picture without success is unobserved; a clip in which all are so is
@@ -91,13 +107,13 @@ class Reader(Base):
                 f"give {path.with_name(f'{clip.id}.csv')}"
             )
         if self._latest is None or self._latest[0] != path:  # the clips of one video come one after another
-            self._latest = path, read_csv(path, clip.id, self.request.non_finite)
+            self._latest = path, read_csv(path, clip.id, self.request.non_finite, self._columns)
         table = self._latest[1]
         made = FeatureSequence(table.values, table.times.astype(np.float32), table.flags)
         made = cut(made, clip, f'{path}, id "{clip.id}"') if is_whole else made
         if len(made.flags) and not made.flags.any():
             reason = f"no face in any of {len(made.flags)} pictures"
-            return FeatureSequence.absent(len(COLUMNS), Status.MISSING, reason)
+            return FeatureSequence.absent(len(self._columns), Status.MISSING, reason)
         return made
 
 
@@ -107,7 +123,7 @@ class Table:
     Attributes:
         frames: (N,) int64, counted from 1.
         times: (N,) float64, seconds, not decreasing.
-        values: (N, 709) float32; zeros where the flag is 0.
+        values: (N, D) float32, D 709 with all groups; zeros where the flag is 0.
         flags: (N,) uint8, 1 where OpenFace had success and some confidence.
     """
 
@@ -121,13 +137,19 @@ class Table:
         self.frames, self.times, self.values, self.flags = frames, times, values, flags
 
 
-def read_csv(path: Path, sample_id: str, non_finite: Literal["refuse", "zero"] = "refuse") -> Table:
+def read_csv(
+    path: Path,
+    sample_id: str,
+    non_finite: Literal["refuse", "zero"] = "refuse",
+    columns: tuple[str, ...] = COLUMNS,
+) -> Table:
     """Read an OpenFace 2 csv file; of several faces in a picture the one with the highest confidence.
 
     Args:
         path: the file.
         sample_id: for whom, in messages.
         non_finite: what becomes of a row with success whose numbers are not all finite.
+        columns: which to read; the file may have others of OpenFace's as well.
 
     Raises:
         MediaError: the file is absent, too large or cut, has other columns than OpenFace writes, or holds
@@ -136,7 +158,7 @@ def read_csv(path: Path, sample_id: str, non_finite: Literal["refuse", "zero"] =
     import pandas as pd
 
     where = f'{path}, id "{sample_id}"'
-    header, lines, rows = _lines(path, where)
+    header, lines, rows = _lines(path, where, columns)
     try:
         read = pd.read_csv(
             io.BytesIO(b"\n".join(rows)),
@@ -167,7 +189,7 @@ def read_csv(path: Path, sample_id: str, non_finite: Literal["refuse", "zero"] =
     first[1:] = heads[best[1:], 0] != heads[best[:-1], 0]
     rows_of = best[first]
     with np.errstate(over="ignore"):  # checked just below
-        values = read[list(COLUMNS)].to_numpy(np.float64)[rows_of].astype(np.float32)
+        values = read[list(columns)].to_numpy(np.float64)[rows_of].astype(np.float32)
     heads, times = heads[rows_of], times[rows_of]
     seen = (heads[:, 1] > 0) & (heads[:, 2] > 0)
     bad = ~np.isfinite(values)
@@ -175,7 +197,7 @@ def read_csv(path: Path, sample_id: str, non_finite: Literal["refuse", "zero"] =
     if wrong.any() and non_finite == "refuse":
         row, column = (int(n) for n in np.argwhere(wrong)[0])
         raise MediaError(
-            f"{where}, line {lines[int(rows_of[row])]}, column {COLUMNS[column]}: found "
+            f"{where}, line {lines[int(rows_of[row])]}, column {columns[column]}: found "
             f"{values[row, column]} though success is 1; expected a number (or set non_finite: zero)"
         )
     seen &= ~bad.any(axis=1)
@@ -184,7 +206,7 @@ def read_csv(path: Path, sample_id: str, non_finite: Literal["refuse", "zero"] =
     return Table(heads[:, 0].astype(np.int64), np.maximum.accumulate(times), values, seen.astype(np.uint8))
 
 
-def _lines(path: Path, where: str) -> tuple[list[str], list[int], list[bytes]]:
+def _lines(path: Path, where: str, columns: tuple[str, ...]) -> tuple[list[str], list[int], list[bytes]]:
     """Return a csv file's column names, and the number and the bytes of each line below them.
 
     Raises:
@@ -204,10 +226,12 @@ def _lines(path: Path, where: str) -> tuple[list[str], list[int], list[bytes]]:
         raise MediaError(f"{where}: found {count} ends of lines, at most {LIMIT_LINES} are read")
     raw = content.removeprefix(b"\xef\xbb\xbf").splitlines()
     header = [name.strip() for name in (raw[0] if raw else b"").decode("utf-8", "replace").split(",")]
-    if lacking := [name for name in NEEDED if name not in header]:
+    if lacking := [name for name in (*NEEDED, *columns) if name not in header]:
+        there = [group for group, names in GROUPS.items() if set(names) <= set(header)]
+        named = f", or import the groups that are there by field: {'+'.join(there)}" if there else ""
         raise MediaError(
             f"{where}: {len(lacking)} of OpenFace's columns are lacking, such as {', '.join(lacking[:3])}; "
-            "let FeatureExtraction write them with: -2Dfp -3Dfp -pdmparams -pose -aus -gaze"
+            f"let FeatureExtraction write them with: -2Dfp -3Dfp -pdmparams -pose -aus -gaze{named}"
         )
     known = {*HEADS, *COLUMNS}
     if others := [name for name, times in Counter(header).items() if name not in known or times > 1]:

@@ -7,12 +7,20 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from pipeline import looking
 from pipeline.commands.cli import main
-from pipeline.commands.dataset import Check, Row, check
+from pipeline.commands.dataset import Check, Row, _look, check
 from pipeline.data.datasets import base
-from pipeline.errors import DataError
+from pipeline.data.manifest import Sample
+from pipeline.data.store import FeatureInfo, FeatureSequence
+from pipeline.errors import AssetError, DataError
+from pipeline.extraction.extractors.base import Clip
+from pipeline.looking import ModalityLook, statistics
+from pipeline.params import load_params
+from tests.project import ROOT
 from tests.replicas import folder, iemocap, mosi
 
 
@@ -67,7 +75,7 @@ def test_an_unreadable_line_counts_where_nobody_published_counts(
     mine = folder.build(tmp_path)
     table = mine / "samples.csv"
     lines = table.read_bytes().splitlines(keepends=True)
-    table.write_bytes(b"".join([*lines[:4], lines[7]]))  # the last stands twice
+    table.write_bytes(b"".join([*lines[:4], lines[7]]))  # the last is listed twice
     assert not run("folder", mine).complete
     root = iemocap.build(tmp_path)  # has unparsable transcript lines, as the owners' copy
     for video in ("Ses02F_script01_1", "Ses03M_impro03"):
@@ -120,3 +128,39 @@ def test_the_command(
     with pytest.raises(SystemExit) as ended:
         main(["dataset", "check", "mine", "--json"])
     assert json.loads(capsys.readouterr().out)["samples"] == 6
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--pictures", "x"], "give --sample too"),
+        (["--sample", "2", "--json"], "leave --sample out"),
+        (["--sample", "0"], "expected a number from 1 on"),
+    ],
+)
+def test_a_sample_that_cannot_be(capsys: pytest.CaptureFixture[str], words: list[str], message: str) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["dataset", "check", "demo", *words])
+    assert ended.value.code in (1, 2)
+    assert message in capsys.readouterr().err
+
+
+def test_a_sample_is_printed_and_drawn(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    info = FeatureInfo("demo", "audio", "opensmile", {}, ("F0final_sma", "x"), 0.01, "")
+    rows = FeatureSequence(
+        np.array([[120, 1], [121, 2]], np.float32), np.array([0.1, 0.2], np.float32), np.ones(2, np.uint8)
+    )
+    found = [
+        ("text", AssetError("data/assets/bert: not fetched")),
+        ("audio", ModalityLook(info, ["../a"], [Clip("../a")], [rows], *statistics([rows], info.columns))),
+    ]
+    monkeypatch.setattr(looking, "sample_dataset", lambda *_: iter(found))
+    _look("demo", [Sample("../a", text="x")] * 9, 1, load_params(ROOT / "params.yaml"), tmp_path / "look")
+    lines = capsys.readouterr().out.splitlines()
+    assert "text: data/assets/bert: not fetched" in lines
+    assert "audio by opensmile: 1 of 9 samples" in lines
+    assert "  ../a  2 rows, 100% observed, to 0.20 s, F0final_sma 120 Hz in 100%" in lines
+    assert "  F0final_sma    100% voiced, median 120 Hz, 120 to 121 Hz, as a voice" in lines
+    assert (tmp_path / "look/1.audio.png").is_file()

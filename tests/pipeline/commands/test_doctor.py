@@ -132,3 +132,20 @@ def test_a_mistake_in_params_is_shown_and_the_rest_as_well(lacuna: Command, proj
     assert status == 1
     assert "torch" in out
     assert "seed: found 'x'" in out
+
+
+def test_weights_that_selected_extractors_lack(project: Path, tmp_path: Path) -> None:
+    raw = yaml.safe_load((project / "params.yaml").read_text())
+    raw["datasets"]["demo"]["text"]["extractor"] = "word2vec"
+    raw["datasets"]["demo"]["audio"]["extractor"] = "wav2vec2"
+    raw["datasets"]["demo"]["video"]["extractor"] = "denseface"
+    raw["extractors"]["text"]["word2vec"]["path"] = str(tmp_path / "none.vec")
+    raw["extractors"]["video"]["denseface"]["weights"] = str(tmp_path)
+    del raw["assets"]["wav2vec2"]
+    (project / "params.yaml").write_text(yaml.safe_dump(raw))
+    found = [(one.name, one.state, one.detail) for one in doctor._weights(load_params())]
+    assert found == [
+        ("word2vec", "lacking", f"path {tmp_path / 'none.vec'}: no such file or folder"),
+        ("wav2vec2", "lacking", "datasets.demo.audio selects it; assets.wav2vec2 is not there"),
+        ("wav2vec2", "lacking", "datasets.demo.audio selects it, and it has no weights"),
+    ]

@@ -9,6 +9,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+import pandas
 import pytest
 
 from pipeline.commands.cli import main
@@ -19,6 +20,7 @@ from pipeline.errors import DataError
 from pipeline.extraction.dataset import extract
 from pipeline.extraction.extractors import base
 from pipeline.extraction.importers import plain_pickle
+from pipeline.features import open_features
 from pipeline.params import Folds
 from pipeline.training.folds import make_folds
 
@@ -263,6 +265,20 @@ def test_the_command(
         "video.h5",
     ]
     assert "x.pkl: " in capsys.readouterr().out
+    for form in ("csv", "parquet"):
+        _run(["features", "export", "d", f"as {form}", "--form", form])
+    for modality in MODALITIES:
+        with open_features("d", modality) as features:
+            ours = features.frame()
+            assert len(ours) > 8
+        parquet = pandas.read_parquet(tmp_path / f"as parquet/{modality}.parquet")
+        csv = pandas.read_csv(
+            tmp_path / f"as csv/{modality}.csv", dtype=dict(ours.dtypes), keep_default_na=False
+        )
+        for other in (parquet, csv):
+            assert list(other.columns) == list(ours.columns)
+            for name in ours.columns:
+                assert other[name].tolist() == ours[name].tolist()
     with pytest.raises(SystemExit):
         main(["features", "export", "d", "y.pkl", "--fold", "2"])
     assert "has the folds 1 to 1" in capsys.readouterr().err

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
+from tests import clips
 from tests.command_line import Command, run_process
 
 
@@ -54,3 +57,44 @@ def test_a_terminal_that_has_only_ascii(report_data: Path) -> None:
     done = run_process("features", "show", path, "--json", env=environment)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["modality"] == "audio"
+
+
+def test_columns_in_numbers(lacuna: Command, report_data: Path) -> None:
+    status, out, _ = lacuna("features", "show", str(report_data / "features/demo/video.h5"), "--statistics")
+    assert status == 0
+    assert "columns        5, over 149 observed rows" in out
+    assert "constant       none" in out
+
+
+def test_a_clip_is_drawn(lacuna: Command, report_data: Path, project: Path) -> None:
+    store = str(report_data / "features/demo/audio.h5")
+    status, out, _ = lacuna("features", "show", store, "--id", "demo_001", "--plot", "a.png")
+    assert status == 0
+    assert out.startswith("a.png: demo_001, ")
+    assert Path("a.png").read_bytes().startswith(b"\x89PNG")
+    clips.write_clip(project / "a.wav", seconds=0.5)
+    status, _, _ = lacuna(
+        "features", "show", store, "--id", "demo_001", "--picture", "b.png", "--media", "a.wav"
+    )
+    assert status == 0
+    assert Path("b.png").stat().st_size > Path("a.png").stat().st_size  # the waveform came to it
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--plot", "a.png"], "holds 40 clips; name one: --id demo_000"),
+        (["--plot", "a.png", "--id", "demo_00x"], "Did you mean"),
+        (["--plot", "a.jpg", "--id", "demo_001"], "expected a name that ends in .png"),
+        (["--picture", "a.png", "--id", "demo_001", "--media", "no.mp4"], "no.mp4: there is no such file"),
+        (["--picture", "a.png", "--id", "demo_001"], "there is no such manifest"),
+        (["--id", "demo_001"], "give --picture or --plot too"),
+    ],
+)
+def test_what_is_not_drawn(
+    lacuna: Command, report_data: Path, project: Path, words: list[str], message: str
+) -> None:
+    status, _, err = lacuna("features", "show", str(report_data / "features/demo/audio.h5"), *words)
+    assert status == 1
+    assert message in err
+    assert not list(project.glob("a.*"))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 import yaml
 
 from tests.command_line import Command
+from tests.project import ROOT
 
 
 def test_a_correct_file(lacuna: Command, project: Path) -> None:
@@ -34,3 +36,13 @@ def test_outside_a_project(lacuna: Command, tmp_path: Path, monkeypatch: pytest.
     status, _, err = lacuna("params", "check")
     assert status == 1
     assert "Run Lacuna in the project's folder" in err
+
+
+def test_sections_without_which_dvc_would_fail_are_named(project: Path, lacuna: Command) -> None:
+    shutil.copy(ROOT / "dvc.yaml", project)
+    assert lacuna("params", "check")[0] == 0
+    text = (project / "params.yaml").read_text()
+    (project / "params.yaml").write_text(text.replace("\nseed: 0\n", "\n"))
+    status, _, err = lacuna("params", "check")
+    assert status == 1
+    assert "params.yaml: seed: missing" in err

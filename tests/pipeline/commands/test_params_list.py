@@ -19,7 +19,7 @@ def test_types_bounds_defaults_and_notes_stand_beside_the_key() -> None:
     assert "| `runs` | integer, at least 1 | `1` | seeds, from the root seed on |" in lines
     note = "sampled: drawn anew in every epoch of a training"
     assert f'| `draw` | one of `fixed`, `sampled` | `"fixed"` | {note} |' in lines
-    assert "| `dataset` | text | none: it must be given |  |" in lines
+    assert "| `dataset` | text | none: it must be given | one of datasets |" in lines
 
 
 def test_a_comment_above_a_field_is_its_note() -> None:

@@ -64,7 +64,7 @@ def test_a_row_of_several_lines_with_other_fields_says_how_far_it_runs(tmp_path:
 
 
 def test_a_column_that_stands_twice_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="line 1: the column text stands twice"):
+    with pytest.raises(DataError, match="line 1: the column text is listed twice"):
         read("folder", own(tmp_path, ["1,a,b"], "id,text,text"))
 
 
@@ -123,7 +123,7 @@ def test_every_loaders_table(
     ("text", "words"),
     [
         ('video,split\na,train\nb,"valid\nc,test\n', "line 3: a quote"),
-        ("video,video,split\na,b,train\n", "the column video stands twice"),
+        ("video,video,split\na,b,train\n", "the column video is listed twice"),
         ("video,split\na,train,x\n", "line 2: found 3 fields, expected 2"),
         ("video,split\na\n", "line 2: found 1 fields, expected 2"),
         ("video,split\n,train\n", "line 2: found no name of a video"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import shutil
 import threading
 from pathlib import Path
@@ -493,6 +494,24 @@ def test_openface(tmp_path: Path) -> None:
     assert read(folder, "dark", "video").status is Status.MISSING
     with pytest.raises(StoreError, match=r"found no \*\.csv"):
         read(tmp_path, "a", "video", format="openface")
+
+
+def test_an_openface_csv_with_fewer_columns(tmp_path: Path) -> None:
+    """Without the 280 of the eyes' landmarks: 709 - 280 = 429 columns, and 5 about the picture."""
+    path = tmp_path / "of/a.csv"
+    whole = [line.split(",") for line in openface_csv(path)]
+    kept = [k for k, name in enumerate(whole[0]) if not name.startswith("eye_lmk")]
+    path.write_text("".join(",".join(line[k] for k in kept) + "\n" for line in whole))
+    groups = "gaze+pose+landmarks2d+landmarks3d+shape+aus"
+    with pytest.raises(MediaError, match=f"280 of OpenFace.*there by field: {re.escape(groups)}"):
+        read(tmp_path / "of", "a", "video")
+    made = importer(tmp_path / "of", "video", field=groups)
+    assert len(made.columns) == 429
+    assert made.columns[7:9] == ("gaze_angle_y", "pose_Tx")
+    found = made.extract(Clip("a", video=Path("x/a.mp4")))
+    assert found.values[2, 8] == pytest.approx(2 + 288 / 1000)  # pose_Tx was column 288 of 709
+    with pytest.raises(StoreError, match='found the group "AU"'):
+        _ = importer(tmp_path / "of", "video", field="AU+pose").columns
 
 
 def test_a_wrong_openface_csv_names_file_column_and_id(

@@ -155,26 +155,101 @@ def test_six_models_of_a_condition_each_make_one_experiment() -> None:
 
 def test_mmin_against_mctn_and_both_baselines_by_hand() -> None:
     rows = paired(compared(world()))
-    assert rows["mmin", "MCTN", "average of six", "UA"] == ["+0.200", "3.46", f"{P:.4f}", "3"]
-    assert rows["mmin", "MCTN", "average of six", "WA"] == ["+0.200", "3.46", f"{P:.4f}", "3"]
+    # twelve tests have a p: by size 4 x mmin, then mmin and MCTN, ...; Holm multiplies the k-th smallest by 12 - k + 1
+    assert rows["mmin", "MCTN", "average of six", "UA"] == [
+        "+0.200",
+        "3.46",
+        f"{P:.4f}",
+        f"{8 * P:.4f}",
+        "–",
+        "3",
+    ]
+    assert rows["mmin", "MCTN", "average of six", "WA"] == [
+        "+0.200",
+        "3.46",
+        f"{P:.4f}",
+        f"{8 * P:.4f}",
+        "–",
+        "3",
+    ]
     # against full-modality .3, .4, .5: t = .4 / (.1 / sqrt 3) = sqrt(48), p = 1 - sqrt(48 / 50)
     for condition in ("average of six", "nothing missing"):
         p = 1 - math.sqrt(48 / 50)
         for metric in ("WA", "UA"):
-            assert rows["mmin", "full-modality", condition, metric] == ["+0.400", "6.93", f"{p:.4f}", "3"]
+            expected = ["+0.400", "6.93", f"{p:.4f}", f"{12 * p:.4f}", "–", "3"]
+            assert rows["mmin", "full-modality", condition, metric] == expected
             # always .25: there is no spread, and so no t
-            assert rows["mmin", "augmented", condition, metric] == ["+0.250", "–", "–", "3"]
+            assert rows["mmin", "augmented", condition, metric] == ["+0.250", "–", "–", "–", "–", "3"]
     # .05, .15, .25: t = .15 / (.1 / sqrt 3) = sqrt(6.75)
     p = 1 - math.sqrt(6.75 / 8.75)
-    assert rows["augmented", "full-modality", "average of six", "UA"] == ["+0.150", "2.60", f"{p:.4f}", "3"]
+    assert rows["augmented", "full-modality", "average of six", "UA"][:3] == ["+0.150", "2.60", f"{p:.4f}"]
     # MCTN against augmented: .15, .05, -.05: t = .05 / (.1 / sqrt 3) = sqrt(.75)
     p = 1 - math.sqrt(0.75 / 2.75)
-    assert rows["MCTN", "augmented", "average of six", "UA"] == ["+0.050", "0.87", f"{p:.4f}", "3"]
+    assert rows["MCTN", "augmented", "average of six", "UA"][:3] == ["+0.050", "0.87", f"{p:.4f}"]
     assert {(one, other) for one, other, *_ in rows} == {
         ("augmented", "full-modality"), ("mmin", "full-modality"), ("mmin", "augmented"), ("mmin", "MCTN"),
         ("MCTN", "full-modality"), ("MCTN", "augmented"),
     }  # fmt: skip
     assert ("mmin", "MCTN", "nothing missing", "UA") not in rows  # MCTN has no such model
+
+
+def test_the_resampled_test_by_the_sizes_of_the_folds() -> None:
+    runs = {(fold, 1): {"samples": {"train": 40, "valid": 0, "test": 10}} for fold in (1, 2, 3)}
+    experiments = [replace(one, runs=runs) for one in world()]
+    found = compared(experiments)
+    assert found.test_share(experiments[0]) == 0.25
+    # t = .2 / (.1 sqrt(1/3 + 1/4)) = .2 / (.1 sqrt(7/12)); with 2 degrees of freedom p = 1 - t / sqrt(2 + t^2)
+    t = 2 / math.sqrt(7 / 12)
+    p = 1 - t / math.sqrt(2 + t * t)
+    assert paired(found)["mmin", "MCTN", "average of six", "UA"][4] == f"{p:.4f}"
+    chosen = params(experiments, table5=table(experiments))
+    report = chosen.report.model_copy(update={"test": "resampled"})
+    about = [DatasetFacts("demo", None, {}, False, {}, ())]
+    (section,) = compare(chosen.model_copy(update={"report": report}), about, experiments)
+    assert paired(section.parts[0])["mmin", "MCTN", "average of six", "UA"][3] == f"{min(1, 8 * p):.4f}"
+    assert "corrected resampled t-test" in result_table(section.parts[0]).notes[0]
+
+
+def test_holms_family_is_the_whole_section() -> None:
+    scored = [replace(one, name=f"{one.name}-2") for one in world()[:3]]
+    for one in scored:
+        one.trained["labels"] = {"sad": "negative"}  # type: ignore[index]
+    experiments = [*world()[:3], *scored]
+    (section,) = sections(experiments, all=table(experiments))
+    assert len(section.parts) == 2
+    assert [part.family for part in section.parts] == [8, 8]  # 3 pairs x 2 conditions x 2 metrics have a p
+    assert len(section.parts[0].tests) == 12
+
+
+def test_what_is_below_the_linear_floor_is_marked() -> None:
+    floor = facts("floor", (0.4, 0.5, 0.6), EVERYWHERE, "linear")
+    made = result_table(compared([*world(), floor]))
+    marks = {row[1].text: row[-1].mark for row in made.rows if row[0].text == "UA"}
+    assert marks["full-modality"] == "▽" and "▽" not in marks["mmin"] + marks["floor"]
+    assert "▽ below the linear floor, floor." in made.notes
+    assert any("no linear floor" in note for note in result_table(compared(world())).notes)
+
+
+def test_a_floor_of_another_table_stands_in_this_one_too() -> None:
+    floor = facts("floor", (0.4, 0.5, 0.6), EVERYWHERE, "linear")
+    elsewhere = facts("floor-random", (0.4, 0.5, 0.6), EVERYWHERE, "linear", folds={"scheme": "random"})
+    found = sections(
+        [*world(), elsewhere, floor], five=table(world()), floors=table([floor]), other=table([elsewhere])
+    )
+    made = result_table(found[0].parts[0])
+    assert [row[1].text for row in made.rows if row[0].text == "UA"][-1] == "floor"
+    assert "▽ below the linear floor, floor, which stands in another section." in made.notes
+    assert "floor" not in {one.name for one in found[0].parts[0].evaluated}
+
+
+def test_a_number_that_is_none_is_named() -> None:
+    experiments = world()[:2]
+    broken = {
+        key: {c: dict(m) for c, m in scores.items()} for key, scores in experiments[1].scores.values.items()
+    }
+    broken[2, 1]["avt"]["ua"] = math.nan
+    made = result_table(compared([experiments[0], replace(experiments[1], scores=Scores(broken))]))
+    assert "Not a number, and left out of means and tests: augmented (avt UA, 1 of 3)." in made.notes
 
 
 def test_stars_and_verdict_of_what_is_merged() -> None:
@@ -259,7 +334,7 @@ def test_every_table_has_its_own_baseline_rows_and_colours() -> None:
         assert (f"mmin-{dataset}", f"full-modality-{dataset}") in pairs
         assert ("MCTN", f"full-modality-{dataset}") in pairs and (f"mmin-{dataset}", "MCTN") in pairs
         assert f"Against augmented-{dataset}" in verdicts(part)[0].detail
-        words = "p < 0.05 (two-tailed paired t-test over folds and runs)."
+        words = "p < 0.05 (two-tailed paired t-test over folds and runs, corrected by Holm for 12 tests)."
         assert f"* better than full-modality-{dataset}, {words}" in result_table(part).notes
     assert [(part.name, part.place) for part in again.evaluated] == [
         ("mmin-one", 0), ("augmented-one", 1), ("full-modality-one", 2),

@@ -158,10 +158,11 @@ def test_the_page_shows_them_and_the_tables_lie_beside(tmp_path: Path) -> None:
     data, params = tmp_path / "data", report_tree.params()
     report_tree.write_tree(data)
     rows = [["mmin", "1", "1", "vt", "demo_000", "1", "audio", "sad", "happy"]]
-    write(data / "results" / "mmin", rows, "id,label\ndemo_000,happy\n")
+    report_tree.write_predictions(data, "mmin")
+    write(data / "results" / "mmin", rows, (data / "results/mmin/predictions.csv").read_text())
     report.write(params, *gather(params, data), data / "report")
     page = (data / "report" / "index.html").read_text(encoding="utf-8")
-    assert "<h3>Key modalities</h3>" in page and "What was judged key" in page
+    assert "<h3>Key modalities</h3>" in page and "what was judged key" in page
     written = (data / "report" / "tables" / "demo-key.csv").read_text().splitlines()
     assert written[1] == "mmin,vt,audio,1,1.000,0.000,1.000,–,–"
     assert not (

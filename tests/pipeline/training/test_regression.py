@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from pipeline.params import Compute, Dataset, Experiment, Params, load_params, m
 from pipeline.reporting.facts import gather
 from pipeline.training import metrics
 from pipeline.training.all_runs import train_experiment
-from pipeline.training.evaluation import ScoreResult, evaluate_experiment, summarise
+from pipeline.training.evaluation import ScoreResult, against_chance, evaluate_experiment, summarise
 from pipeline.training.metrics import Scale
 from pipeline.training.predictor import load_run, predict
 from pipeline.training.samples import read_samples
@@ -54,7 +55,9 @@ def run(name: str, settings: Experiment, data: Path, dataset: Dataset = TWO) -> 
     """Train and evaluate one experiment, and write its results."""
     train_experiment(name, settings, dataset, 0, CPU, data)
     found = evaluate_experiment(name, dataset, settings, settings.evaluate_on, CPU, data)
-    write_results(data / "results" / name, name, found.classes, found.results)
+    folder = data / "results" / name
+    write_results(folder, name, found.classes, found.results)
+    (folder / "chance.json").write_text(against_chance(found.results, found.constant).to_json())
     return [result for result in found.results if isinstance(result, ScoreResult)]
 
 
@@ -199,6 +202,7 @@ def test_the_page_shows_classes_and_scores_apart(data: Path, tmp_path: Path) -> 
     page = (tmp_path / "report/index.html").read_text(encoding="utf-8")
     assert '<h3 id="part-small">Classes' in page and '<h3 id="part-small-scores">Scores' in page
     assert "MAE" in page and "Acc-7" in page and "UA" in page
+    assert "Always the median score of the training part, mean over folds: MAE " in page
     tables = tmp_path / "report/tables"
     (line,) = [
         row
@@ -318,6 +322,20 @@ def test_valence_is_learnt_about_the_middle_of_its_scale(tmp_path: Path) -> None
         with FeatureStore(data / "features/small" / f"{modality}.h5") as store:
             features[modality] = store.read(store.ids.index(felt[0].ids[1]))
     assert predictor.predict(features)["valence"] == pytest.approx(felt[0].predicted["avt"][1], abs=1e-5)
+    # and the page has its columns
+    params = Params.model_validate(
+        {
+            "datasets": {"small": TWO.model_dump(mode="json", exclude_unset=True)},
+            "experiments": {"felt": {"dataset": "small", "model": "baseline", "task": "regression"}},
+        }
+    )
+    report.write(params, *gather(params, data), tmp_path / "report")
+    table = rows(tmp_path / "report/tables/small-scores-conditions.csv")
+    assert [row["metric"] for row in table] == ["MAE", "r", "CCC"]
+    page = (tmp_path / "report/index.html").read_text(encoding="utf-8")
+    low, high = min(truth), max(truth)
+    assert f"<dt>valence</dt><dd>{low:.2f} to " in page and high > 4
+    assert re.search(r"Always the median score .*: MAE \d\.\d{3}, r 0\.000, CCC 0\.000\.", page)
 
 
 def test_a_target_needs_its_range(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ column  name         is       what, and where it departs
 
 As in COVAREP, values between two glottal pulses are interpolated, also across unvoiced stretches, and are 0
 before the first and after the last; F0 and Rd are given in unvoiced frames too, where they mean little; a
-voice without any jitter may be tracked at a multiple of its pitch, which no throat's is. A frame of digital
+voice without any jitter, which only a synthetic one is, may be tracked at a multiple of its pitch. A frame of digital
 silence is all zeros. COVAREP was made for 16 kHz: everything is resampled to that.
 """
 
