@@ -128,6 +128,7 @@ DATA: dict[str, dict[str, str]] = {
         for folder in ("manifests", "features", "masks", "runs", "results")
     },
 }
+DATA["report"]["data/predictions"] = "pipeline/reporting/foreign.py"
 DATA["extract-video"]["data/denseface"] = "the setting denseface.weights"
 # (stage, folder of data/) that its code names, and dvc.yaml does not.
 NOT_SEEN = {
@@ -140,7 +141,18 @@ NOT_SEEN = {
         "assets",
     ): "where settings.encoder of a model usually points, which no line of dvc.yaml can follow",
 }
-FOLDERS = {"raw", "assets", "manifests", "features", "masks", "runs", "results", "report", "denseface"}
+FOLDERS = {
+    "raw",
+    "assets",
+    "manifests",
+    "features",
+    "masks",
+    "runs",
+    "results",
+    "report",
+    "denseface",
+    "predictions",
+}
 
 
 @cache

@@ -211,9 +211,9 @@ def _note_times(path: Path, done: Mapping[tuple[int, int], Path]) -> None:
     """Note how long each run took, where that is known, for ``lacuna runs``: outside of the stage's outputs, which
     hold no clock."""
     times = {
-        f"{fold}-{run}": json.loads((source / "time.json").read_text(encoding="utf-8"))
+        f"{fold}-{run}": json.loads(noted.read_text(encoding="utf-8"))
         for (fold, run), source in sorted(done.items())
-        if (source / "time.json").is_file()
+        if (noted := kept_runs.time_of(source)).is_file()
     }
     write_whole(path, json.dumps(times, indent=2) + "\n")
 

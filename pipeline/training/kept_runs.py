@@ -167,6 +167,11 @@ class PlannedRun:
         return PlannedRun(before, self.fold, self.seed, self.device, self.cache, self.masks)
 
 
+def time_of(finished: Path) -> Path:
+    """Return where it is noted how long a kept run took: beside the kept runs, which hold no clock."""
+    return finished.parents[1] / "times" / "runs" / f"{finished.name}.json"
+
+
 def find(run: PlannedRun, samples: SampleSet) -> Path | None:
     """Return the folder of a finished run, or None."""
     folder = run.cache / run.key(samples)
@@ -222,11 +227,11 @@ def train_run(run: PlannedRun, samples: SampleSet) -> Path:
             save_tensors(beside / "weights.safetensors", network.state_dict())
             save_tensors(beside / "normaliser.safetensors", _normaliser_tensors(normalisers))
             (beside / "history.csv").write_text(_history_csv(result.history), encoding="utf-8")
-            took = {"seconds": round(time.perf_counter() - started, 3), "epochs": len(result.history)}
-            (beside / "time.json").write_text(json.dumps(took), encoding="utf-8")  # stays in the cache
             (beside / "fit.json").write_text(json.dumps(facts), encoding="utf-8")
     except OSError as error:
         raise StoreError(f"{finished}: cannot be written ({error}). Remove it and train again") from error
+    took = {"seconds": round(time.perf_counter() - started, 3), "epochs": len(result.history)}
+    write_whole(time_of(finished), json.dumps(took) + "\n")
     if not (finished / "fit.json").is_file():
         raise StoreError(f"{finished}: is there, but not whole. Remove it and train again")
     _log.info(
