@@ -24,7 +24,7 @@ import safetensors.torch
 import torch
 
 from models.base import MODALITIES, Network
-from pipeline.data.files import file_sha256, whole_or_nothing
+from pipeline.data.files import file_sha256, whole_or_nothing, write_whole
 from pipeline.errors import StoreError
 from pipeline.params import Experiment
 from pipeline.training.experiment import (
