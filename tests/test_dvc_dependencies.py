@@ -33,6 +33,7 @@ INFRASTRUCTURE = {
     "pipeline/stage.py": "runs a stage: reads params.yaml, logs, ends with an exit code",
     "pipeline/logs.py": "what a terminal shows",
     "pipeline/params.py": "checks params.yaml, whose values DVC compares by `params`",
+    "pipeline/training/progress.py": "says on the terminal how far a training is",
     "pipeline/machine.py": "counts cores; no result depends on how many workers there are",
     "pipeline/data/files.py": "renames what is whole; the bytes are the caller's",
     "pipeline/data/assets.py": "for other stages: returns the path of a file with the right checksum, or stops",

@@ -15,7 +15,7 @@ import io
 import json
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -36,8 +36,9 @@ from pipeline.training.experiment import (
     settings_of,
 )
 from pipeline.training.folds import Fold
-from pipeline.training.loop import deterministic, fit, save_tensors
+from pipeline.training.loop import Run, deterministic, fit, save_tensors
 from pipeline.training.masking import NamedMask
+from pipeline.training.progress import Told
 from pipeline.training.samples import SampleSet, derive_seed
 from pipeline.training.sequences import Normaliser
 
@@ -178,7 +179,7 @@ def find(run: PlannedRun, samples: SampleSet) -> Path | None:
     return folder if (folder / "fit.json").is_file() else None
 
 
-def train_run(run: PlannedRun, samples: SampleSet) -> Path:
+def train_run(run: PlannedRun, samples: SampleSet, tell: Callable[[Told], None] | None = None) -> Path:
     """Train one (fold, seed), or find it finished; return its folder in the cache.
 
     Several processes may train the same at once (two experiments that start from one baseline): each writes
@@ -212,6 +213,7 @@ def train_run(run: PlannedRun, samples: SampleSet) -> Path:
         samples.outputs,
         run.used_masks,
         state=run.cache / f"{key}.state",
+        **({} if tell is None else {"watch": lambda training: tell(_told(run, training))}),
     )
     trainable = sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
     facts = {
@@ -246,6 +248,17 @@ def train_run(run: PlannedRun, samples: SampleSet) -> Path:
         time.perf_counter() - started,
     )
     return finished
+
+
+def _told(run: PlannedRun, training: Run) -> Told:
+    """Return where a training is."""
+    select, row = run.experiment.select_by, training.history[-1]
+    value = row[f"{training.judged}_{select}"]
+    epochs = run.experiment.epochs
+    return Told(
+        run.fold.number, run.seed, training.epoch, epochs, f"{training.judged} {select}", value,
+        training.best_score, training.finished,
+    )  # fmt: skip
 
 
 def _normaliser_tensors(normalisers: dict[str, Normaliser]) -> dict[str, torch.Tensor]:
