@@ -74,7 +74,7 @@ class Contradict(Section):
     # share of utterances whose voice does
     audio: Share = 0.1
     # share of utterances whose face does
-    video: Share = 0.35
+    video: Share = 0.4
 
     @model_validator(mode="after")
     def _one_at_a_time(self) -> Contradict:
