@@ -23,10 +23,8 @@ import argparse
 import datetime
 import os
 import shutil
-import statistics
 import tempfile
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +37,7 @@ from pipeline.logs import log_to_stderr
 from pipeline.params import Params
 from pipeline.reporting.comparison import Comparison, compare
 from pipeline.reporting.facts import ExperimentFacts, gather
-from pipeline.reporting.statistics import AVERAGE, CONDITIONS, Number, Scores, paired_test
+from pipeline.reporting.statistics import AVERAGE, CONDITIONS, Number, Scores, area, paired_test
 
 PRESETS = ("umdf-table1", "umdf-fig3")
 METRICS = {"mae": "MAE", "f1_non0": "F1 (without 0)"}
@@ -133,11 +131,9 @@ def show(part: Comparison, metric: str, words: str, columns: Mapping[str, str], 
 def heights(scores: Scores, metric: str) -> Sequence[float]:
     """Return the mean height of the curve over the rates, by trapezoids, of each (fold, run)."""
     by_rate = {rate: scores.of(name, metric) for name, rate in RATES.items()}
-    found = []
-    for key in sorted(set.intersection(*(set(values) for values in by_rate.values()))):
-        line = [by_rate[rate][key] for rate in by_rate]
-        found.append(statistics.fmean((a + b) / 2 for a, b in pairwise(line)))
-    return found
+    keys = set.intersection(*(set(values) for values in by_rate.values()))
+    found = [area({rate: values[key] for rate, values in by_rate.items()}) for key in sorted(keys)]
+    return [value for value in found if value is not None]
 
 
 def _cell(number: Number | None) -> str:
