@@ -24,6 +24,7 @@ from pipeline.training.metrics import mean_and_deviation
 ANY = "one of the three"
 NOTHING = Cell("–", number=True)
 RIGHT = ("TF right", "ensemble right")
+DECIDED = ("right, TF for all", "right, detector decides", "right, truth decides")
 
 
 def key_table(comparison: Comparison) -> Table | None:
@@ -60,7 +61,13 @@ def key_truth_table(comparison: Comparison) -> Table | None:
         cells: list[Cell] = []
         for part in (key, others):
             cells += [_count(len({j.id for j in part})), share(part, lambda j: j.key)]
-        rows.append([*_named(one, condition, absent), *cells, p, *_right(key), *_right(others)])
+        known = frozenset(j.id for j in key)
+        decided = [
+            share(judged, lambda j: j.backbone),
+            share(judged, lambda j: j.ensemble if j.key else j.backbone),
+            share(judged, lambda j, known=known: j.ensemble if j.id in known else j.backbone),  # type: ignore[misc]
+        ]
+        rows.append([*_named(one, condition, absent), *cells, p, *_right(key), *_right(others), *decided])
     if not rows:
         return None
     groups = [f"{group}, {who}" for group in ("key", "others") for who in RIGHT]
@@ -71,10 +78,13 @@ def key_truth_table(comparison: Comparison) -> Table | None:
         "deviation).",
         head=[
             "experiment", "shown as", "absent", "key in truth", "judged key", "others", "others judged key", "Fisher",
-            *groups,
+            *groups, *DECIDED,
         ],
         rows=rows,
         notes=[
+            "Right, of all samples of a row: where TF decides on all of them; where the detector says on which the "
+            "ensemble decides (the network's answer); where the truth says it. Where the last is no better than the "
+            "first, the combination loses; where it is better and the second is not, the detector does.",
             "Fisher's exact test, two-sided, of each sample once, as most of the runs judge it. Told: the experiment "
             "gets the true flags (key: oracle).",
         ],

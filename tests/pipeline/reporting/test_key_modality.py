@@ -86,7 +86,10 @@ def test_the_detector_beside_the_truth_by_hand(comparison: Comparison) -> None:
     (row,) = texts(key_truth_table(with_judgements(comparison, JUDGED)))
     # a and b: both in run 1, a alone in run 2; c and d: none, then c. Of most runs: a alone; 1 of 2 against 0 of 2.
     assert row[3:8] == ["2", "0.750±0.354", "2", "0.250±0.354", "p\u00a0=\u00a01.000"]
-    assert row[8:] == ["0.500±0.000", "0.750±0.354", "0.250±0.354", "0.000±0.000"]
+    assert row[8:12] == ["0.500±0.000", "0.750±0.354", "0.250±0.354", "0.000±0.000"]
+    # TF alone is right on b and d, then b. With the detector the ensemble decides on a and b (both right; TF is
+    # on d), then on a and c (a right; TF on b, right). By the truth it decides on a and b: both, and d; then a.
+    assert row[12:] == ["0.375±0.177", "0.625±0.177", "0.500±0.354"]
 
 
 def test_fishers_test_by_hand() -> None:
