@@ -80,8 +80,8 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         say_json({"settings": {key: list(values) for key, values in differ.items()}, "tests": rows})
         return 0
-    for key, (mine, theirs) in differ.items():
-        say(f"{key}: {mine} | {theirs}")
+    for key, values in differ.items():
+        say(f"{key}: {' | '.join(values)}")
     width = max(len(name) for name in (one.name, other.name, "difference"))
     head = (
         "condition",

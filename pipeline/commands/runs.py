@@ -96,9 +96,9 @@ def run(options: argparse.Namespace) -> int:
         )
         if row["failure"]:
             say(f"  {row['failure']}")
-        features = row["features"]
-        if isinstance(features, dict) and features:
-            say(f"  on {', '.join(f'{modality} {about}' for modality, about in features.items())}")
+        used = row["features"]
+        if isinstance(used, dict) and used:
+            say(f"  on {', '.join(f'{modality} {about}' for modality, about in used.items())}")
     if not found:
         say("params.yaml names no experiment")
     return 0

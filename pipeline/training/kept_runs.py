@@ -213,7 +213,7 @@ def train_run(run: PlannedRun, samples: SampleSet, tell: Callable[[Told], None] 
         samples.outputs,
         run.used_masks,
         state=run.cache / f"{key}.state",
-        **({} if tell is None else {"watch": lambda training: tell(_told(run, training))}),
+        watch=None if tell is None else lambda training: tell(_told(run, training)),
     )
     trainable = sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
     facts = {
