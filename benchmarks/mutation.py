@@ -56,6 +56,8 @@ SLACK_S, FACTOR = 60.0, 5.0  # a mutant's tests may take so much longer than the
 
 # "file: before -> after": why no test can tell them apart.
 EQUIVALENT: dict[str, str] = {
+    "pipeline/data/masks.py: mask.range or (0.0, 0.0) -> mask.range or (1.0, 0.0)": "a block always has a range",
+    "pipeline/data/masks.py: mask.range or (0.0, 0.0) -> mask.range or (0.0, 1.0)": "the same",
     "pipeline/training/metrics.py: all_of_it > 0 -> all_of_it > 1": "with one in all nothing is right: 0 either way",
     "pipeline/training/batching.py: (ends - begins).max(initial=0) -> (ends - begins).max(initial=1)": "a row that is "
     "averaged has a frame, and without rows nothing is gathered",

@@ -50,13 +50,13 @@ class Shot:
     Attributes:
         time_s: the row's time, seconds from the clip's beginning.
         pixels: (H, W, 3) uint8.
-        faces: points (N, 2) of each face in pixels, x to the right and y down.
+        faces: points (N, 2) of each face in pixels, x to the right and y down; None: where faces are is not known.
         observed: whether the store has a face there.
     """
 
     time_s: float
     pixels: NDArray[np.uint8]
-    faces: Sequence[NDArray[np.float64]]
+    faces: Sequence[NDArray[np.float64]] | None
     observed: bool
 
 
@@ -117,14 +117,16 @@ def draw(look: Look, path: Path) -> None:
 
 def _draw_shot(axes: Any, shot: Shot) -> None:
     axes.imshow(shot.pixels)
-    for points in shot.faces:
+    for points in shot.faces or ():
         (left, top), (right, bottom) = points.min(0), points.max(0)
         axes.plot([left, right, right, left, left], [top, top, bottom, bottom, top], color=_FACE, lw=1)
         if len(points) > 4:
             axes.scatter(*points.T, s=1.5, color=_FACE, lw=0)
-    note = "" if bool(shot.faces) == shot.observed else ": found now, not in the store"
-    if not shot.faces:
-        note = ": no face" if not shot.observed else ": not found now, in the store"
+    note = ""
+    if shot.faces is not None and not shot.faces:
+        note = ": not found now, in the store" if shot.observed else ": no face"
+    elif shot.faces and not shot.observed:
+        note = ": found now, not in the store"
     axes.set_title(f"{shot.time_s:.2f} s{note}", fontsize=8)
     axes.set_axis_off()
 

@@ -116,34 +116,45 @@ def _words_of(features: FeatureSequence) -> tuple[Word, ...]:
 def _shots(features: FeatureSequence, info: FeatureInfo, clip: Clip, data: Path) -> list[Shot]:
     if not len(features.times):
         return []
-    rows = np.unique(np.linspace(0, len(features.times) - 1, SHOTS + 2).round().astype(int)[1:-1])
+    wanted = np.linspace(0, len(features.times) - 1, SHOTS + 2).round().astype(int)[1:-1]
+    rows = [int(row) for row in np.unique(wanted)]
+    pictures = _pictures_at(features.times[rows], clip, info.frame_period_s)
+    seen = (features.flags[rows] == 1).tolist()
+    if (stored := _stored_points(features, info.columns)) is not None:
+        faces = [[stored[row]] if features.flags[row] else [] for row in rows]
+        return [Shot(*one) for one in zip(features.times[rows].tolist(), pictures, faces, seen, strict=True)]
     owner = base.find(info.modality, info.extractor)
+    if not hasattr(owner, "find_faces"):
+        return [Shot(*one, None, True) for one in zip(features.times[rows].tolist(), pictures, strict=True)]
     settings = {key: value for key, value in info.settings.items() if key != "align"}
-    found: list[Shot] = []
     with closing(owner(owner.Settings(**settings), data / "assets" / info.extractor)) as instance:
-        find = getattr(instance, "find_faces", None)
-        wanted = list(rows)
-        shown = None
-        # The picture on the screen at a row's time is the last one that began before it.
-        for time_s, picture in read_frames(clip, info.frame_period_s and 1 / info.frame_period_s):
-            while wanted and shown is not None and time_s > features.times[wanted[0]] + 1e-4:
-                found.append(_shot(features, int(wanted.pop(0)), shown, find))
-            shown = picture
-        while wanted and shown is not None:
-            found.append(_shot(features, int(wanted.pop(0)), shown, find))
-    return found
+        find: Callable[[NDArray[np.uint8]], list[NDArray[np.float64]]] = instance.find_faces  # type: ignore[attr-defined]
+        found = [find(picture) for picture in pictures]
+    return [Shot(*one) for one in zip(features.times[rows].tolist(), pictures, found, seen, strict=True)]
 
 
-def _shot(
-    features: FeatureSequence,
-    row: int,
-    picture: NDArray[np.uint8],
-    find: Callable[[NDArray[np.uint8]], list[NDArray[np.float64]]] | None,
-) -> Shot:
-    observed = bool(features.flags[row])
-    if find is None:  # the extractor has no faces to show: whatever the store says is right
-        return Shot(float(features.times[row]), picture, (), False)
-    return Shot(float(features.times[row]), picture, find(picture), observed)
+def _pictures_at(times_s: NDArray[np.float32], clip: Clip, period_s: float | None) -> list[NDArray[np.uint8]]:
+    """Return what is on the screen at each of these times: the picture that came last before it."""
+    wanted = times_s.tolist()
+    found: list[NDArray[np.uint8]] = []
+    shown: NDArray[np.uint8] | None = None
+    for time_s, picture in read_frames(clip, period_s and 1 / period_s):
+        while shown is not None and len(found) < len(wanted) and time_s > wanted[len(found)] + 1e-4:
+            found.append(shown)
+        shown = picture
+    if shown is None:
+        raise MediaError(f"{clip.video}: shows no picture")
+    return found + [shown] * (len(wanted) - len(found))
+
+
+def _stored_points(features: FeatureSequence, columns: Sequence[str]) -> NDArray[np.float64] | None:
+    """Return OpenFace's 68 points of each row, (T, 68, 2) in pixels, if these are its columns."""
+    place = {name: index for index, name in enumerate(columns)}
+    names = [f"{axis}_{point}" for point in range(68) for axis in "xy"]
+    if not place.keys() >= set(names):
+        return None
+    points = features.values[:, [place[name] for name in names]]
+    return points.reshape(len(points), 68, 2).astype(np.float64)
 
 
 @dataclass(frozen=True)

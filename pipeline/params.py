@@ -74,7 +74,7 @@ class Contradict(Section):
     # share of utterances whose voice does
     audio: Share = 0.1
     # share of utterances whose face does
-    video: Share = 0.35
+    video: Share = 0.4
 
     @model_validator(mode="after")
     def _one_at_a_time(self) -> Contradict:
@@ -416,6 +416,15 @@ class Experiment(Section):
         return self
 
 
+class ForeignPredictions(Section):
+    """Predictions from elsewhere, as one more row of the report (pipeline/reporting/foreign.py)."""
+
+    file: Annotated[
+        str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 _.-]*\.csv$", max_length=100)
+    ]  # in data/predictions/
+    like: Name  # the experiment on whose test samples, labels, folds and conditions they are measured
+
+
 class PublishedRow(Section):
     """A row of a published table; pipeline/reporting/published.csv holds the numbers."""
 
@@ -495,6 +504,7 @@ class Params(Section):
     masks: dict[Name, Mask] = {}
     # NAME -> a training and its evaluation
     experiments: dict[Name, Experiment] = {}
+    predictions: dict[Name, ForeignPredictions] = {}  # of other tools: a row of the report each
     # what the page shows
     report: Report = Report()
     # NAME -> a folder outside of the project, which datasets name as root: data/media/NAME. LACUNA_MEDIA_NAME of the
@@ -715,10 +725,13 @@ def _check_names(path: Path, params: Params, models: bool) -> None:
                 problems += wrong
     if params.report.baseline is not None and params.experiments:
         check("report.baseline", params.report.baseline, params.experiments)
+    for name, foreign in params.predictions.items():
+        if name in params.experiments:
+            problems.append(f"predictions.{name}: an experiment has this name; choose another")
+        check(f"predictions.{name}.like", foreign.like, params.experiments)
+    rows = {**params.experiments, **params.predictions}
     for name, table in params.report.tables.items():
-        known = [
-            check(f"report.tables.{name}.experiments", one, params.experiments) for one in table.experiments
-        ]
+        known = [check(f"report.tables.{name}.experiments", one, rows) for one in table.experiments]
         if all(known):
             problems += _check_table(f"report.tables.{name}", table, params)
     if problems:
@@ -734,8 +747,13 @@ def _check_table(key: str, table: ReportTable, params: Params) -> list[str]:
                 find_rows(row)
             except ParamsError as error:
                 problems.append(f"{key}.{kind}.{name}: {error}")
-    datasets = list(dict.fromkeys(params.experiments[one].dataset for one in table.experiments))
-    if len(datasets) == 1:
+    trained = [
+        params.predictions[one].like if one in params.predictions else one for one in table.experiments
+    ]
+    datasets = list(
+        dict.fromkeys(params.experiments[one].dataset for one in trained if one in params.experiments)
+    )
+    if len(datasets) <= 1:
         return problems
     return [
         *problems,

@@ -25,6 +25,7 @@ def copy_project(folder: Path, size: int, epochs: int) -> None:
         "pipeline",
         "models",
         "data/denseface",
+        "data/predictions",
         "dvc.yaml",
         "params.yaml",
         ".dvcignore",

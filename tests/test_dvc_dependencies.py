@@ -33,6 +33,7 @@ INFRASTRUCTURE = {
     "pipeline/stage.py": "runs a stage: reads params.yaml, logs, ends with an exit code",
     "pipeline/logs.py": "what a terminal shows",
     "pipeline/params.py": "checks params.yaml, whose values DVC compares by `params`",
+    "pipeline/training/progress.py": "says on the terminal how far a training is",
     "pipeline/machine.py": "counts cores; no result depends on how many workers there are",
     "pipeline/data/files.py": "renames what is whole; the bytes are the caller's",
     "pipeline/data/assets.py": "for other stages: returns the path of a file with the right checksum, or stops",
@@ -128,6 +129,7 @@ DATA: dict[str, dict[str, str]] = {
         for folder in ("manifests", "features", "masks", "runs", "results")
     },
 }
+DATA["report"]["data/predictions"] = "pipeline/reporting/foreign.py"
 DATA["extract-video"]["data/denseface"] = "the setting denseface.weights"
 # (stage, folder of data/) that its code names, and dvc.yaml does not.
 NOT_SEEN = {
@@ -140,7 +142,18 @@ NOT_SEEN = {
         "assets",
     ): "where settings.encoder of a model usually points, which no line of dvc.yaml can follow",
 }
-FOLDERS = {"raw", "assets", "manifests", "features", "masks", "runs", "results", "report", "denseface"}
+FOLDERS = {
+    "raw",
+    "assets",
+    "manifests",
+    "features",
+    "masks",
+    "runs",
+    "results",
+    "report",
+    "denseface",
+    "predictions",
+}
 
 
 @cache

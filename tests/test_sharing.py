@@ -59,8 +59,8 @@ def own_media(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     params["experiments"] = {"floor": {"dataset": "mine", "model": "linear"}}
     del params["train_denseface"]
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
-    assert repro(folder, AUDIO) == ["check", "media@ours", "prepare@mine", "assets@covarep", AUDIO]
-    assert "train@floor" in run(folder, "dvc", "repro", "--dry", "-s", "train@floor")
+    assert {*repro(folder, AUDIO)} == {"check", "media@ours", "prepare@mine", "assets@covarep", AUDIO}
+    assert "train@floor" in run(folder, "dvc", "status", "train@floor")
     run(folder, *GIT, "add", "-A")
     run(folder, *GIT, "commit", "-qm", "Features")
     return folder, media

@@ -10,6 +10,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
+from pipeline.commands.given import check_times
 from pipeline.commands.output import listed, say, say_json, say_rows
 from pipeline.commands.parsing import Commands
 from pipeline.errors import DataError
@@ -82,6 +83,10 @@ def add(commands: Commands) -> None:
         metavar="FILE",
         help="the clip's file; default: what its dataset's manifest says",
     )
+    show.add_argument(
+        "--start", type=float, metavar="S", help="of --media: where lacuna extract began, in seconds"
+    )
+    show.add_argument("--end", type=float, metavar="S", help="of --media: where it ended")
     check = group.add("check", "Check that files of features are intact.", CHECK_EPILOG, run_check)
     check.add_argument("files", type=Path, nargs="+", metavar="FILE")
     check.add_argument(
@@ -172,12 +177,15 @@ def _draw(options: argparse.Namespace) -> int:
         raise DataError(f'{path}: found "{path.suffix}", expected a name that ends in .png')
     if options.media is not None and not options.media.is_file():
         raise DataError(f"{options.media}: there is no such file")
+    check_times(options.start, options.end)
+    if options.media is None and (options.start is not None or options.end is not None):
+        raise DataError("--start and --end are of --media; a dataset's manifest has its own")
     with open_features(options.file) as features:
         name = choose_clip(features, options.id)
         rows, info = features[name], features.info
     clip = None
     if options.picture and options.media:
-        clip = Clip(name, options.media, options.media)
+        clip = Clip(name, options.media, options.media, options.start, options.end)
     elif options.picture:
         clip = find_clip(info, name, load_params())
     title = f"{name}: {info.modality} by {info.extractor}"

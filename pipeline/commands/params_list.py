@@ -32,6 +32,7 @@ SECTIONS = (
     ("datasets.NAME.folds", params.Folds),
     ("datasets.NAME.MODALITY", params.Extraction),
     ("train_denseface.NAME", params.DensefaceTraining),
+    ("predictions.NAME", params.ForeignPredictions),
     ("masks.NAME", params.Mask),
     ("experiments.NAME", params.Experiment),
     ("report", params.Report),

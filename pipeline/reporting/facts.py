@@ -229,7 +229,15 @@ def gather(
         DataError, StoreError: a file is damaged.
     """
     datasets = [_read_dataset(params, name, data) for name in params.datasets]
-    return datasets, [read_experiment(params, name, data, predictions) for name in params.experiments]
+    experiments = [read_experiment(params, name, data, predictions) for name in params.experiments]
+    if predictions and params.predictions:
+        from pipeline.reporting.foreign import read_foreign  # it gives facts, too
+
+        trained = {one.name: one for one in experiments}
+        experiments += [
+            read_foreign(name, given, trained[given.like], data) for name, given in params.predictions.items()
+        ]
+    return datasets, experiments
 
 
 def _read_dataset(params: Params, name: str, data: Path) -> DatasetFacts:

@@ -150,7 +150,7 @@ def went_wrong(
     datasets: Sequence[DatasetFacts], experiments: Sequence[ExperimentFacts], sections: Sequence[Section]
 ) -> list[str]:
     """Return in words what failed, is not there yet, or is not a number; empty when nothing."""
-    found = [f"{one.name}: {one.failure}" for one in experiments if one.failure and not one.scores.values]
+    found = [f"{one.name}: {one.failure}" for one in experiments if one.failure]
     for state in ("not trained yet", "trained"):
         names = [one.name for one in experiments if one.state == state and not one.failure]
         if names:

@@ -31,6 +31,7 @@ class Predictions:
         ids: of the samples, in the order of the file.
         conditions: their names.
         classes: the C labels; none of a regression.
+        folds: (N,) int64, the fold that tests each; -1 of a sample that several folds test.
         truth: (N,) int64 classes, or float64 scores.
         said: (N, K, C) mean probabilities over the runs; of a regression (N, K, 1) mean scores. NaN where the file says
             nothing.
@@ -44,6 +45,7 @@ class Predictions:
     ids: tuple[str, ...]
     conditions: tuple[str, ...]
     classes: tuple[str, ...]
+    folds: NDArray[np.int64]
     truth: NDArray[Any]
     said: NDArray[np.float64]
     right: NDArray[np.float64]
@@ -64,6 +66,7 @@ class Predictions:
             self.ids,
             tuple(self.conditions[place] for place in kept),
             self.classes,
+            self.folds,
             self.truth,
             self.said[:, kept],
             self.right[:, kept],
@@ -81,6 +84,7 @@ class Predictions:
             first.ids,
             tuple(name for part in parts for name in part.conditions),
             first.classes,
+            first.folds,
             first.truth,
             np.concatenate([part.said for part in parts], axis=1),
             np.concatenate([part.right for part in parts], axis=1),
@@ -145,7 +149,11 @@ def read_predictions(path: Path, classes: Sequence[str], scale: metrics.Scale) -
     if set(MISSING_CONDITIONS) <= set(conditions):
         six = np.isin(condition, [conditions.index(name) for name in MISSING_CONDITIONS])
         pooled = _pooled(rows, key, six, len(classes), scale)
-    return Predictions(tuple(ids), tuple(conditions), tuple(classes), truth, said, right, pooled, bins)
+    folds = np.zeros(count[0], np.int64)
+    own = np.array([fold for fold, _ in rows["keys"]])[key]
+    folds[sample] = own
+    folds[sample[folds[sample] != own]] = -1
+    return Predictions(tuple(ids), tuple(conditions), tuple(classes), folds, truth, said, right, pooled, bins)
 
 
 def _pooled(

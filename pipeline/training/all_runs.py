@@ -6,14 +6,16 @@ finished (fold, run) is kept in data/cache/runs as well, and found again: pipeli
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import multiprocessing
 import multiprocessing.connection
+import multiprocessing.queues
 import os
 import shutil
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
@@ -41,6 +43,7 @@ from pipeline.training.folds import make_folds
 from pipeline.training.kept_runs import PlannedRun, train_run
 from pipeline.training.loop import choose_device
 from pipeline.training.masking import NamedMask
+from pipeline.training.progress import Progress, Told
 from pipeline.training.run_records import run_record, summary
 from pipeline.training.samples import SampleSet, samples_of
 from pipeline.training.sequences import Sequences
@@ -122,7 +125,7 @@ def train_experiment(
         for run, run_seed in enumerate(seeds, start=1)
         for fold in splits
     }
-    done = _train_all(planned, samples, compute, device)
+    done = _train_all(name, planned, samples, compute, device)
     _note_times(data / "cache" / "times" / f"{name}.json", done)
     folder = data / "runs" / name
     with whole_or_nothing(folder) as beside:
@@ -149,7 +152,11 @@ def train_experiment(
 
 
 def _train_all(
-    planned: dict[tuple[int, int], PlannedRun], samples: SampleSet, compute: Compute, device: torch.device
+    name: str,
+    planned: dict[tuple[int, int], PlannedRun],
+    samples: SampleSet,
+    compute: Compute,
+    device: torch.device,
 ) -> dict[tuple[int, int], Path]:
     done: dict[tuple[int, int], Path] = {}
     waiting: dict[tuple[int, int], PlannedRun] = {}
@@ -163,15 +170,17 @@ def _train_all(
         _log.info("%d of %d runs are finished already", len(done), len(planned))
     cores = usable_cores()
     workers = min(cores if compute.workers == "auto" else compute.workers, len(waiting))
+    progress = Progress(name, len(waiting))
     if device.type != "cpu" or workers <= 1:
-        done.update({where: train_run(run, samples) for where, run in waiting.items()})
+        done.update({where: train_run(run, samples, progress.tell) for where, run in waiting.items()})
+        progress.close()
         return done
-    for name, value in ALLOCATOR.items():
-        os.environ.setdefault(name, value)  # the workers read them when they start
-    pool = ProcessPoolExecutor(
-        workers, multiprocessing.get_context("spawn"), initializer=_start_worker, initargs=(samples,)
-    )
-    with pool:
+    for variable, value in ALLOCATOR.items():
+        os.environ.setdefault(variable, value)  # the workers read them when they start
+    context = multiprocessing.get_context("spawn")
+    told: multiprocessing.queues.Queue[Told | None] = context.Queue()
+    pool = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(samples, told))
+    with _shown(progress, told), pool:
         futures = {pool.submit(_work, run): where for where, run in waiting.items()}
         try:
             for future in as_completed(futures):
@@ -182,13 +191,34 @@ def _train_all(
     return done
 
 
+@contextlib.contextmanager
+def _shown(progress: Progress, told: multiprocessing.queues.Queue[Told | None]) -> Iterator[None]:
+    """Show what the workers tell, until the block is left."""
+
+    def show() -> None:
+        while (one := told.get()) is not None:
+            progress.tell(one)
+
+    thread = threading.Thread(target=show, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        told.put(None)
+        thread.join(5)  # no longer: a worker that was killed may have left the queue locked
+        told.cancel_join_thread()
+        progress.close()
+
+
 _worker_samples: SampleSet | None = None
+_worker_told: multiprocessing.queues.Queue[Told | None] | None = None
 
 
-def _start_worker(samples: SampleSet) -> None:
+def _start_worker(samples: SampleSet, told: multiprocessing.queues.Queue[Told | None]) -> None:
     """Take over the samples, and end when the main process ends, however it does."""
-    global _worker_samples
-    _worker_samples = samples
+    global _worker_samples, _worker_told
+    _worker_samples, _worker_told = samples, told
+    told.cancel_join_thread()  # what was not told yet must not keep a worker from ending
     torch.set_num_threads(1)
     log_to_stderr()
     parent = multiprocessing.parent_process()
@@ -204,16 +234,16 @@ def _start_worker(samples: SampleSet) -> None:
 def _work(run: PlannedRun) -> Path:
     if _worker_samples is None:
         raise RuntimeError("the worker was not started with its samples")
-    return train_run(run, _worker_samples)
+    return train_run(run, _worker_samples, None if _worker_told is None else _worker_told.put)
 
 
 def _note_times(path: Path, done: Mapping[tuple[int, int], Path]) -> None:
     """Note how long each run took, where that is known, for ``lacuna runs``: outside of the stage's outputs, which
     hold no clock."""
     times = {
-        f"{fold}-{run}": json.loads((source / "time.json").read_text(encoding="utf-8"))
+        f"{fold}-{run}": json.loads(noted.read_text(encoding="utf-8"))
         for (fold, run), source in sorted(done.items())
-        if (source / "time.json").is_file()
+        if (noted := kept_runs.time_of(source)).is_file()
     }
     write_whole(path, json.dumps(times, indent=2) + "\n")
 

@@ -15,7 +15,7 @@ import io
 import json
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -24,7 +24,7 @@ import safetensors.torch
 import torch
 
 from models.base import MODALITIES, Network
-from pipeline.data.files import file_sha256, whole_or_nothing
+from pipeline.data.files import file_sha256, whole_or_nothing, write_whole
 from pipeline.errors import StoreError
 from pipeline.params import Experiment
 from pipeline.training.experiment import (
@@ -36,8 +36,9 @@ from pipeline.training.experiment import (
     settings_of,
 )
 from pipeline.training.folds import Fold
-from pipeline.training.loop import deterministic, fit, save_tensors
+from pipeline.training.loop import Run, deterministic, fit, save_tensors
 from pipeline.training.masking import NamedMask
+from pipeline.training.progress import Told
 from pipeline.training.samples import SampleSet, derive_seed
 from pipeline.training.sequences import Normaliser
 
@@ -167,13 +168,18 @@ class PlannedRun:
         return PlannedRun(before, self.fold, self.seed, self.device, self.cache, self.masks)
 
 
+def time_of(finished: Path) -> Path:
+    """Return where it is noted how long a kept run took: beside the kept runs, which hold no clock."""
+    return finished.parents[1] / "times" / "runs" / f"{finished.name}.json"
+
+
 def find(run: PlannedRun, samples: SampleSet) -> Path | None:
     """Return the folder of a finished run, or None."""
     folder = run.cache / run.key(samples)
     return folder if (folder / "fit.json").is_file() else None
 
 
-def train_run(run: PlannedRun, samples: SampleSet) -> Path:
+def train_run(run: PlannedRun, samples: SampleSet, tell: Callable[[Told], None] | None = None) -> Path:
     """Train one (fold, seed), or find it finished; return its folder in the cache.
 
     Several processes may train the same at once (two experiments that start from one baseline): each writes
@@ -207,6 +213,7 @@ def train_run(run: PlannedRun, samples: SampleSet) -> Path:
         samples.outputs,
         run.used_masks,
         state=run.cache / f"{key}.state",
+        **({} if tell is None else {"watch": lambda training: tell(_told(run, training))}),
     )
     trainable = sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
     facts = {
@@ -222,11 +229,11 @@ def train_run(run: PlannedRun, samples: SampleSet) -> Path:
             save_tensors(beside / "weights.safetensors", network.state_dict())
             save_tensors(beside / "normaliser.safetensors", _normaliser_tensors(normalisers))
             (beside / "history.csv").write_text(_history_csv(result.history), encoding="utf-8")
-            took = {"seconds": round(time.perf_counter() - started, 3), "epochs": len(result.history)}
-            (beside / "time.json").write_text(json.dumps(took), encoding="utf-8")  # stays in the cache
             (beside / "fit.json").write_text(json.dumps(facts), encoding="utf-8")
     except OSError as error:
         raise StoreError(f"{finished}: cannot be written ({error}). Remove it and train again") from error
+    took = {"seconds": round(time.perf_counter() - started, 3), "epochs": len(result.history)}
+    write_whole(time_of(finished), json.dumps(took) + "\n")
     if not (finished / "fit.json").is_file():
         raise StoreError(f"{finished}: is there, but not whole. Remove it and train again")
     _log.info(
@@ -241,6 +248,17 @@ def train_run(run: PlannedRun, samples: SampleSet) -> Path:
         time.perf_counter() - started,
     )
     return finished
+
+
+def _told(run: PlannedRun, training: Run) -> Told:
+    """Return where a training is."""
+    select, row = run.experiment.select_by, training.history[-1]
+    value = row[f"{training.judged}_{select}"]
+    epochs = run.experiment.epochs
+    return Told(
+        run.fold.number, run.seed, training.epoch, epochs, f"{training.judged} {select}", value,
+        training.best_score, training.finished,
+    )  # fmt: skip
 
 
 def _normaliser_tensors(normalisers: dict[str, Normaliser]) -> dict[str, torch.Tensor]:

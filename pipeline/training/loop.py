@@ -122,6 +122,7 @@ def fit(
     state: Path | None = None,
     save_every_s: float = 20.0,
     after_epoch: Callable[[int], None] | None = None,
+    watch: Callable[[Run], None] | None = None,
 ) -> Fit:
     """Train a network and leave it with the weights of its best epoch.
 
@@ -143,6 +144,7 @@ def fit(
         state: a file to go on from, and to save to about every ``save_every_s`` seconds; removed at the end.
         save_every_s: when to save; the result does not depend on it.
         after_epoch: called with the epoch's number when its state is saved or need not be.
+        watch: called with the training after each epoch, to show how far it is.
 
     Raises:
         TrainingError: a loss is no number.
@@ -158,6 +160,8 @@ def fit(
         if state is not None and time.monotonic() - saved >= save_every_s and not run.finished:
             run.save(state)
             saved = time.monotonic()
+        if watch is not None:
+            watch(run)
         if after_epoch is not None:
             after_epoch(run.epoch)
     network.load_state_dict(run.best)
@@ -316,7 +320,8 @@ class Run:
             )
             for one, pairs, parts in zip(self.regime.streams, streams, cut, strict=True)
         ]
-        for number, found in enumerate(zip(*given, strict=True)):
+        for number in range(steps):
+            found = [next(batches) for batches in given]
             if number % experiment.accumulate == 0:
                 self.network.zero_grad(set_to_none=True)  # another phase's parameters may have gradients too
             weight = self._counted(streams[0], found[0][0]) / labelled
@@ -327,6 +332,7 @@ class Run:
             if gathered == experiment.accumulate or number + 1 == steps:
                 self._finish(trained, gathered)
                 optimizer.step()
+            del found  # so that its memory is free while the next batch is made
         return {name: float(total) for name, total in totals.items()}
 
     def _cut(self, pairs: Pairs, phase: str, stream: int) -> tuple[Tensor, ...]:

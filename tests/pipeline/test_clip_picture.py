@@ -82,13 +82,14 @@ def test_what_a_title_says_where_store_and_picture_disagree() -> None:
             return lambda *_, **__: None
 
     face, picture = np.zeros((5, 2)), np.zeros((4, 4, 3), np.uint8)
-    for faces, observed in (([face], True), ([], False), ([face], False), ([], True)):
+    for faces, observed in (([face], True), ([], False), ([face], False), ([], True), (None, True)):
         clip_picture._draw_shot(Axes(), Shot(0.5, picture, faces, observed))
     assert titles == [
         "0.50 s",
         "0.50 s: no face",
         "0.50 s: found now, not in the store",
         "0.50 s: not found now, in the store",
+        "0.50 s",
     ]
 
 

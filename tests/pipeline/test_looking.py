@@ -53,6 +53,7 @@ def test_faces_are_found_on_the_pictures_of_the_stored_rows(
     # Six of the fourteen rows, 13/7 = 1.86 apart from the first on: rows 2, 4, 6, 7, 9, 11.
     assert [shot.time_s * 8 - 0.5 for shot in look.shots] == [2, 4, 6, 7, 9, 11]
     for shot in look.shots:
+        assert shot.faces is not None
         (points,) = shot.faces
         height, width, _ = shot.pixels.shape
         assert points.shape == (478, 2)
@@ -77,6 +78,26 @@ def test_pictures_are_those_on_the_screen_at_the_rows_times(
         assert clips.number(shot.pixels) == round(shot.time_s * 8 - 0.5)
     assert len(look.shots) == 6
     assert look.sound is None
+
+
+def test_openface_s_points_are_those_of_the_store(tmp_path: Path) -> None:
+    film = clips.write_clip(tmp_path / "a.mp4", seconds=1, rate=8, sound=False)
+    columns = tuple(f"{axis}_{point}" for axis in "xy" for point in range(68))  # as OpenFace orders them
+    values = np.tile(np.concatenate([np.arange(68), 100 + np.arange(68)]), (8, 1)).astype(np.float32)
+    info = FeatureInfo("demo", "video", "openface", {}, columns, 0.125, "")
+    flags = [1, 1, 0, 1, 1, 1, 1, 1]
+    look = look_at(rows(values.tolist(), flags), info, "a", Clip("a", film), tmp_path)
+    for shot in look.shots:
+        assert shot.faces is not None
+        assert len(shot.faces) == flags[round(shot.time_s * 8 - 0.5)] == shot.observed
+        for points in shot.faces:
+            assert points[3].tolist() == [3, 103]
+
+
+def test_an_extractor_that_looks_for_no_faces(tmp_path: Path) -> None:
+    film = clips.write_clip(tmp_path / "a.mp4", seconds=1, rate=8, sound=False)
+    info = FeatureInfo("demo", "video", "import", {"file": "a.pkl"}, ("x", "y"), None, "")
+    assert {shot.faces for shot in look_at(rows([[1, 2]] * 8), info, "a", Clip("a", film)).shots} == {None}
 
 
 def test_words_of_a_manifest_or_of_a_store_with_times() -> None:

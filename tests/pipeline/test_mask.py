@@ -90,6 +90,12 @@ def test_one_missing_leaves_a_sample_its_last_modality() -> None:
     assert (present[1::2].sum(axis=1) == 1).all()
 
 
+def test_one_missing_takes_nothing_whose_weight_is_0() -> None:
+    mask = Mask(protocol="one-missing", rate=1.0, weights=(1.0, 0.0, 0.0))
+    lengths = np.array([[0, 5, 5], [5, 5, 5]])  # the first has only modalities that never go
+    assert taken(mask, lengths).present.tolist() == [[False, True, True], [False, True, True]]
+
+
 @pytest.mark.parametrize("rate", [0.0, 0.1, 0.3, 0.5, 2 / 3])
 def test_random_keeps_one_and_meets_its_rate(rate: float) -> None:
     present = taken(Mask(protocol="random", rate=rate)).present

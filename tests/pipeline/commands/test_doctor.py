@@ -140,8 +140,9 @@ def test_weights_that_selected_extractors_lack(project: Path, tmp_path: Path) ->
     raw["datasets"]["demo"]["audio"]["extractor"] = "wav2vec2"
     raw["datasets"]["demo"]["video"]["extractor"] = "denseface"
     raw["extractors"]["text"]["word2vec"]["path"] = str(tmp_path / "none.vec")
-    raw["extractors"]["video"]["denseface"]["weights"] = str(tmp_path)
+    raw["extractors"]["video"]["denseface"]["weights"] = str(tmp_path / "own.safetensors")
     del raw["assets"]["wav2vec2"]
+    (tmp_path / "own.safetensors").touch()
     (project / "params.yaml").write_text(yaml.safe_dump(raw))
     found = [(one.name, one.state, one.detail) for one in doctor._weights(load_params())]
     assert found == [

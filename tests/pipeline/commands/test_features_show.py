@@ -89,6 +89,7 @@ def test_a_clip_is_drawn(lacuna: Command, report_data: Path, project: Path) -> N
         (["--picture", "a.png", "--id", "demo_001", "--media", "no.mp4"], "no.mp4: there is no such file"),
         (["--picture", "a.png", "--id", "demo_001"], "there is no such manifest"),
         (["--id", "demo_001"], "give --picture or --plot too"),
+        (["--picture", "a.png", "--id", "demo_001", "--start", "1"], "--start and --end are of --media"),
     ],
 )
 def test_what_is_not_drawn(

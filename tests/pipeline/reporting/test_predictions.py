@@ -128,7 +128,7 @@ def test_no_file_and_no_rows(tmp_path: Path) -> None:
 
 def test_parts_of_one_row_are_joined(two_runs: Path) -> None:
     found = read(two_runs)
-    other = Predictions(found.ids, ("a", "v"), found.classes, found.truth, np.repeat(found.said, 2, 1),
+    other = Predictions(found.ids, ("a", "v"), found.classes, found.folds, found.truth, np.repeat(found.said, 2, 1),
                         np.repeat(found.right, 2, 1), {}, np.repeat(found.bins, 2, 0))  # fmt: skip
     joined = Predictions.merged([found, other.only(["v"])])
     assert joined is not None and joined.conditions == ("avt", "v") and joined.said.shape == (2, 2, 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -705,3 +706,20 @@ def test_determinism_is_scoped_even_when_something_fails() -> None:
         assert torch.are_deterministic_algorithms_enabled()
         raise ValueError("inside")
     assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_a_batch_is_gone_before_the_next_is_made(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three at a time would take a third of the memory of a whole corpus of long dialogues."""
+    made: list[weakref.ref[Batch]] = []
+    collate = DeviceSamples.collate
+
+    def watched(samples: DeviceSamples, *given: object, **named: object) -> Batch:
+        if torch.is_grad_enabled():
+            assert all(one() is None for one in made), "an earlier batch of the epoch is still there"
+        batch = collate(samples, *given, **named)  # type: ignore[arg-type]
+        made.append(weakref.ref(batch))
+        return batch
+
+    monkeypatch.setattr(DeviceSamples, "collate", watched)
+    run(world, experiment=experiment(epochs=2, batch_size=8))
+    assert len(made) > 6

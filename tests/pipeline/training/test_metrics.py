@@ -176,4 +176,4 @@ def test_sims_clips_the_truth_as_well() -> None:
 
 def test_two_answers_may_be_alike_but_one_is_like_no_other() -> None:
     assert metrics.all_alike([3, 3]) and not metrics.all_alike([3]) and not metrics.all_alike([3, 2])
-    assert metrics.all_alike([1.0, 1.03], 3.0) and not metrics.all_alike([1.0, 1.04], 3.0)  # 0.01 of 3
+    assert metrics.all_alike([1.0, 1.02], 3.0) and not metrics.all_alike([1.0, 1.04], 3.0)  # 0.01 of 3

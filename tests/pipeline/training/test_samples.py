@@ -125,6 +125,9 @@ def test_a_column_with_only_rounding_noise_counts_as_constant() -> None:
     assert Normaliser.fit(noise).scale.tolist() == [0.0]
     tiny = np.array([[1e-7], [-1e-7]], np.float32)
     assert Normaliser.fit(tiny).scale[0] == pytest.approx(1e7)
+    edge = np.array([[1 - 1.5e-6], [1 + 1.5e-6]])  # a deviation of 1.5 millionths of the mean still counts
+    assert Normaliser.fit(edge).scale[0] == pytest.approx(1 / 1.5e-6)
+    assert Normaliser.fit(1 + (edge - 1) / 2).scale[0] == 0
 
 
 def test_no_frames_give_no_scale() -> None:
