@@ -58,7 +58,14 @@ def test_report(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_evaluate(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = SimpleNamespace(classes=("a", "b"), results=(), hidden={})
+    found = SimpleNamespace(
+        classes=("a", "b"),
+        results=(SimpleNamespace(conditions=["avt"]),),
+        hidden={},
+        constant=(),
+        judgements=(),
+    )
+    guessed = SimpleNamespace(to_json=lambda: b"{}", findings=lambda: [], words=lambda _: "")
     params: Any = SimpleNamespace(
         experiment=lambda name: SimpleNamespace(dataset="d"),
         dataset=lambda name: None,
@@ -66,12 +73,13 @@ def test_evaluate(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         compute=None,
     )
     monkeypatch.setattr(evaluate, "evaluate_experiment", lambda *_: found)
+    monkeypatch.setattr(evaluate, "against_chance", lambda *_: guessed)
     monkeypatch.setattr(evaluate, "summarise", lambda results: ([{"fold": 1}], {"average": {}}))
     evaluate.main(params, "one")
     before = tree(project / "data/results/one")
-    assert len(before) == 5
+    assert len(before) == 7
     monkeypatch.setattr(evaluate, "summarise", lambda results: ([{"fold": 2}], {"average": {"new": 1}}))
-    monkeypatch.setattr(evaluate, "write_arrays", fail)  # the last of five
+    monkeypatch.setattr(evaluate, "_judgement_rows", fail)  # of the last of seven
     with pytest.raises(Stop):
         evaluate.main(params, "one")
     assert tree(project / "data/results") == {f"one/{name}": content for name, content in before.items()}
