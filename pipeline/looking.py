@@ -288,6 +288,12 @@ def statistics_lines(
     return lines
 
 
+def caution_lines(info: FeatureInfo) -> list[tuple[str, str]]:
+    """Return what an extractor says that readers of its columns must know: ("mind", columns and a sentence)."""
+    found = base.cautions_for(info.modality, info.extractor, info.settings, info.columns)
+    return [("mind", base.caution_line(columns, says)) for columns, says in found]
+
+
 def _some(names: Sequence[str], most: int = 8) -> str:
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return f"{len(names)}: {', '.join(names[:most])}{more}" if names else "none"

@@ -72,6 +72,7 @@ SELECTED: dict[str, dict[str, str | None]] = {
     "evaluate": {
         MODEL: "models/${item.model}.py",
     },
+    "report": {EXTRACTOR: None, READER: None},  # for what extractors say of their columns
 }
 # Stages whose code comes by such a place, and which select nothing there.
 SELECTS_NOTHING = {
@@ -141,6 +142,7 @@ NOT_SEEN = {
         "evaluate",
         "assets",
     ): "where settings.encoder of a model usually points, which no line of dvc.yaml can follow",
+    ("report", "assets"): "extractors name it; the report asks them for what they say of columns alone",
 }
 FOLDERS = {
     "raw",
@@ -320,13 +322,15 @@ def needs(stage: str) -> Needs:
     selected = SELECTED.get(stage, {})
     start = {own_file(stage)}
     by_selection: dict[str, str] = {}
-    for site, template in selected.items():
-        package = site.removesuffix(".{}").replace("{}", stage.removeprefix("extract-")).replace(".", "/")
-        for name in SITES[site](stage):
-            path = f"{package}/{name}.py"
-            start.add(path)
-            if template is not None:
-                by_selection[path] = template
+    own = stage.removeprefix("extract-")
+    for modality in ("text", "audio", "video") if own == stage else (own,):
+        for site, template in selected.items():
+            package = site.removesuffix(".{}").replace("{}", modality).replace(".", "/")
+            for name in SITES[site](modality):
+                path = f"{package}/{name}.py"
+                start.add(path)
+                if template is not None:
+                    by_selection[path] = template
     code = closure(start)
     imported = {path for file in code - NOT_FOLLOWED for path in read(file).imports}
     return Needs(

@@ -89,7 +89,7 @@ def _count(text: str) -> int:
 def _look(name: str, samples: Sequence[Sample], count: int, params: Params, pictures: Path | None) -> None:
     """Extract a few clips, and print and draw what they look like."""
     from pipeline.clip_picture import draw
-    from pipeline.looking import clip_line, look_at, sample_dataset, statistics_lines
+    from pipeline.looking import caution_lines, clip_line, look_at, sample_dataset, statistics_lines
 
     for modality, look in sample_dataset(name, samples, count, params):
         say()
@@ -103,7 +103,8 @@ def _look(name: str, samples: Sequence[Sample], count: int, params: Params, pict
                 for one, rows in zip(look.ids, look.features, strict=True)
             ]
         )
-        say_rows([(f"  {what}", found) for what, found in statistics_lines(look.columns, look.pitch)])
+        lines = [*statistics_lines(look.columns, look.pitch), *caution_lines(look.info)]
+        say_rows([(f"  {what}", found) for what, found in lines])
         if pictures is None:
             continue
         pictures.mkdir(parents=True, exist_ok=True)

@@ -117,6 +117,7 @@ def add(commands: Commands) -> None:
 def run_show(options: argparse.Namespace) -> int:
     """Print what a feature store holds, or draw one of its clips."""
     from pipeline.commands.inspection import describe
+    from pipeline.extraction.extractors.base import caution_line
 
     if options.picture or options.plot:
         return _draw(options)
@@ -152,15 +153,19 @@ def run_show(options: argparse.Namespace) -> int:
     )
     for reason, ids in found["reasons"].items():
         say(f"  {len(ids)} {reason} ({listed(ids)})")
+    for caution in found["cautions"]:
+        say(f"  mind: {caution_line(**caution)}")
     return 0
 
 
 def _say_statistics(path: Path) -> int:
     from pipeline.data.store import FeatureStore
-    from pipeline.looking import statistics, statistics_lines
+    from pipeline.looking import caution_lines, statistics, statistics_lines
 
     with FeatureStore(path) as store:
-        say_rows(statistics_lines(*statistics(list(store), store.info.columns)))
+        say_rows(
+            [*statistics_lines(*statistics(list(store), store.info.columns)), *caution_lines(store.info)]
+        )
     return 0
 
 

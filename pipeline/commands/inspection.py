@@ -20,6 +20,7 @@ from pipeline.commands.output import listed
 from pipeline.data.manifest import manifest_checksum, read_manifest
 from pipeline.data.store import FeatureStore, Status, add_to_checksum
 from pipeline.errors import DataError, StoreError
+from pipeline.extraction.extractors.base import cautions_for
 
 ROWS_A_BLOCK = 65_536
 
@@ -28,7 +29,8 @@ def describe(path: Path) -> dict[str, Any]:
     """Return what a store holds, as ``lacuna features show --json`` prints it.
 
     ``frames_a_sample`` is [smallest, median, largest] over the samples whose status is ok; empty when there are
-    none. ``reasons`` maps "status: reason" to the ids of the samples.
+    none. ``reasons`` maps "status: reason" to the ids of the samples. ``cautions`` are what the extractor says that
+    readers of its columns must know.
 
     Raises:
         StoreError: the file is not a feature store, is damaged or has another schema.
@@ -56,6 +58,10 @@ def describe(path: Path) -> dict[str, Any]:
             "frames_observed": int(store.read_flags().sum()),
             "frames_a_sample": [int(x) for x in np.percentile(lengths, (0, 50, 100))] if len(lengths) else [],
             "reasons": reasons,
+            "cautions": [
+                {"columns": columns, "says": says}
+                for columns, says in cautions_for(info.modality, info.extractor, info.settings, info.columns)
+            ],
             "manifest_sha256": info.manifest_sha256,
             "values_sha256": store.values_sha256,
         }

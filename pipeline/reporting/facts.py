@@ -23,6 +23,7 @@ from pipeline.data.manifest import MODALITIES, Sample, read_manifest
 from pipeline.data.shown import for_spreadsheet
 from pipeline.data.store import FeatureInfo, FeatureStore, Status
 from pipeline.errors import DataError
+from pipeline.extraction.extractors.base import caution_line, cautions_for
 from pipeline.params import Experiment, Mask, Params
 from pipeline.reporting.embeddings import read_embeddings
 from pipeline.reporting.joint_space import Joint, read_joint
@@ -433,6 +434,16 @@ def modality_table(dataset: DatasetFacts) -> Table:
         head=head,
         rows=rows,
     )
+
+
+def cautions(dataset: DatasetFacts) -> list[str]:
+    """Return what the extractors say that readers of their columns must know, a line for each."""
+    found = []
+    for modality, features in dataset.features.items():
+        info = features.info
+        for columns, says in cautions_for(modality, info.extractor, info.settings, info.columns):
+            found.append(f"{modality} by {info.extractor}, {caution_line(columns, says)}")
+    return found
 
 
 def length_table(dataset: DatasetFacts) -> Table | None:

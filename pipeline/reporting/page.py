@@ -57,6 +57,7 @@ from pipeline.reporting.drawing import (
 from pipeline.reporting.facts import (
     DatasetFacts,
     ExperimentFacts,
+    cautions,
     length_table,
     mask_table,
     modality_table,
@@ -362,6 +363,7 @@ def _dataset_part(dataset: DatasetFacts) -> dict[str, Any]:
         "attribution": str(said.get("attribution", "")),
         "labels": Counter(sample.label or "(no label)" for sample in dataset.samples or ()).most_common(),
         "modalities": modality_table(dataset),
+        "cautions": cautions(dataset),
         "lengths": length_table(dataset),
         "bars": [(m, [f.counts[s] for s in Status]) for m, f in dataset.features.items()],
         "skipped": skipped_table(dataset, NAMED),

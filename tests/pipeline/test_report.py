@@ -17,6 +17,7 @@ import pytest
 from pipeline import report
 from pipeline.data.masks import CONDITIONS, MISSING_CONDITIONS
 from pipeline.errors import DataError, StoreError
+from pipeline.extraction.extractors.base import Caution, find
 from pipeline.params import Params
 from pipeline.reporting.comparison import compare, single_modalities, verdicts
 from pipeline.reporting.facts import gather
@@ -439,6 +440,18 @@ def test_many_samples_of_one_reason_are_counted_and_all_named_in_the_table(tmp_p
     assert "demo_019, ..." in text
     assert "demo_049" not in text
     assert "demo_049" in (tmp_path / "report/tables/demo-skipped.csv").read_text()
+
+
+def test_what_extractors_say_of_their_columns_is_noted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report_tree.write_data(tmp_path)
+    barely = Caution("v[0-3]", "barely <moves>", lambda settings: settings["level"] == "lld")
+    never = Caution("v4", "is never said", lambda settings: settings["level"] == "functionals")
+    monkeypatch.setattr(find("video", "facelandmarker"), "cautions", (barely, never))
+    page = Page(make(tmp_path, report_tree.params())).plain
+    assert "Mind video by facelandmarker, v0, v1, v2 and 1 more: barely <moves>." in page
+    assert "never said" not in page
 
 
 class TestWhatWasTrained:

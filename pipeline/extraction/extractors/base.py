@@ -12,10 +12,11 @@ import importlib
 import re
 import unicodedata
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +46,21 @@ class ExtractorSettings(BaseModel):
 S = TypeVar("S", bound=ExtractorSettings)
 
 
+@dataclass(frozen=True)
+class Caution:
+    """What a reader of some columns must know, and would not expect from their names.
+
+    Attributes:
+        columns: a regular expression; the columns whose whole name it matches.
+        says: one sentence, without a full stop.
+        when: whether it holds for these settings, as a store keeps them; by default for all.
+    """
+
+    columns: str
+    says: str
+    when: Callable[[Mapping[str, Any]], bool] = lambda settings: True
+
+
 class BaseExtractor(ABC, Generic[S]):
     """Computes the features of one modality from a clip.
 
@@ -56,6 +72,8 @@ class BaseExtractor(ABC, Generic[S]):
         libraries: distributions whose versions change the numbers; their versions are part of a result's key
             and are written into the store.
         parts: modules of this project beside the extractor's own whose code changes the numbers.
+        cautions: what readers of the columns must know; shown by `lacuna features show`, `lacuna dataset check` and the
+            report (:func:`cautions_for`).
         batch: how many clips :meth:`extract_batch` should get at once.
         by_id: the result depends on the clip's id and not on its media, which are not read (features that were
             computed elsewhere). An instance may set it for itself.
@@ -65,6 +83,7 @@ class BaseExtractor(ABC, Generic[S]):
     Settings: ClassVar[type[ExtractorSettings]]
     libraries: ClassVar[tuple[str, ...]] = ()
     parts: ClassVar[tuple[str, ...]] = ()
+    cautions: ClassVar[tuple[Caution, ...]] = ()
     batch: ClassVar[int] = 1
     by_id: bool = False
 
@@ -333,3 +352,29 @@ def find(modality: str, name: str) -> type[BaseExtractor[ExtractorSettings]]:
     module = importlib.import_module(f"pipeline.extraction.extractors.{modality}.{name}")
     extractor: type[BaseExtractor[ExtractorSettings]] = module.Extractor
     return extractor
+
+
+def cautions_for(
+    modality: str, name: str, settings: Mapping[str, Any], columns: Sequence[str]
+) -> list[tuple[list[str], str]]:
+    """Return what a reader of an extractor's columns must know: (the columns that are concerned, a sentence).
+
+    Args:
+        modality, name: of the extractor. One that is not among the project's (any more) has nothing to say.
+        settings: as a store keeps them.
+        columns: the names of the D columns that are there.
+    """
+    if name not in names(modality):
+        return []
+    found = []
+    for caution in find(modality, name).cautions:
+        concerned = [column for column in columns if re.fullmatch(caution.columns, column)]
+        if concerned and caution.when(settings):
+            found.append((concerned, caution.says))
+    return found
+
+
+def caution_line(columns: Sequence[str], says: str, most: int = 3) -> str:
+    """Return a caution in a line; of many columns the first ``most`` are named."""
+    more = f" and {len(columns) - most} more" if len(columns) > most else ""
+    return f"{', '.join(columns[:most])}{more}: {says}"

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from pipeline.data.store import FeatureInfo, FeatureSequence, FeatureWriter
 from tests import clips
 from tests.command_line import Command, run_process
 
@@ -99,3 +101,18 @@ def test_what_is_not_drawn(
     assert status == 1
     assert message in err
     assert not list(project.glob("a.*"))
+
+
+def test_columns_that_mislead_are_named(lacuna: Command, project: Path) -> None:
+    columns = ("AU1", "AU6", "AU9", "Joy")
+    info = FeatureInfo("demo", "video", "facet35", {"frame_rate_hz": 8.0}, columns, 0.125, "")
+    with FeatureWriter(project / "a.h5", info) as writer:
+        times = np.array([0.0625], np.float32)
+        writer.append("a", FeatureSequence(np.ones((1, 4), np.float32), times, np.ones(1, np.uint8)))
+    out = lacuna("features", "show", "a.h5")[1]
+    assert "mind: AU6, AU9: nearly constant: MediaPipe's model barely moves" in out
+    assert "mind: Joy: damped" in out
+    assert "AU43" not in out  # it is not among these columns
+    assert "mind           Joy: damped" in lacuna("features", "show", "a.h5", "--statistics")[1]
+    found = json.loads(lacuna("features", "show", "a.h5", "--json")[1])
+    assert [one["columns"] for one in found["cautions"]] == [["AU6", "AU9"], ["Joy"]]

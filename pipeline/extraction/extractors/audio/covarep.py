@@ -9,10 +9,10 @@ pitch, voicing, glottal pulse and tilt are known; small departures are named.
 ======= ============ ======== ===============================================================================
 column  name         is       what, and where it departs
 ======= ============ ======== ===============================================================================
-0       F0           same     Hz, on a grid of 1 Hz from 50 to 500: summation of residual harmonics (Drugman
-                              & Alwan, Interspeech 2011), two passes. Frames lie on the output's own times
-                              with silence around the clip; COVAREP interpolates, and has 0 for the first and
-                              last 50 ms
+0       F0           same     Hz, on a grid of 1 Hz from 50 to 500, or from f0_min_hz to f0_max_hz:
+                              summation of residual harmonics (Drugman & Alwan, Interspeech 2011), two
+                              passes. Frames lie on the output's own times with silence around the clip;
+                              COVAREP interpolates, and has 0 for the first and last 50 ms
 1       VUV          same     1 voiced, 0 not: that measure over 0.07, or over 0.085 when its deviation is
                               over 0.05
 2       NAQ          same     normalised amplitude quotient (Alku et al., JASA 2002) of the glottal flow by
@@ -56,10 +56,11 @@ from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field, model_validator
 
 from pipeline.data.store import FeatureSequence
 from pipeline.errors import StreamMissing
-from pipeline.extraction.extractors.base import BaseExtractor, Clip, ExtractorSettings
+from pipeline.extraction.extractors.base import BaseExtractor, Caution, Clip, ExtractorSettings
 from pipeline.extraction.media import read_audio
 
 Floats = NDArray[np.float64]
@@ -69,7 +70,8 @@ SAMPLE_RATE_HZ = 16000
 HOP = 160  # 10 ms
 FIRST = 80  # the first frame lies at 5 ms
 LOWEST_HZ, HIGHEST_HZ = 50, 500
-SHORTEST, LONGEST = SAMPLE_RATE_HZ // HIGHEST_HZ, SAMPLE_RATE_HZ // LOWEST_HZ  # periods in samples
+CEILING_HZ = 1000  # the highest that f0_max_hz may be
+LONGEST = SAMPLE_RATE_HZ // LOWEST_HZ  # samples in a period
 MCEP_ORDER, PDM_BANDS, PDD_ORDER = 24, 25, 12
 BLOCK = 500  # frames handled at once: bounds memory
 REACH = 50  # frames to either side that a frame's statistics of phase depend on, and more
@@ -86,9 +88,22 @@ class CovarepSettings(ExtractorSettings):
 
     Attributes:
         polarity: 1: as it is; -1: upside down; null: COVAREP's way, which finds it out for each clip.
+        f0_min_hz, f0_max_hz: where pitch is looked for; the defaults are COVAREP's. A voice over f0_max_hz is
+            tracked too low, at a half or another fraction of its pitch: for screams take 800 or more.
     """
 
     polarity: Literal[-1, 1] | None = None
+    f0_min_hz: int = Field(LOWEST_HZ, ge=LOWEST_HZ, le=400)
+    f0_max_hz: int = Field(HIGHEST_HZ, ge=100, le=CEILING_HZ)
+
+    @model_validator(mode="after")
+    def _octave(self) -> CovarepSettings:
+        if self.f0_max_hz < 2 * self.f0_min_hz:
+            raise ValueError(
+                f"found pitch from {self.f0_min_hz} to {self.f0_max_hz} Hz, expected an octave at least: "
+                f"f0_max_hz: {2 * self.f0_min_hz}"
+            )
+        return self
 
 
 class Extractor(BaseExtractor[CovarepSettings]):
@@ -97,6 +112,14 @@ class Extractor(BaseExtractor[CovarepSettings]):
     modality = "audio"
     Settings = CovarepSettings
     libraries: ClassVar[tuple[str, ...]] = ("numpy", "scipy")
+    cautions: ClassVar[tuple[Caution, ...]] = (
+        Caution("F0", "where VUV is 0 there is no voice, and F0 means little"),
+        Caution(
+            "F0",
+            "a pitch over f0_max_hz is tracked too low, at a half or another fraction; for screams take 800 or more",
+            lambda settings: settings.get("f0_max_hz", HIGHEST_HZ) < 800,
+        ),
+    )
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -117,17 +140,22 @@ class Extractor(BaseExtractor[CovarepSettings]):
         signal = read_audio(clip, SAMPLE_RATE_HZ)
         if len(signal) <= FIRST:
             raise StreamMissing(f"the sound is shorter than one frame ({len(signal)} samples at 16 kHz)")
-        values = analyse(signal.astype(np.float64), self.settings.polarity).astype(np.float32)
+        settings = self.settings
+        range_hz = settings.f0_min_hz, settings.f0_max_hz
+        values = analyse(signal.astype(np.float64), settings.polarity, range_hz).astype(np.float32)
         times = ((FIRST + HOP * np.arange(len(values))) / SAMPLE_RATE_HZ).astype(np.float32)
         return FeatureSequence(values, times, np.ones(len(values), np.uint8))
 
 
-def analyse(signal: Floats, polarity: int | None = None) -> Floats:
+def analyse(
+    signal: Floats, polarity: int | None = None, range_hz: tuple[int, int] = (LOWEST_HZ, HIGHEST_HZ)
+) -> Floats:
     """Return the 74 columns of a sound.
 
     Args:
         signal: (N,) at 16 kHz, N over 80.
         polarity: 1 or -1; None: found by :func:`find_polarity`.
+        range_hz: where pitch is looked for: lowest, highest.
 
     Returns:
         (T, 74) float64, finite; frame t lies at sample 80 + 160 t.
@@ -142,7 +170,7 @@ def analyse(signal: Floats, polarity: int | None = None) -> Floats:
     sign = polarity or find_polarity(signal, residual)
     signal, residual = sign * signal, sign * residual
 
-    pitch_hz, strength = track_pitch(signal, centres)
+    pitch_hz, strength = track_pitch(signal, centres, range_hz)
     threshold = 0.085 if strength.std() > 0.05 else 0.07
     voiced = strength > threshold
     values[:, 0], values[:, 1] = pitch_hz, voiced
@@ -155,7 +183,7 @@ def analyse(signal: Floats, polarity: int | None = None) -> Floats:
             frame = np.clip((pulses - FIRST + HOP // 2) // HOP, 0, len(centres) - 1)
             gaps = np.diff(pulses, prepend=2 * pulses[0] - pulses[1])
             # The gap across a pause is no period: the tracked pitch stands in there.
-            periods = np.where((gaps >= SHORTEST) & (gaps <= LONGEST), gaps, near[frame])
+            periods = np.where((gaps >= SAMPLE_RATE_HZ // range_hz[1]) & (gaps <= LONGEST), gaps, near[frame])
             flow, derivative = glottal_flow(signal, pulses, periods)
             measured = np.column_stack(
                 [*pulse_shape(flow, derivative, pulses, periods), dispersion(residual, pulses, periods)]
@@ -278,14 +306,23 @@ def find_polarity(signal: Floats, residual: Floats) -> int:
 # --- pitch and pulses -----------------------------------------------------------------
 
 
-def track_pitch(signal: Floats, centres: Whole) -> tuple[Floats, Floats]:
-    """Return F0 in Hz and the summation of residual harmonics (SRH) of each frame; 0 and 0 in silence."""
+def track_pitch(
+    signal: Floats, centres: Whole, range_hz: tuple[int, int] = (LOWEST_HZ, HIGHEST_HZ)
+) -> tuple[Floats, Floats]:
+    """Return F0 in Hz and the summation of residual harmonics (SRH) of each frame; 0 and 0 in silence.
+
+    Args:
+        signal: (N,) at 16 kHz.
+        centres: (T,) the frames' samples.
+        range_hz: the lowest and the highest F0, both tried.
+    """
     from scipy import fft
 
-    length, highest = 1598, HIGHEST_HZ
+    length = 1598
+    lowest, highest = range_hz
     residual = lp_residual(signal, signal, 12)
     window = np.blackman(length)
-    candidates = np.arange(LOWEST_HZ, highest + 1)
+    candidates = np.arange(lowest, highest + 1)
     score = np.zeros((len(centres), len(candidates)), np.float32)
     heard = np.zeros(len(centres), bool)
     for start in range(0, len(centres), BLOCK // 5):
@@ -298,7 +335,7 @@ def track_pitch(signal: Floats, centres: Whole) -> tuple[Floats, Floats]:
         # Parseval: half of the transform of a row of norm 1 has the norm sqrt(size / 2).
         spectrum = np.abs(fft.rfft(frames.astype(np.float32), SAMPLE_RATE_HZ)) / np.sqrt(SAMPLE_RATE_HZ / 2)
         for harmonic in range(1, 6):
-            score[part] += spectrum[:, harmonic * LOWEST_HZ : harmonic * highest + 1 : harmonic]
+            score[part] += spectrum[:, harmonic * lowest : harmonic * highest + 1 : harmonic]
             if harmonic < 5:
                 between = np.floor((harmonic + 0.5) * candidates + 0.5).astype(np.int64)
                 score[part] -= spectrum[:, between]
@@ -306,8 +343,8 @@ def track_pitch(signal: Floats, centres: Whole) -> tuple[Floats, Floats]:
     strength = score[np.arange(len(score)), best]
     if strength.max() > 0.1:  # a second pass, within an octave of the speaker's own pitch
         middle = float(np.median(candidates[best][strength > 0.1]))
-        low = max(LOWEST_HZ, round(0.5 * middle)) - LOWEST_HZ
-        high = min(highest, round(2 * middle)) - LOWEST_HZ
+        low = max(lowest, round(0.5 * middle)) - lowest
+        high = min(highest, round(2 * middle)) - lowest
         best = low + np.argmax(score[:, low : high + 1], axis=1)
         strength = score[np.arange(len(score)), best]
     return np.where(heard, candidates[best], 0.0), np.where(heard, strength, 0.0).astype(np.float64)
@@ -743,7 +780,10 @@ def _smooth(values: NDArray[np.complex128], length: int) -> NDArray[np.complex12
 
 SHAPES = np.arange(6, 51) / 20.0  # Rd from 0.3 to 2.5
 COMPARED = 7  # elements of phase distortion that the fit looks at
-MODEL_PITCHES = np.geomspace(LOWEST_HZ, HIGHEST_HZ, 25)
+# Those over 500 Hz are nearest to no pitch under it: with COVAREP's range they change nothing.
+MODEL_PITCHES = np.concatenate(
+    [np.geomspace(LOWEST_HZ, HIGHEST_HZ, 25), np.geomspace(HIGHEST_HZ, CEILING_HZ, 9)[1:]]
+)
 
 
 def lf_pulse(shape: float, points: int) -> Floats:

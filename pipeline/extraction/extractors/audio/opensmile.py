@@ -7,6 +7,7 @@ deltas at 100 frames a second.
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -16,7 +17,7 @@ from pydantic import Field, model_validator
 
 from pipeline.data.store import FeatureSequence
 from pipeline.errors import MediaError, MomentaryError
-from pipeline.extraction.extractors.base import BaseExtractor, Clip, ExtractorSettings
+from pipeline.extraction.extractors.base import BaseExtractor, Caution, Clip, ExtractorSettings
 from pipeline.extraction.media import read_audio
 
 # openSMILE's own names of its configurations -> the names of the package's enum.
@@ -37,6 +38,12 @@ SETS = {
 LEVELS = {"lld": "lld", "lld+delta": "both", "functionals": "func"}
 BLOCK = 2**20  # samples that are made whole numbers at once: bounds memory
 SHORTEST_S = 0.5  # the longest analysis window is 60 ms, and smoothing and pitch tracking look ahead
+
+# What the cautions are about, and what they say: pitch, and columns whose window is shorter than that of the pitch.
+_PITCH = r"F0(env)?_sma.*"
+_SHORT = r"(?!F0|voicing|jitter|shimmer|logHNR).*"
+_OFF = "{} semitones off (median, on clear speech, against pYIN), where IS13_ComParE's and the eGeMAPS sets' is 0.2 off"
+_LATE = "a click stands {} ms late, for a row's time is the middle of the long window that F0 is taken from"
 
 # Both streams of low-level descriptors in one pass: the package's own sinks give one, so that it would
 # analyse every clip twice. The joined stream ends with the shorter of the two.
@@ -79,12 +86,27 @@ class OpensmileSettings(ExtractorSettings):
         return self
 
 
+def _of(*sets: str, times: bool = False) -> Callable[[Mapping[str, Any]], bool]:
+    """Return whether settings are of one of these sets; of ``times``: and of rows that have a time."""
+
+    def holds(settings: Mapping[str, Any]) -> bool:
+        return settings.get("feature_set") in sets and not (times and settings.get("level") == "functionals")
+
+    return holds
+
+
 class Extractor(BaseExtractor[OpensmileSettings]):
     """openSMILE: D columns with the set's own names (IS13_ComParE, lld+delta: 130), 100 frames a second."""
 
     modality = "audio"
     Settings = OpensmileSettings
     libraries: ClassVar[tuple[str, ...]] = ("opensmile",)
+    cautions: ClassVar[tuple[Caution, ...]] = (
+        Caution(_PITCH, _OFF.format("2.4"), _of("emobase")),
+        Caution(_PITCH, _OFF.format("5.2") + ", and it is 0 for a voice at 110 Hz", _of("IS09_emotion")),
+        Caution(_SHORT, _LATE.format(20), _of("ComParE_2016", "IS13_ComParE", times=True)),
+        Caution(_SHORT, _LATE.format(30), _of("IS11_speaker_state", "IS12_speaker_trait", times=True)),
+    )
 
     def __init__(self, settings: OpensmileSettings, assets: Path) -> None:
         super().__init__(settings, assets)

@@ -6,19 +6,21 @@ FACS. _face_landmarks.py runs MediaPipe; this file computes the columns.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.data.store import FeatureSequence
-from pipeline.extraction.extractors.base import Clip
+from pipeline.extraction.extractors.base import Caution, Clip
 from pipeline.extraction.extractors.video._face_landmarks import (
     BLENDSHAPES,
+    BLINKS,
     POSE,
     FaceExtractor,
     FaceSettings,
     blendshapes,
+    misses_blinks,
     pose,
 )
 
@@ -66,6 +68,18 @@ class Extractor(FaceExtractor[FacelandmarkerSettings]):
     """
 
     Settings = FacelandmarkerSettings
+    cautions: ClassVar[tuple[Caution, ...]] = (
+        Caution(
+            r"blendshape_(cheekPuff|cheekSquint(Left|Right)|jawForward|noseSneer(Left|Right))",
+            "MediaPipe's model barely moves these (at most 0.005 of 1 on the demo's faces)",
+        ),
+        Caution(r"blendshape_eyeBlink(Left|Right)", BLINKS, misses_blinks),
+        Caution(
+            r"pose_(pitch|yaw|roll)",
+            "in radians, with MediaPipe's signs (a head that is tilted clockwise in the picture has a negative roll); "
+            "OpenFace and Facet do not agree with it in all of them",
+        ),
+    )
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -44,19 +44,21 @@ Pitch, Yaw, Roll                       the head's angles, in degrees, as facelan
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.data.store import FeatureSequence, Status
-from pipeline.extraction.extractors.base import Clip
+from pipeline.extraction.extractors.base import Caution, Clip
 from pipeline.extraction.extractors.video._face_landmarks import (
     BLENDSHAPES,
+    BLINKS,
     POSE,
     FaceExtractor,
     FaceSettings,
     blendshapes,
+    misses_blinks,
     pose,
 )
 
@@ -113,6 +115,18 @@ class Extractor(FaceExtractor[Facet35Settings]):
     """The 35 columns, a row a picture; zeros with flag 0 where there is no face."""
 
     Settings = Facet35Settings
+    cautions: ClassVar[tuple[Caution, ...]] = (
+        Caution(
+            r"AU6|AU9",
+            "nearly constant: MediaPipe's model barely moves cheekSquint and noseSneer, which stand in for them",
+        ),
+        Caution(r"Joy|Disgust", "damped: AU6 and AU9, of which they are means among others, barely move"),
+        Caution(r"AU43", BLINKS, misses_blinks),
+        Caution(r"Has_Glasses|Is_Male", "always 0: neither can be read from blendshapes"),
+        Caution(
+            r"Pitch|Yaw|Roll", "in degrees, with MediaPipe's signs, which are not known to be those of Facet"
+        ),
+    )
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -57,6 +57,42 @@ def test_pitch_and_voicing_of_a_voice(pitch_hz: float) -> None:
     assert (np.abs(values[:, 0] - pitch_hz) < 0.1 * pitch_hz).mean() > 0.95
 
 
+@pytest.mark.parametrize("pitch_hz", [310, 480, 560, 700])
+def test_a_scream_is_not_halved_under_a_ceiling_that_is_high_enough(pitch_hz: float) -> None:
+    sound = voice(pitch_hz, 0.6, jitter=0.03)
+    centres = np.arange(covarep.FIRST, len(sound), covarep.HOP)
+
+    def right(*range_hz: int) -> float:
+        found = covarep.track_pitch(sound, centres, range_hz or (50, 500))[0][10:-10]
+        return float((np.abs(found / pitch_hz - 1) < 0.06).mean())
+
+    assert right(50, 1000) == 1.0
+    assert right() == (pitch_hz < 500)  # over COVAREP's own range nothing is right
+    if pitch_hz < 500:  # the second pass keeps to an octave of the median, whatever the ceiling is
+        narrow, wide = (
+            covarep.track_pitch(sound, centres, (50, top))[0][10:-10].tolist() for top in (500, 1000)
+        )
+        assert narrow == wide
+
+
+def test_the_columns_of_a_scream_are_those_of_its_pitch() -> None:
+    sound = voice(640, 1.0, jitter=0.02)
+    values = covarep.analyse(sound, 1, (50, 1000))[15:-15]
+    assert np.median(values[:, 0]) == pytest.approx(640, rel=0.02)
+    assert values[:, COLUMN["VUV"]].mean() > 0.98
+    assert np.isfinite(values).all()
+    low = covarep.analyse(sound, 1)[15:-15]
+    assert np.median(low[:, 0]) == pytest.approx(0.6 * 640, rel=0.02)
+
+
+def test_a_range_of_pitch_is_an_octave_or_more() -> None:
+    with pytest.raises(
+        ValueError, match=r"pitch from 300 to 500 Hz, expected an octave at least: f0_max_hz: 600"
+    ):
+        covarep.CovarepSettings(f0_min_hz=300)
+    assert covarep.CovarepSettings(f0_min_hz=250).f0_max_hz == 500
+
+
 def test_noise_is_unvoiced_and_has_no_pulses() -> None:
     values = covarep.analyse(np.random.default_rng(0).normal(scale=0.1, size=RATE))
     assert values[:, COLUMN["VUV"]].mean() < 0.1
