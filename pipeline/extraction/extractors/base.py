@@ -16,11 +16,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from pipeline.data.manifest import Word
 from pipeline.data.store import FeatureSequence, Status
@@ -42,6 +42,18 @@ class ExtractorSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+
+def _or_native(rate: Any) -> Any:
+    return None if rate == "native" else rate
+
+
+# Pictures a second. The word "native" means what null means, the file's own rate, and is kept as null: the same key.
+FrameRate = Annotated[
+    Annotated[float, Field(gt=0, le=240)] | None,
+    BeforeValidator(
+        _or_native, json_schema_input_type=Annotated[float, Field(gt=0, le=240)] | Literal["native"] | None
+    ),
+]
 
 S = TypeVar("S", bound=ExtractorSettings)
 

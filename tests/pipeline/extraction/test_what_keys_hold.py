@@ -133,3 +133,17 @@ def test_covareps_columns_are_the_same_in_all_files(tmp_path: Path) -> None:
     savemat(tmp_path / "a.mat", {"features": VALUES, "names": np.array(["F0", "F0", "NAQ"], dtype=object)})
     with pytest.raises(StoreError, match=r"a\.mat, names: F0 stand there more than once"):
         _ = importer(tmp_path).columns
+
+
+@pytest.mark.parametrize("name", ["denseface", "facelandmarker", "facet35", "fer", "openface"])
+def test_native_is_another_word_for_null(name: str) -> None:
+    owner = base.find("video", name)
+    native, null, slow = (owner.Settings(frame_rate_hz=rate) for rate in ("native", None, 8))
+    assert native == null != slow
+    assert native.model_dump(mode="json") == null.model_dump(mode="json")  # what a key and a store hold
+    assert native.model_dump(mode="json")["frame_rate_hz"] is None
+    assert owner(native, Path("no assets")).frame_period_s is None
+    assert owner(slow, Path("no assets")).frame_period_s == 0.125
+    for wrong in ("Native", "file", 0, 241):
+        with pytest.raises(ValueError, match="frame_rate_hz"):
+            owner.Settings(frame_rate_hz=wrong)

@@ -29,6 +29,7 @@ from pipeline.extraction.extractors.base import (
     BaseExtractor,
     Clip,
     ExtractorSettings,
+    FrameRate,
     naming_system_libraries,
 )
 from pipeline.extraction.extractors.video._faces import Choice, Chooser
@@ -69,12 +70,12 @@ class FaceSettings(ExtractorSettings):
     """Which pictures are analysed, and which faces count.
 
     Attributes:
-        frame_rate_hz: how many pictures a second are analysed; null: every picture of the file.
+        frame_rate_hz: how many pictures a second are analysed; native or null: every picture of the file.
         min_confidence: faces with a lower score are ignored.
         face: which of several faces: the biggest; the one nearest to that of the last picture; or the mean over all.
     """
 
-    frame_rate_hz: float | None = Field(8.0, gt=0, le=240)
+    frame_rate_hz: FrameRate = 8.0
     min_confidence: float = Field(0.5, gt=0, lt=1)
     face: Choice = "biggest"
 

@@ -47,7 +47,7 @@ class FacelandmarkerSettings(FaceSettings):
     """Which pictures are analysed, and which faces count.
 
     Attributes:
-        frame_rate_hz: how many pictures a second are analysed; null: every picture of the file.
+        frame_rate_hz: how many pictures a second are analysed; native or null: every picture of the file.
         min_confidence: faces with a lower score are ignored.
         face: which of several faces: the biggest; the one nearest to that of the last picture; or the mean over all.
     """

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from pipeline.data.store import FeatureSequence, ForeignArrays, Status
 from pipeline.errors import AssetError, StoreError
-from pipeline.extraction.extractors.base import BaseExtractor, Clip, ExtractorSettings
+from pipeline.extraction.extractors.base import BaseExtractor, Clip, ExtractorSettings, FrameRate
 from pipeline.extraction.extractors.video._faces import CASCADE, Choice, FaceFinder, averaged, describe_faces
 from pipeline.extraction.media import read_frames
 
@@ -32,12 +32,12 @@ class FerSettings(ExtractorSettings):
     """Which pictures are analysed, and which faces count.
 
     Attributes:
-        frame_rate_hz: how many pictures a second are analysed; null: every picture of the file.
+        frame_rate_hz: how many pictures a second are analysed; native or null: every picture of the file.
         smallest_face: the side of the smallest face that is looked for, in pixels.
         face: which of several faces: the biggest; the one nearest to that of the last picture; or the mean over all.
     """
 
-    frame_rate_hz: float | None = Field(8.0, gt=0, le=240)
+    frame_rate_hz: FrameRate = 8.0
     smallest_face: int = Field(50, ge=20)
     face: Choice = "biggest"
 

@@ -27,7 +27,7 @@ from pydantic import Field, model_validator
 
 from pipeline.data.store import FeatureSequence, Status
 from pipeline.errors import AssetError, MediaError, MomentaryError, StreamMissing
-from pipeline.extraction.extractors.base import BaseExtractor, Clip, ExtractorSettings
+from pipeline.extraction.extractors.base import BaseExtractor, Clip, ExtractorSettings, FrameRate
 from pipeline.extraction.importers.base import check_covered
 from pipeline.extraction.importers.openface import COLUMNS, Table, read_csv
 from pipeline.extraction.media import read_frames
@@ -43,7 +43,7 @@ class OpenfaceSettings(ExtractorSettings):
         executable: OpenFace's FeatureExtraction; null: the one on the PATH.
         csv_folder: a folder with its csv files instead: ``<sample id>.csv`` of the sample alone, or ``<video
             file's name>.csv`` of the whole file, of which the sample's part is taken.
-        frame_rate_hz: pictures a second; null: every picture of the file, as published features have it.
+        frame_rate_hz: pictures a second; native or null: every picture of the file, as published features have it.
         non_finite: NaN and infinity in a csv of yours, where OpenFace claims success: "refuse" fails the sample
             and names the place; "zero" makes the picture unobserved, as it is always when the program is run.
         timeout_s: for one clip; the program is stopped after it, and the clip has failed. A clip that the
@@ -52,7 +52,7 @@ class OpenfaceSettings(ExtractorSettings):
 
     executable: Path | None = None
     csv_folder: Path | None = None
-    frame_rate_hz: float | None = Field(8.0, gt=0, le=240)
+    frame_rate_hz: FrameRate = 8.0
     non_finite: Literal["refuse", "zero"] = "refuse"
     timeout_s: float = Field(1800.0, gt=0)
 
