@@ -39,6 +39,7 @@ def write_clip(
     sound: bool = True,
     sound_rate: int = 44_100,
     layout: str = "mono",
+    picture_from_s: float = 0.0,
     sound_from_s: float = 0.0,
     pause_s: tuple[float, float] = (0.0, 0.0),
     tone_hz: float = 440.0,
@@ -57,7 +58,7 @@ def write_clip(
         picture_times_s: when each picture is shown, for a varying rate; instead of ``rate``.
         pixels: this (H, W, 3) picture throughout, or these (N, H, W, 3), instead of numbered ones.
         sound_rate, layout: of the sound, such as 48000 and "5.1".
-        sound_from_s: when the sound begins.
+        picture_from_s, sound_from_s: when the first picture is shown, and when the sound begins.
         pause_s: seconds of the sound that are left out; what follows keeps its time.
         tone_hz: its pitch.
         silent: zeros instead of a tone.
@@ -80,7 +81,9 @@ def write_clip(
             codec = {"wav": "pcm_s16le", "mkv": "pcm_s16le", "mp3": "mp3"}.get(kind, "aac")
             sound_stream = container.add_stream(codec, rate=sound_rate, layout=layout)
         if picture_stream is not None:
-            times = picture_times_s or [index / rate for index in range(round(seconds * rate))]
+            times = picture_times_s or [
+                picture_from_s + index / rate for index in range(round((seconds - picture_from_s) * rate))
+            ]
             for index, time_s in enumerate(times):
                 if pixels is None:
                     image = np.full((HEIGHT, WIDTH, 3), level(index), np.uint8)

@@ -119,7 +119,9 @@ def read_frames(
 
     Time is divided into periods of ``1 / frame_rate_hz``; each gives the picture that a player shows at its
     middle, whatever the file's own rate is, which may vary. A part shorter than half a period gives one picture.
-    Consecutive periods that show the same picture get the same array object.
+    Consecutive periods that show the same picture get the same array object. Periods that end before the file's first
+    picture begins get a black one, as a player shows it: no extractor finds anything there, so that their rows are
+    not observed. After the last picture there are none.
 
     Args:
         clip: ``clip.video`` is decoded from ``start_s`` to ``end_s``; with ``clip.picture`` only that half of the
@@ -149,10 +151,13 @@ def read_frames(
         shown: Any = None
         picture = np.zeros(0, np.uint8)
         shape = _pixel_shape(part)
-        for time_s, frame in _on_screen(part, frame_rate_hz):
+        black: NDArray[np.uint8] | None = None
+        for time_s, frame, begun in _on_screen(part, frame_rate_hz):
             if frame is not shown:
                 shown, picture = frame, _picture(frame, clip.picture, grey, clip.video, shape)
-            yield time_s, picture
+            if not begun and black is None:
+                black = np.zeros_like(picture)
+            yield time_s, picture if begun or black is None else black
         if shown is None:
             raise MediaError(f"{clip.video}: no picture decodes from {_span(clip.start_s, clip.end_s)}")
 
@@ -342,8 +347,11 @@ class _Part:
             )
 
 
-def _on_screen(part: _Part, frame_rate_hz: float | None) -> Iterator[tuple[float, Any]]:
-    """Yield (seconds, the frame that is shown then) for the middle of each period, or for every frame."""
+def _on_screen(part: _Part, frame_rate_hz: float | None) -> Iterator[tuple[float, Any, bool]]:
+    """Yield (seconds, the frame that is shown then, True) for the middle of each period, or for every frame.
+
+    False: the period ends before the first frame, which is given with it.
+    """
     end_s = float("inf") if part.end_s is None else part.end_s - part.begin_s
     shown: Any = None
     shown_s = 0.0
@@ -355,12 +363,19 @@ def _on_screen(part: _Part, frame_rate_hz: float | None) -> Iterator[tuple[float
         if frame_rate_hz is None:
             if -1e-6 <= time_s < end_s - 1e-6:  # the beginning of a file is given in whole microseconds
                 count += 1
-                yield max(time_s, 0.0), frame
-        elif shown is not None:
+                yield max(time_s, 0.0), frame, True
+        elif shown is None:
+            if time_s > LONGEST_PAUSE_S:
+                raise MediaError(f"{part.path}: the time stamps begin at {time_s:.1f} s")
+            while (count + 1) / frame_rate_hz <= min(time_s, end_s):
+                yield middle_s, frame, False
+                count += 1
+                middle_s = (count + 0.5) / frame_rate_hz
+        else:
             if time_s - max(shown_s, 0.0) > LONGEST_PAUSE_S:
                 raise MediaError(f"{part.path}: the time stamps jump from {shown_s:.1f} s to {time_s:.1f} s")
             while middle_s < min(time_s, end_s):
-                yield middle_s, shown
+                yield middle_s, shown, True
                 count += 1
                 middle_s = (count + 0.5) / frame_rate_hz
         shown, shown_s = frame, time_s
@@ -369,11 +384,11 @@ def _on_screen(part: _Part, frame_rate_hz: float | None) -> Iterator[tuple[float
     end_s = min(end_s, max(shown_s, 0.0) + part.frame_length_s)
     if frame_rate_hz is not None:
         while middle_s < end_s:
-            yield middle_s, shown
+            yield middle_s, shown, True
             count += 1
             middle_s = (count + 0.5) / frame_rate_hz
     if not count:
-        yield end_s / 2, shown
+        yield end_s / 2, shown, True
 
 
 def _picture(frame: Any, half: str, grey: bool, path: Path, shape: tuple[int, int, int]) -> NDArray[np.uint8]:

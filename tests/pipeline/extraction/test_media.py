@@ -61,6 +61,29 @@ def test_a_varying_frame_rate_keeps_time(tmp_path: Path) -> None:
     assert times[:18] == pytest.approx([0.05 + 0.1 * index for index in range(18)])
 
 
+@pytest.mark.parametrize("kind", ["mp4", "mkv", "ts"])
+def test_before_the_first_picture_it_is_black(tmp_path: Path, kind: str) -> None:
+    path = clips.write_clip(tmp_path / f"a.{kind}", seconds=1.5, rate=8, picture_from_s=0.5)
+    clip = Clip("a", video=path, audio=path)
+    assert len(read_audio(clip, 16_000)) == pytest.approx(1.5 * 16_000, abs=1_700)
+    pairs = list(read_frames(clip, 8))
+    assert [time_s for time_s, _ in pairs] == pytest.approx([(index + 0.5) / 8 for index in range(12)])
+    pictures = [picture for _, picture in pairs]
+    assert [bool(picture.any()) for picture in pictures] == [False] * 4 + [True] * 8
+    assert pictures[0].shape == pictures[4].shape
+    assert all(picture is pictures[0] for picture in pictures[:4])
+    assert [clips.number(picture) for picture in pictures[4:]] == list(range(8))
+    # In quarters of a second, the third shows the first picture; the period of 0.4 s to 0.6 s shows it in part.
+    for rate, dark in ((4, 2), (5, 2), (1, 0)):
+        assert sum(not picture.any() for _, picture in read_frames(clip, rate, grey=True)) == dark
+    part = Clip("a", video=path, start_s=0.25, end_s=1.25)
+    assert [bool(picture.any()) for _, picture in read_frames(part, 8)] == [False] * 2 + [True] * 6
+    times, numbers = shown(clip, None)  # at the file's own rate there are rows where there are pictures
+    # in .ts the sound, and with it the time, begins with 23 ms of the codec's run-up
+    assert times == pytest.approx([0.5 + index / 8 for index in range(8)], abs=0.025)
+    assert numbers == list(range(8))
+
+
 def test_a_standing_picture_is_the_same_array(tmp_path: Path) -> None:
     path = clips.write_clip(tmp_path / "a.mp4", picture_times_s=[0.0, 1.0, 1.1], sound=False)
     pictures = [picture for _, picture in read_frames(Clip("a", video=path), 8)]

@@ -168,6 +168,12 @@ class Extractor(BaseExtractor[OpenfaceSettings]):
             middles = np.minimum(middles, length_s / 2) if len(middles) == 1 else middles
             on_screen = np.clip(np.searchsorted(shown, middles + 1e-6, side="right") - 1, 0, None)
             chosen, times = np.flatnonzero(within)[on_screen], middles
+            before = (
+                np.arange(1, len(middles) + 1) / rate <= shown[0]
+            )  # periods that end before the first picture
+            values, flags = table.values[chosen], table.flags[chosen]
+            values[before], flags[before] = 0.0, 0
+            return values, times.astype(np.float32), flags
         return table.values[chosen], times.astype(np.float32), table.flags[chosen]
 
     def _csv_of(self, clip: Clip) -> tuple[Path, float, float]:

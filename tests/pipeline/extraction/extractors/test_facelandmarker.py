@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import AssetError
 from pipeline.extraction.extractors.base import Clip
-from pipeline.extraction.extractors.video import _face_landmarks, facelandmarker
+from pipeline.extraction.extractors.video import _face_landmarks, facelandmarker, fer
 from pipeline.extraction.extractors.video.facelandmarker import (
     BLENDSHAPES,
     IBUG_68,
@@ -166,6 +166,19 @@ def test_frames_without_a_face_are_zeros(
     assert not result.values[result.flags == 0].any()
     assert result.values[result.flags == 1].any(axis=1).all()
     assert result.times.tolist() == pytest.approx([(index + 0.5) / 8 for index in range(8)])
+
+
+def test_rows_before_the_first_picture_are_not_observed(
+    extractor: Extractor, assets: Callable[[str], Path], face: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    path = clips.write_clip(tmp_path / "a.mp4", seconds=1.5, rate=8, pixels=face, picture_from_s=0.5)
+    networks = extractor, fer.Extractor(fer.FerSettings(), assets("fer"))
+    for one in networks:
+        result = one.extract(Clip("a", video=path, audio=path))
+        assert result.flags.tolist() == [0] * 4 + [1] * 8
+        assert not result.values[:4].any()
+        assert result.times.tolist() == pytest.approx([(index + 0.5) / 8 for index in range(12)])
+    networks[1].close()
 
 
 def test_the_rate_is_a_setting(assets: Callable[[str], Path], happy: Path) -> None:

@@ -103,6 +103,20 @@ def test_a_part_of_a_whole_files_csv_at_a_set_rate(tmp_path: Path) -> None:
     assert every.times[0] == pytest.approx(0.0, abs=1e-6)
 
 
+def test_rows_before_the_first_picture_of_a_csv_are_not_observed(tmp_path: Path) -> None:
+    write_csv(tmp_path / "one.csv", rows=30, rate=30.0)
+    read = pd.read_csv(tmp_path / "one.csv", skipinitialspace=True)
+    read["timestamp"] += 0.5
+    read["success"] = read["confidence"] = 1
+    read.to_csv(tmp_path / "one.csv", index=False)
+    video = write_clip(tmp_path / "one.mp4")
+    sequence = build(tmp_path, csv_folder=tmp_path, frame_rate_hz=8).extract(Clip("one", video=video))
+    assert sequence.flags.tolist() == [0] * 4 + [1] * 8
+    assert not sequence.values[:4].any()
+    # Row 4 lies at 0.5625 s, 0.0625 s after the first picture: the second of those 1/30 s apart.
+    np.testing.assert_array_equal(sequence.values[4], read[list(COLUMNS)].to_numpy(np.float32)[1])
+
+
 def test_a_csv_of_the_sample_itself_comes_first(tmp_path: Path) -> None:
     write_csv(tmp_path / "talk.csv")
     own = write_csv(tmp_path / "one.csv", rows=20)
