@@ -27,8 +27,8 @@ VOICES_HZ = (110, 220, 350)
 SETS = get_args(base.find("audio", "opensmile").Settings.model_fields["feature_set"].annotation)
 # IS09's voicing misses the low one: its F0 is 0 in every row.
 UNVOICED = {("IS09_emotion", "F0_sma", 110)}
-# By how many milliseconds a click's rows stand late: openSMILE puts a row of these sets at the middle of F0's window,
-# which is longer than the window that the column is computed in.
+# By how many milliseconds, as the extractor's cautions say, a click's rows stand late: openSMILE puts a row of these
+# sets at the middle of F0's window, which is longer than the window that the column is computed in.
 LATE_MS = {"ComParE_2016": 20, "IS13_ComParE": 20, "IS11_speaker_state": 30, "IS12_speaker_trait": 30}
 
 
@@ -111,6 +111,10 @@ def test_when_a_click_is(tmp_path: Path, which: str, click_s: float) -> None:
     above[above < above.max() / 2] = 0
     centre_s = float((above * found.times).sum() / above.sum())
     assert 1000 * (centre_s - click_s) == pytest.approx(LATE_MS.get(which, 0), abs=6)
+    settings = extractor.settings.model_dump(mode="json")
+    said = [says for _, says in base.cautions_for("audio", "opensmile", settings, [name])]
+    late = [says for says in said if "late" in says]
+    assert [f"{LATE_MS[which]} ms late" in says for says in late] == [True] * (which in LATE_MS)
     extractor.close()
 
 

@@ -70,8 +70,12 @@ class Extractor(FaceExtractor[FacelandmarkerSettings]):
     Settings = FacelandmarkerSettings
     cautions: ClassVar[tuple[Caution, ...]] = (
         Caution(
-            r"blendshape_(cheekPuff|cheekSquint(Left|Right)|jawForward|noseSneer(Left|Right))",
+            r"blendshape_(_neutral|cheekPuff|cheekSquint(Left|Right)|jawForward|noseSneer(Left|Right))",
             "MediaPipe's model barely moves these (at most 0.005 of 1 on the demo's faces)",
+        ),
+        Caution(
+            r"blendshape_mouthFrown(Left|Right)",
+            "barely moved on the demo's faces (at most 0.0004 of 1); look at yours by --statistics",
         ),
         Caution(r"blendshape_eyeBlink(Left|Right)", BLINKS, misses_blinks),
         Caution(

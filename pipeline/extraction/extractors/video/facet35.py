@@ -120,6 +120,10 @@ class Extractor(FaceExtractor[Facet35Settings]):
             r"AU6|AU9",
             "nearly constant: MediaPipe's model barely moves cheekSquint and noseSneer, which stand in for them",
         ),
+        Caution(
+            r"AU15",
+            "mouthFrown, which stands in for it, barely moved on the demo's faces; look at yours by --statistics",
+        ),
         Caution(r"Joy|Disgust", "damped: AU6 and AU9, of which they are means among others, barely move"),
         Caution(r"AU43", BLINKS, misses_blinks),
         Caution(r"Has_Glasses|Is_Male", "always 0: neither can be read from blendshapes"),
