@@ -148,7 +148,8 @@ def test_a_sample_that_cannot_be(capsys: pytest.CaptureFixture[str], words: list
 def test_a_sample_is_printed_and_drawn(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    info = FeatureInfo("demo", "audio", "opensmile", {}, ("F0final_sma", "x"), 0.01, "")
+    settings = {"feature_set": "IS13_ComParE", "level": "lld"}
+    info = FeatureInfo("demo", "audio", "opensmile", settings, ("F0final_sma", "x"), 0.01, "")
     rows = FeatureSequence(
         np.array([[120, 1], [121, 2]], np.float32), np.array([0.1, 0.2], np.float32), np.ones(2, np.uint8)
     )
@@ -163,4 +164,5 @@ def test_a_sample_is_printed_and_drawn(
     assert "audio by opensmile: 1 of 9 samples" in lines
     assert "  ../a  2 rows, 100% observed, to 0.20 s, F0final_sma 120 Hz in 100%" in lines
     assert "  F0final_sma    100% voiced, median 120 Hz, 120 to 121 Hz, as a voice" in lines
+    assert any(line.startswith("  mind           x: a click stands 20 ms late") for line in lines)
     assert (tmp_path / "look/1.audio.png").is_file()
