@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from pipeline.commands.given import add_clips, check_times, read_said
-from pipeline.commands.output import say, say_error
+from pipeline.commands.output import on_terminal, say, say_error
 from pipeline.commands.parsing import Commands
 from pipeline.errors import DataError
 
@@ -83,7 +82,7 @@ def run(options: argparse.Namespace) -> int:
         for name, file, text in zip(names or ["text"], every, texts, strict=True)
     ]
     status = 0
-    progress = len(clips) > 1 and sys.stderr.isatty()
+    progress = len(clips) > 1 and on_terminal()
     for outcome in extract_to(clips, settings, options.out, workers=options.workers, progress=progress):
         count = len(clips) - len(outcome.missing) - len(outcome.failed)
         say(f"{outcome.path}: {outcome.rows} rows of {count} of {len(clips)} clips")

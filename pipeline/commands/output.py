@@ -70,6 +70,11 @@ def listed(names: Sequence[str]) -> str:
     return ", ".join(names[:NAMED]) + more
 
 
+def on_terminal() -> bool:
+    """Return whether stderr, where progress is shown, is a terminal."""
+    return sys.stderr.isatty()
+
+
 def bar(length: int) -> str:
     """Return a bar of so many characters, made of blocks where stdout can show them, else of ``#``."""
     return ("█" if _encodes("█", sys.stdout.encoding or "ascii") else "#") * length

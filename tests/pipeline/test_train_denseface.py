@@ -173,7 +173,10 @@ def test_the_stage_trains_before_video_is_extracted(tmp_path: Path) -> None:
     assert len(store.info.columns) == _densenet.FEATURES
     assert run(project, *GIT, "status", "--porcelain", "--", "data") == "?? data/\n"
     run(project, *GIT, "add", "data")
-    assert run(project, *GIT, "diff", "--cached", "--name-only").split() == ["data/denseface/README.md"]
+    assert run(project, *GIT, "diff", "--cached", "--name-only").split() == [
+        "data/denseface/README.md",
+        "data/predictions/README.md",
+    ]
     change(project, "train_denseface.plus.epochs", 0)
     said = try_run(project, "dvc", "repro", "train-denseface@plus")
     assert "train_denseface.plus.epochs" in said.stderr + said.stdout
