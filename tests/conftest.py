@@ -12,6 +12,7 @@ import yaml
 from filelock import FileLock
 
 from pipeline.data.fetching import fetch, is_current
+from pipeline.extraction.offline import NO_NETWORK
 from pipeline.params import Asset
 
 REPOSITORY = Path(__file__).parents[1]
@@ -21,6 +22,9 @@ REPOSITORY = Path(__file__).parents[1]
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 
+
+# What the environment says of the network before a test makes an extractor that blocks it for its process.
+NETWORK = {name: os.environ.get(name) for name in NO_NETWORK}
 
 # The files that take minutes, the longest first: begun last, they would leave the other processes without work.
 LONGEST = (
@@ -78,7 +82,13 @@ def assets(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
                 return there
         with FileLock(store / f"{name}.lock"):
             if not is_current(store / name, asset):
-                fetch(name, asset, store / name)
+                with pytest.MonkeyPatch.context() as patch:
+                    for variable, value in NETWORK.items():
+                        if value is None:
+                            patch.delenv(variable, raising=False)
+                        else:
+                            patch.setenv(variable, value)
+                    fetch(name, asset, store / name)
         return store / name
 
     return folder
