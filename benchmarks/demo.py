@@ -26,25 +26,14 @@ BYTES = ("data/features/*/*.h5", "data/masks/*.h5", "data/runs/*/*.safetensors",
 
 
 def copy(source: Path, folder: Path) -> None:
-    """Copy the project without what is made."""
-    leave = shutil.ignore_patterns(
-        "__pycache__", ".venv", ".git", ".mypy_cache", ".ruff_cache", ".pytest_cache"
+    """Copy the files that git knows: the project without what is made."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=source, check=True, capture_output=True, encoding="utf-8"
     )
-    for name in (
-        "pipeline",
-        "models",
-        "dvc.yaml",
-        "params.yaml",
-        ".dvcignore",
-        "pyproject.toml",
-        "data/denseface",
-    ):
-        if (source / name).is_dir():
-            shutil.copytree(source / name, folder / name, ignore=leave)
-        else:
+    for name in filter(None, listed.stdout.split("\0")):
+        if (source / name).is_file():  # not removed since
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(source / name, folder / name)
-    (folder / ".dvc").mkdir()
-    shutil.copy(source / ".dvc/config", folder / ".dvc/config")
     subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
 
 

@@ -70,11 +70,11 @@ class Contradict(Section):
     """How often each modality of the demo corpus shows another emotion than the label's; never two at once."""
 
     # share of utterances whose sentence does
-    text: Share = 0.1
+    text: Share = 0.05
     # share of utterances whose voice does
     audio: Share = 0.1
     # share of utterances whose face does
-    video: Share = 0.4
+    video: Share = 0.15
 
     @model_validator(mode="after")
     def _one_at_a_time(self) -> Contradict:
@@ -94,11 +94,13 @@ class Corpus(Section):
     """The constructed demo corpus."""
 
     # utterances
-    size: Annotated[int, Field(ge=20, le=10_000)] = 240
+    size: Annotated[int, Field(ge=20, le=10_000)] = 200
     # of everything that is drawn for it
     seed: Annotated[int, Field(ge=0)] = 0
     # how often a modality shows another emotion than the label's
     contradict: Contradict = Contradict()
+    # share of faces that two emotions have in common: happy and neutral, sad and angry
+    shared_faces: Share = 0.8
     dialogues: CorpusDialogues | None = None  # none: utterances that have nothing to do with each other
 
 

@@ -11,7 +11,7 @@ from models import MODALITIES
 from pipeline.data.assets import load_checked
 from pipeline.data.datasets.demo import ATTRIBUTION, COLUMNS, DIALOGUE_COLUMNS, LABELS_FILE
 from pipeline.data.files import whole_or_nothing
-from pipeline.demo_corpus.pictures import SHARED_SHARE, face_codes, film_all
+from pipeline.demo_corpus.pictures import face_codes, film_all
 from pipeline.demo_corpus.plan import Utterance, plan
 from pipeline.demo_corpus.processes import fresh_processes
 from pipeline.demo_corpus.sentences import read_sentences
@@ -24,7 +24,7 @@ def build(settings: Corpus, faces: Path, sentences: Path, target: Path, *, worke
     """Write clips/<id>.mp4, labels.csv and README.md into ``target``, whole or not at all.
 
     Args:
-        settings: size, seed, and how often each modality contradicts the label.
+        settings: size, seed, how often each modality contradicts the label, and how often two emotions share a face.
         faces: the folder of the asset ``cremad``.
         sentences: the folder of the asset ``sentences``.
         target: replaced when it is there.
@@ -43,7 +43,7 @@ def build(settings: Corpus, faces: Path, sentences: Path, target: Path, *, worke
             (beside / "clips").mkdir(parents=True)
             with fresh_processes(1) as one:
                 spoken = one.submit(speak_all, settings.seed, utterances, pools, beside).result()
-            film_all(settings.seed, utterances, clips, beside, workers)
+            film_all(settings.seed, settings.shared_faces, utterances, clips, beside, workers)
             _write_labels(beside / LABELS_FILE, utterances, spoken, settings.dialogues is not None)
             (beside / "README.md").write_text(_readme(settings), encoding="utf-8")
     except OSError as error:
@@ -86,7 +86,7 @@ benchmark.
   is the sentence's rating; where the text contradicts, it is that of another sentence that fits the label.
 - **Faces**: the clips 1001_DFA_ANG, DIS, FEA, HAP, NEU and SAD of CREMA-D (Cao, Cooper, Keutmann, Gur,
   Nenkova and Verma 2014), Open Database License 1.0, contents Database Contents License 1.0; re-timed,
-  cropped, mirrored, relit. A share of {SHARED_SHARE:g} shows a face that two emotions share: disgust for sad
+  cropped, mirrored, relit. A share of {settings.shared_faces:g} shows a face that two emotions share: disgust for sad
   and angry, fear for happy and neutral.
 - **Speech**: espeak-ng (GPL-3.0, used as a library), ten voices in five sessions; rate, pitch, range and
   volume follow the emotion.

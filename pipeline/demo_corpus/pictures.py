@@ -17,7 +17,6 @@ from pipeline.errors import DataError, SystemLibraryError
 
 FACES = {"happy": "HAP", "neutral": "NEU", "sad": "SAD", "angry": "ANG"}
 SHARED_FACES = {"happy": "FEA", "neutral": "FEA", "sad": "DIS", "angry": "DIS"}
-SHARED_SHARE = 0.25  # of the faces are those that two emotions share
 WIDTH, HEIGHT = 320, 240
 
 
@@ -44,9 +43,14 @@ class Shot:
     gains: tuple[float, float, float]  # red, green, blue
 
     @classmethod
-    def draw(cls, emotion: str, lengths: dict[str, int], generator: np.random.Generator) -> Shot:
-        """Draw a shot of an emotion; ``lengths`` are the clips' numbers of frames."""
-        shared = generator.random() < SHARED_SHARE
+    def draw(
+        cls, emotion: str, shared_faces: float, lengths: dict[str, int], generator: np.random.Generator
+    ) -> Shot:
+        """Draw a shot of an emotion; ``lengths`` are the clips' numbers of frames.
+
+        ``shared_faces`` is the share of shots whose face fits another emotion as well.
+        """
+        shared = generator.random() < shared_faces
         clip = (SHARED_FACES if shared else FACES)[emotion]
         last = lengths[clip] - 1
         span = last * generator.uniform(0.55, 1.0)
@@ -113,13 +117,24 @@ def _open_faces(clips: tuple[tuple[str, str], ...]) -> dict[str, list[NDArray[np
 
 
 def film_all(
-    seed: int, utterances: Sequence[Utterance], clips: dict[str, str], folder: Path, workers: int
+    seed: int,
+    shared_faces: float,
+    utterances: Sequence[Utterance],
+    clips: dict[str, str],
+    folder: Path,
+    workers: int,
 ) -> None:
-    """Make every clip, shared among ``workers`` processes, from the sounds that ``speak_all`` left."""
+    """Make every clip, divided among ``workers`` processes, from the sounds that ``speak_all`` left.
+
+    ``shared_faces`` is the share of clips whose face fits another emotion as well.
+    """
     from tqdm import tqdm
 
     with fresh_processes(workers) as pool:
-        jobs = [pool.submit(_film, seed, utterance, tuple(clips.items()), folder) for utterance in utterances]
+        jobs = [
+            pool.submit(_film, seed, shared_faces, utterance, tuple(clips.items()), folder)
+            for utterance in utterances
+        ]
         try:
             for job in tqdm(jobs, "demo corpus", unit="clip"):
                 job.result()
@@ -128,14 +143,16 @@ def film_all(
             raise
 
 
-def _film(seed: int, utterance: Utterance, clips: tuple[tuple[str, str], ...], folder: Path) -> None:
+def _film(
+    seed: int, shared_faces: float, utterance: Utterance, clips: tuple[tuple[str, str], ...], folder: Path
+) -> None:
     """Make one clip: pictures for as long as its sound lasts, both into clips/<id>.mp4."""
     sound_file = folder / f"{utterance.id}.npy"
     sound = np.load(sound_file, allow_pickle=False)
     generator = generator_of(seed, "pictures", utterance.number)
     faces = _open_faces(clips)
     lengths = {code: len(frames) for code, frames in faces.items()}
-    shot = Shot.draw(utterance.shown["video"], lengths, generator)
+    shot = Shot.draw(utterance.shown["video"], shared_faces, lengths, generator)
     count = len(sound) * FRAME_RATE_HZ // SAMPLE_RATE_HZ
     path = folder / "clips" / f"{utterance.id}.mp4"
     try:
@@ -150,8 +167,9 @@ def _encode(path: Path, pictures: Iterator[NDArray[np.uint8]], sound: NDArray[np
     import av
 
     with av.open(str(path), "w", format="mp4", options={"fflags": "+bitexact"}) as container:
-        # superfast: the look-ahead of slower presets (x264's mbtree) differs a bit from run to run.
-        options = {"preset": "superfast", "crf": "24", "threads": "1", "flags": "+bitexact"}
+        # ultrafast: the demo is made while its reader waits. Not slower than superfast: the look-ahead of slower presets
+        # (x264's mbtree) differs a bit from run to run.
+        options = {"preset": "ultrafast", "crf": "24", "threads": "1", "flags": "+bitexact"}
         video = container.add_stream("libx264", rate=FRAME_RATE_HZ, options=options)
         video.width, video.height, video.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         options = {"b": "64000", "flags": "+bitexact"}

@@ -74,7 +74,10 @@ def test_without_dialogues_the_plan_is_the_one_it_always_was() -> None:
     """The sha256 of what was planned before there were dialogues, with the contradictions of that time."""
     then = Contradict(text=0.15, audio=0.2, video=0.2)
     for settings, checksum in (
-        (Corpus(contradict=then), "917253b602e3f32f681f504f48a19d149914049ea6f2084669354828a924f504"),
+        (
+            Corpus(size=240, contradict=then),
+            "917253b602e3f32f681f504f48a19d149914049ea6f2084669354828a924f504",
+        ),
         (
             Corpus(size=57, seed=3, contradict=then),
             "806e63fd4789606ae7b7ed30f640496e31a18f60afe79115e0f7550c0b6e5c2e",
@@ -140,7 +143,7 @@ def test_at_most_one_modality_contradicts_and_always_by_something_that_can_be_se
         if u.contradicted == "text":
             assert RATINGS[u.shown["text"]] != RATINGS[u.label]
     counts = Counter(u.contradicted for u in utterances)
-    for modality, share in (("text", 0.1), ("audio", 0.1), ("video", 0.4), ("", 0.4)):
+    for modality, share in (("text", 0.05), ("audio", 0.1), ("video", 0.15), ("", 0.7)):
         deviation = (share * (1 - share) / 2000) ** 0.5
         assert abs(counts[modality] / 2000 - share) < 4 * deviation
 
@@ -185,11 +188,22 @@ def test_another_archive_refuses_to_load(assets: Callable[[str], Path], tmp_path
 # --- shots ----------------------------------------------------------------------------
 
 
+def test_a_share_of_the_faces_fits_two_emotions() -> None:
+    lengths = dict.fromkeys(["ANG", "DIS", "FEA", "HAP", "NEU", "SAD"], 56)
+    for emotion, own, common in (("happy", "HAP", "FEA"), ("neutral", "NEU", "FEA"), ("sad", "SAD", "DIS")):
+        for share in (0.0, 0.8, 1.0):
+            clips = Counter(
+                Shot.draw(emotion, share, lengths, np.random.default_rng(n)).clip for n in range(1000)
+            )
+            assert set(clips) <= {own, common}
+            assert abs(clips[common] / 1000 - share) <= 4 * (share * (1 - share) / 1000) ** 0.5
+
+
 def test_shots_stay_inside_their_clip() -> None:
     lengths = dict.fromkeys(["ANG", "DIS", "FEA", "HAP", "NEU", "SAD"], 56)
     numbered = [np.full((360, 480, 3), n, np.uint8) for n in range(56)]
     for n in range(30):
-        shot = Shot.draw("happy", lengths, np.random.default_rng(n))
+        shot = Shot.draw("happy", 0.5, lengths, np.random.default_rng(n))
         assert shot.clip in ("HAP", "FEA")
         assert shot.start >= 0
         assert shot.start + shot.span <= 55

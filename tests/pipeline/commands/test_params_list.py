@@ -15,7 +15,7 @@ def test_the_document_is_what_the_schemas_give() -> None:
 
 def test_types_bounds_defaults_and_notes_stand_beside_the_key() -> None:
     lines = describe().splitlines()
-    assert "| `size` | integer, at least 20, at most 10000 | `240` | utterances |" in lines
+    assert "| `size` | integer, at least 20, at most 10000 | `200` | utterances |" in lines
     assert "| `runs` | integer, at least 1 | `1` | seeds, from the root seed on |" in lines
     note = "sampled: drawn anew in every epoch of a training"
     assert f'| `draw` | one of `fixed`, `sampled` | `"fixed"` | {note} |' in lines
