@@ -167,8 +167,8 @@ def _encode(path: Path, pictures: Iterator[NDArray[np.uint8]], sound: NDArray[np
     import av
 
     with av.open(str(path), "w", format="mp4", options={"fflags": "+bitexact"}) as container:
-        # ultrafast: the demo is made while its reader waits. Not slower than superfast: the look-ahead of slower presets
-        # (x264's mbtree) differs a bit from run to run.
+        # ultrafast: the demo is made while its reader waits. Nothing slower than superfast in any case: the look-ahead
+        # of slower presets (x264's mbtree) differs a bit from run to run.
         options = {"preset": "ultrafast", "crf": "24", "threads": "1", "flags": "+bitexact"}
         video = container.add_stream("libx264", rate=FRAME_RATE_HZ, options=options)
         video.width, video.height, video.pix_fmt = WIDTH, HEIGHT, "yuv420p"
