@@ -64,6 +64,8 @@ class Compute(Section):
     clip_timeout_s: Annotated[float, Field(gt=0, le=7 * 86_400)] = (
         3600.0  # a clip that takes longer has failed
     )
+    # DVCLive's files beside trainings (data/live/), for VS Code and Studio; needs the extra live
+    dvclive: bool = False
 
 
 class Contradict(Section):

@@ -34,6 +34,7 @@ INFRASTRUCTURE = {
     "pipeline/logs.py": "what a terminal shows",
     "pipeline/params.py": "checks params.yaml, whose values DVC compares by `params`",
     "pipeline/training/progress.py": "says on the terminal how far a training is",
+    "pipeline/training/live.py": "writes DVCLive's files, which are no output",
     "pipeline/machine.py": "counts cores; no result depends on how many workers there are",
     "pipeline/data/files.py": "renames what is whole; the bytes are the caller's",
     "pipeline/data/assets.py": "for other stages: returns the path of a file with the right checksum, or stops",

@@ -7,10 +7,11 @@ them: pictures and sound, sound alone, one file cut into two rows, a name with a
 from __future__ import annotations
 
 import csv
-import os
 import re
 import shutil
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
@@ -77,73 +78,116 @@ def write_params(folder: Path) -> None:
     path.write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
 
 
-def test_from_a_folder_of_clips_to_a_colleague(assets: Callable[[str], Path], tmp_path: Path) -> None:
-    clips, project = tmp_path / "my clips", tmp_path / "project"
+@dataclass(frozen=True)
+class Own:
+    """Somebody's clips, and the project that stands on them, with all stages up to the page run and committed."""
+
+    clips: Path
+    project: Path
+    here: dict[str, str]  # the environment in which the clips are found
+
+
+@pytest.fixture(scope="module")
+def own(assets: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Own:
+    base = tmp_path_factory.mktemp("own")
+    clips, project = base / "my clips", base / "project"
     write_clips(assets("cremad"), clips)
     copy_project(project, size=20, epochs=1)
     write_params(project)
     here = {"LACUNA_MEDIA_MINE": str(clips)}
 
-    # Look at one clip, then at the table.
-    run(project, "lacuna", "extract", str(clips / WHOLE), "--with", "opensmile", "--out", "one.csv")
-    first_line, *lines = (project / "one.csv").read_text(encoding="utf-8").splitlines()
-    assert first_line.count(",") >= 130
-    assert len(lines) > 100  # 100 rows a second
     assert "correct" in run(project, "lacuna", "params", "check", env=here)
     told = run(project, "lacuna", "dataset", "check", "mine", env=here)
     assert re.search(r"\b13\b", told), told
+    assert "train@mine-linear" in run(project, "dvc", "repro", "report", env=here)
+    run(project, *GIT, "add", "-A")
+    run(project, *GIT, "commit", "-qm", "My clips")
+    return Own(clips, project, here)
 
-    # Features, a look at them, training, the page.
-    ran = run(project, "dvc", "repro", "report", env=here)
-    assert "train@mine-linear" in ran
+
+def test_features_a_page_and_a_prediction(own: Own) -> None:
+    project = own.project
+    whole = str(own.clips / WHOLE)
+    run(project, "lacuna", "extract", whole, "--with", "opensmile", "--out", "data/one.csv")
+    first_line, *lines = (project / "data/one.csv").read_text(encoding="utf-8").splitlines()
+    assert first_line.count(",") >= 130
+    assert len(lines) > 100  # 100 rows a second
     with h5py.File(project / "data/features/mine/video.h5") as file:
         ids = [one.decode() for one in file["ids"][:]]
         status = dict(zip(ids, file["status"][:].tolist(), strict=True))
     assert status.pop("broken") == 2
-    assert {one for one, number in status.items() if number == 1} == {
-        f"{label}-3" for label in LABELS.values()
-    }
+    without = {one for one, number in status.items() if number == 1}
+    assert without == {f"{label}-3" for label in LABELS.values()}
     page = (project / "data/report/index.html").read_text(encoding="utf-8")
     assert "mine-linear" in page
     assert "broken.mp4" in page
-    run(
-        project,
-        *("lacuna", "features", "show", "data/features/mine/video.h5"),
-        *("--id", "happy-1", "--picture", "happy.png"),
-        env=here,
-    )
-    assert (project / "happy.png").read_bytes()[:4] == b"\x89PNG"
-    told = run(
-        project,
-        *("lacuna", "predict", str(clips / WHOLE), "--text", WORDS, "--experiment", "mine-linear"),
-    )
+    command = ["lacuna", "features", "show", "data/features/mine/video.h5", "--id", "happy-1"]
+    run(project, *command, "--picture", "data/happy.png", env=own.here)
+    assert (project / "data/happy.png").read_bytes()[:4] == b"\x89PNG"
+    told = run(project, "lacuna", "predict", whole, "--text", WORDS, "--experiment", "mine-linear")
     assert any(label in told for label in LABELS.values())
 
-    # A colleague has neither the clips nor the same path.
-    run(project, "dvc", "remote", "add", "-d", "team", str(tmp_path / "our store"))
-    run(project, *GIT, "add", "-A")
-    run(project, *GIT, "commit", "-qm", "My clips")
+
+def test_a_colleague_without_the_clips_makes_nothing_again(own: Own, tmp_path: Path) -> None:
+    project = own.project
+    run(project, "dvc", "remote", "add", "-f", "-d", "--local", "team", str(tmp_path / "our store"))
     run(project, "dvc", "push")
     made = digests(project, *MADE)
-    shutil.move(clips, tmp_path / "gone")
     clone = tmp_path / "elsewhere" / "colleague"
     clone.parent.mkdir()
     run(tmp_path, "git", "clone", "-q", str(project), str(clone))
+    run(clone, "dvc", "remote", "add", "-d", "--local", "team", str(tmp_path / "our store"))
     run(clone, "dvc", "pull", "--with-deps", "report")  # the demo and its assets were not made
-    assert repro(clone, "report") == ["media@mine"]
+    nowhere = {"LACUNA_MEDIA_MINE": str(tmp_path / "no such folder")}
+    told = run(clone, "dvc", "repro", "report", env=nowhere)
+    assert re.findall(r"Running stage '([^']+)'", told) == ["media@mine"]
     assert digests(clone, *MADE) == made
-    assert not os.path.lexists(clips)
 
-    # Who has the clips elsewhere, and one more, extracts that one alone.
-    moved = tmp_path / "gone"
+    # Who has the clips elsewhere, and one more row, computes that one.
+    moved = tmp_path / "my disk"
+    shutil.copytree(own.clips, moved)
     with (moved / "samples.csv").open("a", encoding="utf-8", newline="") as file:
         file.write(f'more,{WHOLE},,0.3,1.5,"{WORDS}",anna,happy,train\n')
     (clone / "params.local.yaml").write_text(yaml.safe_dump({"media": {"mine": str(moved)}}))
-    told = run(clone, "dvc", "repro", "extract-audio@mine")
-    assert re.findall(r"Running stage '([^']+)'", told) == [
-        "media@mine",
-        "prepare@mine",
-        "extract-audio@mine",
-    ]
+    assert repro(clone, "extract-audio@mine") == ["media@mine", "prepare@mine", "extract-audio@mine"]
     with h5py.File(clone / "data/features/mine/audio.h5") as file:
         assert file["ids"][-1].decode() == "more"
+
+
+def test_experiments_with_other_settings(own: Own, tmp_path: Path) -> None:
+    """The README's block on DVC's experiments: run, queue, show, and what differs between branches."""
+    project = tmp_path / "mine"
+    run(tmp_path, "git", "clone", "-q", str(own.project), str(project))
+    run(project, "dvc", "cache", "dir", "--local", str(own.project / ".dvc/cache"))
+    run(project, "dvc", "checkout", "--allow-missing", env=own.here)
+    variables = [f"GIT_{who}_{what}" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")]
+    here = {**own.here, **dict.fromkeys(variables, "test@example.org")}
+    setting = "experiments.mine-linear.epochs"
+    told = run(project, "dvc", "exp", "run", "-n", "two", "-S", f"{setting}=2", "report", env=here)
+    ran = re.findall(r"Running stage '([^']+)'", told)
+    assert {"train@mine-linear", "evaluate@mine-linear", "report"} <= set(ran)
+    assert not [stage for stage in ran if stage.startswith("extract")]
+
+    run(project, *GIT, "checkout", "-q", "--", ".")
+    run(project, "dvc", "exp", "run", "--queue", "-n", "four", "-S", f"{setting}=4", "report", env=here)
+    run(project, "dvc", "queue", "start", "-j", "1", env=here)
+    for _ in range(240):
+        told = run(project, "dvc", "queue", "status", env=here)
+        if "Success" in told or "Failed" in told:
+            break
+        time.sleep(1)
+    assert "Success" in told, told + run(project, "dvc", "queue", "logs", "four", env=here)
+
+    rows = list(csv.DictReader(run(project, "dvc", "exp", "show", "--csv", env=here).splitlines()))
+    shown = {
+        row["Experiment"]: row[f"params.yaml:{setting}"] if f"params.yaml:{setting}" in row else row[setting]
+        for row in rows
+        if row["Experiment"]
+    }
+    assert (shown["two"], shown["four"]) == ("2", "4")
+
+    run(project, "dvc", "exp", "branch", "four", "four-epochs", env=here)
+    told = run(project, "dvc", "metrics", "diff", "HEAD", "four-epochs", "--all", env=here)
+    assert "data/results/mine-linear/metrics.json" in told
+    told = run(project, "dvc", "plots", "diff", "HEAD", "four-epochs", "-o", "data/plots", env=here)
+    assert (project / "data/plots/index.html").is_file(), told

@@ -41,6 +41,7 @@ from pipeline.training.experiment import (
 )
 from pipeline.training.folds import make_folds
 from pipeline.training.kept_runs import PlannedRun, train_run
+from pipeline.training.live import LiveFiles
 from pipeline.training.loop import choose_device
 from pipeline.training.masking import NamedMask
 from pipeline.training.progress import Progress, Told
@@ -101,7 +102,7 @@ def train_experiment(
         The folder of the runs.
 
     Raises:
-        DataError, ParamsError, StoreError: the data cannot be used, or split as asked.
+        DataError, ParamsError, StoreError: the data cannot be used, or split as asked, or DVCLive lacks.
         TrainingError: a loss is no number, or the device is not there.
     """
     resolved = resolve(experiment)
@@ -125,7 +126,12 @@ def train_experiment(
         for run, run_seed in enumerate(seeds, start=1)
         for fold in splits
     }
-    done = _train_all(name, planned, samples, compute, device)
+    live = LiveFiles(data / "live" / name) if compute.dvclive else None
+    try:
+        done = _train_all(name, planned, samples, compute, device, live)
+    finally:
+        if live is not None:
+            live.close()
     _note_times(data / "cache" / "times" / f"{name}.json", done)
     folder = data / "runs" / name
     with whole_or_nothing(folder) as beside:
@@ -157,6 +163,7 @@ def _train_all(
     samples: SampleSet,
     compute: Compute,
     device: torch.device,
+    live: LiveFiles | None,
 ) -> dict[tuple[int, int], Path]:
     done: dict[tuple[int, int], Path] = {}
     waiting: dict[tuple[int, int], PlannedRun] = {}
@@ -170,7 +177,7 @@ def _train_all(
         _log.info("%d of %d runs are finished already", len(done), len(planned))
     cores = usable_cores()
     workers = min(cores if compute.workers == "auto" else compute.workers, len(waiting))
-    progress = Progress(name, len(waiting))
+    progress = Progress(name, len(waiting), also=None if live is None else live.tell)
     if device.type != "cpu" or workers <= 1:
         done.update({where: train_run(run, samples, progress.tell) for where, run in waiting.items()})
         progress.close()

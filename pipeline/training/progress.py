@@ -47,6 +47,7 @@ class Progress:
         runs: int,
         out: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
+        also: Callable[[Told], None] | None = None,
     ) -> None:
         """Start the clock.
 
@@ -55,8 +56,9 @@ class Progress:
             runs: how many trainings there are to do.
             out: where to show it; stderr if None.
             clock: gives seconds.
+            also: told of every epoch, too.
         """
-        self._name, self._runs, self._clock = name, runs, clock
+        self._name, self._runs, self._clock, self._also = name, runs, clock, also
         self._out = sys.stderr if out is None else out
         self._live = self._out.isatty()
         self._started, self._shown = clock(), -PLAIN_S
@@ -65,6 +67,8 @@ class Progress:
     def tell(self, told: Told) -> None:
         """Take note of an epoch, and show it when the last showing is long enough ago."""
         self._at[told.fold, told.seed] = told
+        if self._also is not None:
+            self._also(told)
         now = self._clock()
         if now - self._shown >= (REDRAW_S if self._live else PLAIN_S) or (self._live and told.finished):
             self._shown = now

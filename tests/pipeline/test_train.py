@@ -502,3 +502,14 @@ def test_features_that_are_no_use_end_with_a_message(data: Path) -> None:
     with pytest.raises(TrainingError, match="learning_rate"):
         run("full", data, learning_rate=1e30, epochs=4)
     assert not list((data / "cache" / "runs").glob("*/fit.json"))
+
+
+def test_live_files_change_no_byte(world: Path, tmp_path: Path) -> None:
+    pytest.importorskip("dvclive")
+    folders = []
+    for name, live in (("with", True), ("without", False)):
+        data = laid_out(world, tmp_path / name)
+        folders.append(run("full", data, Compute(device="cpu", workers=2, dvclive=live)))
+        written = sorted(path.name for path in (data / "live/full").glob("*/metrics.json"))
+        assert bool(written) is live
+    assert contents(folders[0]) == contents(folders[1])

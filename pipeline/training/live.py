@@ -1,0 +1,60 @@
+"""DVCLive's files beside trainings, for running curves in VS Code's DVC extension and in DVC Studio.
+
+The extra ``live`` and ``compute.dvclive: true``. The files are nobody's output: a stage's bytes are the same with them
+and without, git does not see them, and an experiment that is trained again writes them anew.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.errors import ParamsError
+from pipeline.training.progress import Told
+
+if TYPE_CHECKING:
+    from dvclive import Live
+
+
+class LiveFiles:
+    """data/live/<experiment>/<fold>-<seed>/ of each training: metrics.json, plots/metrics/*.tsv and a dvc.yaml."""
+
+    def __init__(self, folder: Path) -> None:
+        """Remove what an earlier training left in ``folder``, data/live/<experiment>/.
+
+        Raises:
+            ParamsError: DVCLive is not installed.
+        """
+        try:
+            import dvclive
+        except ImportError as error:
+            raise ParamsError(
+                "compute.dvclive: DVCLive is not installed: pip install -e '.[live]'"
+            ) from error
+        logging.getLogger("dvclive").setLevel(logging.ERROR)
+        self._live, self._folder = dvclive.Live, folder
+        self._open: dict[tuple[int, int], Live] = {}
+        shutil.rmtree(folder, ignore_errors=True)
+
+    def tell(self, told: Told) -> None:
+        """Write the value of an epoch, and the best so far, of one training."""
+        where = told.fold, told.seed
+        if where not in self._open:
+            here = self._folder / f"{told.fold}-{told.seed}"
+            # A dvc.yaml of its own: the project's is not DVCLive's to write. `dvc repro` makes no experiment of it.
+            self._open[where] = self._live(str(here), save_dvc_exp=False, dvcyaml=str(here / "dvc.yaml"))
+        live = self._open[where]
+        metric = told.metric.replace(" ", "_")
+        live.step = told.epoch
+        live.log_metric(metric, told.value)
+        live.log_metric(f"best_{metric}", told.best)
+        live.make_summary()
+        live.make_dvcyaml()
+
+    def close(self) -> None:
+        """End all; a training that was broken off keeps its curve."""
+        for live in self._open.values():
+            live.end()
+        self._open.clear()
