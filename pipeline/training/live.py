@@ -22,7 +22,7 @@ class LiveFiles:
     """data/live/<experiment>/<fold>-<seed>/ of each training: metrics.json, plots/metrics/*.tsv and a dvc.yaml."""
 
     def __init__(self, folder: Path) -> None:
-        """Remove what an earlier training left in ``folder``, data/live/<experiment>/.
+        """Write nothing yet; the first epoch removes what is in ``folder``, data/live/<experiment>/.
 
         Raises:
             ParamsError: DVCLive is not installed.
@@ -36,11 +36,12 @@ class LiveFiles:
         logging.getLogger("dvclive").setLevel(logging.ERROR)
         self._live, self._folder = dvclive.Live, folder
         self._open: dict[tuple[int, int], Live] = {}
-        shutil.rmtree(folder, ignore_errors=True)
 
     def tell(self, told: Told) -> None:
         """Write the value of an epoch, and the best so far, of one training."""
         where = told.fold, told.seed
+        if not self._open:
+            shutil.rmtree(self._folder, ignore_errors=True)  # of an earlier training
         if where not in self._open:
             here = self._folder / f"{told.fold}-{told.seed}"
             # A dvc.yaml of its own: the project's is not DVCLive's to write. `dvc repro` makes no experiment of it.
