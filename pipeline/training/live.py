@@ -17,6 +17,8 @@ from pipeline.training.progress import Told
 if TYPE_CHECKING:
     from dvclive import Live
 
+_log = logging.getLogger(__name__)
+
 
 class LiveFiles:
     """data/live/<experiment>/<fold>-<seed>/ of each training: metrics.json, plots/metrics/*.tsv and a dvc.yaml."""
@@ -36,9 +38,22 @@ class LiveFiles:
         logging.getLogger("dvclive").setLevel(logging.ERROR)
         self._live, self._folder = dvclive.Live, folder
         self._open: dict[tuple[int, int], Live] = {}
+        self._broken = False
 
     def tell(self, told: Told) -> None:
-        """Write the value of an epoch, and the best so far, of one training."""
+        """Write the value of an epoch, and the best so far, of one training.
+
+        What DVCLive cannot write (it asks for a commit, for instance) is said once and ends the curves, no training.
+        """
+        if self._broken:
+            return
+        try:
+            self._write(told)
+        except Exception as error:  # noqa: BLE001 another project's, and beside the point
+            self._broken = True
+            _log.warning("no more live curves: DVCLive says %s: %s", type(error).__name__, error)
+
+    def _write(self, told: Told) -> None:
         where = told.fold, told.seed
         if not self._open:
             shutil.rmtree(self._folder, ignore_errors=True)  # of an earlier training
@@ -57,5 +72,6 @@ class LiveFiles:
     def close(self) -> None:
         """End all; a training that was broken off keeps its curve."""
         for live in self._open.values():
-            live.end()
+            if not self._broken:
+                live.end()
         self._open.clear()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -38,6 +39,24 @@ def test_a_curve_for_each_training(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert (folder / "1-0/dvc.yaml").is_file()
     assert not (tmp_path / "dvc.yaml").exists()
     assert sorted(path.name for path in folder.iterdir()) == ["1-0", "2-7"]
+
+
+def test_what_dvclive_cannot_do_ends_no_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    pytest.importorskip("dvclive")
+    monkeypatch.chdir(tmp_path)
+    subprocess.run(["git", "init", "-q"], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "dvc", "init", "-q"], check=True
+    )  # and no commit, which it asks for
+    live = LiveFiles(Path("data/live/mmin"))
+    for epoch in (1, 2):
+        live.tell(Told(1, 0, epoch, 10, "valid ua", 0.5, 0.5))
+    live.close()
+    assert [
+        r.getMessage() for r in caplog.records if "no more live curves: DVCLive says" in r.getMessage()
+    ] != []
 
 
 def curve(folder: Path) -> list[tuple[str, str]]:
