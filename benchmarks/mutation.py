@@ -21,6 +21,7 @@ import importlib
 import multiprocessing
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -68,6 +69,9 @@ EQUIVALENT: dict[str, str] = {
     "pipeline/training/metrics.py: all_of_it > 0 -> all_of_it > 1": "with one in all nothing is right: 0 either way",
     "pipeline/training/batching.py: (ends - begins).max(initial=0) -> (ends - begins).max(initial=1)": "a row that is "
     "averaged has a frame, and without rows nothing is gathered",
+    "pipeline/training/sequences.py: deviation <= 1e-06 * np.maximum(np.abs(mean), 1e-06) -> "
+    "deviation < 1e-06 * np.maximum(np.abs(mean), 1e-06)": "no deviation of float32 frames is exactly a millionth of "
+    "their mean",
     "models/mmim.py: known > 0 -> known >= 0": "a score of 0 has no class by then",
     "models/mmim.py: sizes.clamp(min=1) -> sizes.clamp(min=2)": "a class of fewer than two samples is left out",
 }
@@ -167,7 +171,8 @@ def subjects() -> dict[str, tuple[str, ...]]:
     sources = {path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "models").glob("[!_]*.py")}
     tests = {name: f"tests/models/{TESTS_OF_MODELS.get(name, f'test_{name}.py')}" for name in sources}
     for name in sorted(sources):
-        users = [user for user in sorted(sources) if f"from models.{name} import" in sources[user]]
+        imported = re.compile(rf"^from (models\.{name} import|models import (.*, )?{name}\b)", re.MULTILINE)
+        users = [user for user in sorted(sources) if imported.search(sources[user])]
         each = dict.fromkeys((tests[name], TEST_OF_SETTINGS, *(tests[user] for user in users)))
         found[f"models/{name}.py"] = tuple(each)
     for pattern, given in TESTS.items():
