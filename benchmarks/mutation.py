@@ -35,7 +35,7 @@ ROOT = Path(__file__).resolve().parent.parent
 HEAVY = ("torch", "numpy", "pydantic", "scipy.stats", "pytest", "torch.func", "transformers")  # imported once
 # The tests of models/<name>.py are tests/models/test_<name>.py, but for these, and then that of the settings' list,
 # where their defaults stand.
-TESTS_OF_MODELS = {"cra": "test_ae.py", "linear": "test_layers.py"}
+TESTS_OF_MODELS = {"cra": "test_ae.py"}
 TEST_OF_SETTINGS = "tests/pipeline/commands/test_params_list.py"
 TESTS = {
     "pipeline/training/regimes/*.py": ("tests/pipeline/training/test_regimes.py",),

@@ -237,7 +237,8 @@ def test_it_starts_from_its_own_kind() -> None:
 def test_what_it_asks_for() -> None:
     assert Model.views(SMILSettings()) == {"whole": View("whole")}
     assert Model.views(SMILSettings(feature_weight=0, joint_weight=0)) == {}
-    wanted = Model.recipe(SMILSettings())
-    assert (wanted["learning_rate"], wanted["weight_decay"], wanted["batch_size"]) == (1e-3, 1e-4, 128)
+    assert Model.recipe(SMILSettings()) == {
+        "train_on": "random-condition", "learning_rate": 1e-3, "weight_decay": 1e-4, "batch_size": 128
+    }  # fmt: skip
     with pytest.raises(ValidationError, match="centres"):
         SMILSettings(centres=0)

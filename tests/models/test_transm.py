@@ -130,7 +130,9 @@ def test_one_batch_overfits_and_the_translations_improve() -> None:
     history = train(network, hide(make_batch(8, 3), [True, True, True], whole=True), 60, rate=5e-3)
     for name, value in history[0].items():
         assert history[-1][name] < 0.8 * value, name
-    assert Model.recipe(network.settings)["epochs"] == 20
+    assert Model.recipe(network.settings) == {
+        "train_on": "random-condition", "learning_rate": 1e-3, "epochs": 20, "batch_size": 32
+    }  # fmt: skip
 
 
 def test_heads_that_do_not_fit() -> None:
