@@ -2,8 +2,8 @@
 
 Draws mutants of the code that makes numbers (models, regimes, metrics, masks, folds, samples, batches), one small
 change each, and runs the tests of the changed file on each, in a copy of the tree: first its own, then those of the
-models that import from it, up to the first that fails. A mutant is caught when a test fails or the tests do not end
-in time. Those in :data:`EQUIVALENT` change nothing that a test could see, and are not drawn.
+models that import and name what was changed, up to the first that fails. A mutant is caught when a test fails or the
+tests do not end in time. Those in :data:`EQUIVALENT` change nothing that a test could see, and are not drawn.
 
 With ``--results FILE`` each outcome is a line of that file at once, and mutants that it has are not tried again, so
 that a run may be stopped and taken up. ``--only`` takes beginnings of a mutant's name, which is its file and its
@@ -36,7 +36,14 @@ HEAVY = ("torch", "numpy", "pydantic", "scipy.stats", "pytest", "torch.func", "t
 # The tests of models/<name>.py are tests/models/test_<name>.py, but for these, and then that of the settings' list,
 # where their defaults stand.
 TESTS_OF_MODELS = {"cra": "test_ae.py"}
+MORE_TESTS = {
+    "parts": (
+        "tests/pipeline/extraction/test_incomplete_encoders.py",
+        "tests/pipeline/extraction/test_text_tokens.py",
+    )
+}
 TEST_OF_SETTINGS = "tests/pipeline/commands/test_params_list.py"
+LIMITS = ("Size", "Share", "Weight", "Count", "Window")  # of settings
 TESTS = {
     "pipeline/training/regimes/*.py": ("tests/pipeline/training/test_regimes.py",),
     "pipeline/training/metrics.py": ("tests/pipeline/training/test_metrics.py",),
@@ -85,6 +92,7 @@ class Mutant:
     number: int
     line: int
     change: str  # before -> after
+    part: str = ""  # the function, class or constant that holds it
 
     @property
     def name(self) -> str:
@@ -161,8 +169,18 @@ def mutants(file: str) -> Iterator[tuple[Mutant, str]]:
         node, shown = list(sites(changed))[number]
         before = _line(shown)
         change(node)
-        described = f"{before} -> {_line(shown)}"
-        yield Mutant(file, number, getattr(node, "lineno", 0), described), ast.unparse(changed)
+        line, described = getattr(node, "lineno", 0), f"{before} -> {_line(shown)}"
+        yield Mutant(file, number, line, described, _part(tree, line)), ast.unparse(changed)
+
+
+def _part(tree: ast.Module, line: int) -> str:
+    """Return the name of what stands at a line, at the module's level."""
+    for statement in tree.body:
+        if statement.lineno <= line <= (statement.end_lineno or 0):
+            if isinstance(statement, ast.Assign):
+                return ast.unparse(statement.targets[0])
+            return str(getattr(statement, "name", ""))
+    return ""
 
 
 def subjects() -> dict[str, tuple[str, ...]]:
@@ -173,7 +191,8 @@ def subjects() -> dict[str, tuple[str, ...]]:
     for name in sorted(sources):
         imported = re.compile(rf"^from (models\.{name} import|models import (.*, )?{name}\b)", re.MULTILINE)
         users = [user for user in sorted(sources) if imported.search(sources[user])]
-        each = dict.fromkeys((tests[name], TEST_OF_SETTINGS, *(tests[user] for user in users)))
+        more = MORE_TESTS.get(name, ())
+        each = dict.fromkeys((tests[name], TEST_OF_SETTINGS, *(tests[user] for user in users), *more))
         found[f"models/{name}.py"] = tuple(each)
     for pattern, given in TESTS.items():
         for path in sorted(ROOT.glob(pattern)):
@@ -240,10 +259,17 @@ class Trial:
         return self.limits[test]
 
     def run(self, mutant: Mutant, source: str, tests: tuple[str, ...]) -> tuple[str, str]:
-        """Return passed, failed or timed out, and the tests that caught the mutant."""
+        """Return passed, failed or timed out, and the tests that caught the mutant.
+
+        After the file's own tests come those that name what was changed, or whose models do; a setting is in the
+        settings' list.
+        """
+        own, *others = tests
+        if mutant.file.startswith("models/"):
+            others = [test for test in others if self._names(test, mutant.part)]
         changed = self.tree / mutant.file
         original = changed.read_bytes()
-        for test in tests:
+        for test in (own, *others):
             limit_s = self.limit(test)
             changed.write_text(source, encoding="utf-8")
             found = outcome(self.tree, test, limit_s)
@@ -251,6 +277,13 @@ class Trial:
             if found != "passed":
                 return found, test
         return "passed", ""
+
+    def _names(self, test: str, part: str) -> bool:
+        if test == TEST_OF_SETTINGS:
+            return not part or part.endswith("Settings") or part in LIMITS
+        model = self.tree / "models" / Path(test).name.removeprefix("test_")
+        texts = [path.read_text(encoding="utf-8") for path in (self.tree / test, model) if path.exists()]
+        return not part or any(re.search(rf"\b{re.escape(part)}\b", text) for text in texts)
 
 
 def main() -> None:
