@@ -45,13 +45,16 @@ MORE_TESTS = {
 TEST_OF_SETTINGS = "tests/pipeline/commands/test_params_list.py"
 LIMITS = ("Size", "Share", "Weight", "Count", "Window")  # of settings
 TESTS = {
-    "pipeline/training/regimes/*.py": ("tests/pipeline/training/test_regimes.py",),
+    "pipeline/training/regimes/*.py": ("tests/pipeline/training/test_regimes.py", TEST_OF_SETTINGS),
     "pipeline/training/metrics.py": ("tests/pipeline/training/test_metrics.py",),
     "pipeline/training/folds.py": (
         "tests/pipeline/training/test_folds.py",
         "tests/pipeline/training/test_folds_by_chance.py",
     ),
-    "pipeline/training/samples.py": ("tests/pipeline/training/test_samples.py",),
+    "pipeline/training/samples.py": (
+        "tests/pipeline/training/test_samples.py",
+        "tests/pipeline/training/test_regression.py",
+    ),
     "pipeline/training/sequences.py": ("tests/pipeline/training/test_samples.py",),
     "pipeline/training/batching.py": (
         "tests/pipeline/training/test_samples.py",

@@ -125,6 +125,16 @@ def test_gradients_patterns_padding_and_order(outputs: int) -> None:
     torch.testing.assert_close(alone, plain.prediction)
 
 
+def test_a_modality_that_nobody_has_is_no_target_and_leaves_finite_gradients() -> None:
+    """Its one zero frame must be there for the decoder to attend to: a softmax over nothing is not a number."""
+    network, recorded = make(), hide(make_batch(4, 3), [True, False, True])
+    assert recorded.features["audio"].shape[1] == 1
+    losses = network(replace(recorded, views={"whole": recorded})).losses
+    torch.stack(list(losses.values())).sum().backward()
+    assert all(torch.isfinite(p.grad).all() for p in network.parameters() if p.grad is not None)
+    assert not any(p.grad.any() for p in network._translation("text", "audio").output.parameters())
+
+
 def test_one_batch_overfits_and_the_translations_improve() -> None:
     network = make(dropout=0.0)
     history = train(network, hide(make_batch(8, 3), [True, True, True], whole=True), 60, rate=5e-3)

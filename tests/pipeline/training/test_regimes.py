@@ -375,3 +375,10 @@ def test_cudnn_is_off_while_a_gradient_needs_a_gradient(order: str, enabled: boo
     step = Step(network, forward, 1, 0, torch.Generator(), {"w": [network.w]})
     m3s.Regime(m3s.M3SSettings(order=order)).gradients(step, [batch, batch])
     assert seen == [enabled, enabled] and torch.backends.cudnn.enabled
+
+
+def test_its_settings_are_the_papers() -> None:
+    assert m3s.M3SSettings().model_dump() == {
+        "inner_steps": 1, "inner_rate": 1e-3, "inner_rates": {}, "order": "first", "inner_on": None, "inner_mask": None,
+        "inner_views": True, "inner_groups": (), "inner_decay": False, "add_inner_loss": False,
+    }  # fmt: skip
