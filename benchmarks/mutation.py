@@ -6,7 +6,7 @@ models that import and name what was changed, up to the first that fails. A muta
 tests do not end in time. Those in :data:`EQUIVALENT` change nothing that a test could see, and are not drawn.
 
 With ``--results FILE`` each outcome is a line of that file at once, and mutants that it has are not tried again, so
-that a run may be stopped and taken up. ``--only`` takes beginnings of a mutant's name, which is its file and its
+that a run may be stopped and taken up; what it has done by then is a draw of its own. ``--only`` takes beginnings of a mutant's name, which is its file and its
 change: ``--only models/mmim.py``, or ``--only "models/mmim.py: a + b -> a - b"``.
 
 Run by hand, not in CI: 200 mutants take about half an hour on a core. The result belongs in benchmarks/RESULTS.md.
@@ -307,7 +307,6 @@ def main() -> None:
     every = [pair for file in tests for pair in mutants(file) if pair[0].name.startswith(tuple(options.only))]
     shuffled = random.Random(options.seed).sample(every, len(every))  # noqa: S311 - no secret
     drawn = [pair for pair in shuffled if pair[0].name not in EQUIVALENT][: options.count]
-    drawn.sort(key=lambda pair: (pair[0].file, pair[0].number))
     outcomes: dict[str, str] = {}
     if options.results and options.results.exists():
         kept = options.results.read_text(encoding="utf-8").splitlines()

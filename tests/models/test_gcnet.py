@@ -300,3 +300,13 @@ def test_there_is_a_relation_for_each_time_and_each_pair_of_speakers() -> None:
     network = make(speakers=3)
     assert network.temporal.graph.relational.relations == 3
     assert network.speaker.graph.relational.relations == 3 * 3
+
+
+def test_scores_are_learnt_by_their_squared_error() -> None:
+    network, batch = make(1).eval(), in_dialogues(make_batch(3, 1), [3])
+    with torch.no_grad():
+        network.head.weight.zero_()
+        network.head.bias.fill_(0.5)
+    scores = torch.tensor([2.5, 0.5, -0.5])
+    loss = network(replace(batch, scores=scores)).losses["regression"]
+    assert loss.item() == pytest.approx((4 + 0 + 1) / 3)

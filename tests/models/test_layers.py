@@ -348,11 +348,14 @@ def test_the_distance_of_two_sequences_by_hand() -> None:
 
 def test_the_distance_over_time_by_hand() -> None:
     first = torch.tensor([[[0.0, 1.0], [LOG3, 1.0], [5.0, 5.0]]])
-    second = torch.tensor([[[0.0, 1.0], [0.0, 1.0], [-5.0, 9.0]]])  # its third position does not count
+    second = torch.tensor(
+        [[[math.log(2.0), 1.0], [0.0, 1.0], [-5.0, 9.0]]]
+    )  # the third position does not count
     keep = torch.tensor([[True, True, False]])
-    found = sequence_distance(first, second, keep, over="time")
-    # the first of two features is apart by log 3 / 8, the second by nothing
-    assert found.item() == pytest.approx(LOG3 / 16, rel=1e-5)
+    # the first of two features: (1/4, 3/4) and (2/3, 1/3), half of 5/12 (log 8/3 + log 9/4); the second: nothing
+    for one, other in ((first, second), (second, first)):
+        found = sequence_distance(one, other, keep, over="time")
+        assert found.item() == pytest.approx(5 / 24 * math.log(6) / 2, rel=1e-5)
 
 
 def test_sinusoids_by_hand() -> None:

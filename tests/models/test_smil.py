@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from models import baseline
 from models.base import MODALITIES, Batch, View, drop_frames, drop_modalities
-from models.smil import Model, Normal, Regularisation, SMILSettings, find_centres
+from models.smil import Model, Normal, Regularisation, SMILSettings, _distance, find_centres
 from tests.batches import DIMS, PATTERNS, hide, lengthen, make_batch, reorder, train
 
 SMALL = {"hidden": 5, "centres": 3, "joint": 4}
@@ -126,6 +126,14 @@ def test_the_losses_and_their_weights_by_the_definition() -> None:
     torch.testing.assert_close(output.losses["joint"], 0.7 * expected)
     assert network(replace(batch, views={"whole": natural}, labels=None)).losses == {}
     assert set(network(replace(batch, views={})).losses) == {"classification"}
+
+
+def test_a_distance_by_hand() -> None:
+    first, second = torch.tensor([[1.0, 3.0], [0.0, 0.0], [9.0, 9.0]]), torch.zeros(3, 2)
+    counted = torch.tensor([True, True, False])
+    assert _distance(first, second, counted).item() == (5 + 0) / 2
+    assert _distance(first, second, torch.tensor([True, False, False])).item() == 5
+    assert _distance(first, second, torch.zeros(3, dtype=torch.bool)).item() == 0
 
 
 def test_complete_samples_meet_neither_centres_nor_regularisation() -> None:

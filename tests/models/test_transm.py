@@ -34,6 +34,10 @@ def test_a_translations_error_by_hand() -> None:
     keep = torch.tensor([[True, True, False], [True] * 3, [True] * 3])
     counts = torch.tensor([True, True, False])
     assert translation_error(found, target, keep, counts).item() == pytest.approx((1.5 + 5 / 3) / 2)
+    alone = torch.tensor([True, False, False])
+    assert translation_error(found, target, keep, alone).item() == pytest.approx(1.5)
+    one_frame = torch.tensor([[False, True, False]] * 3)
+    assert translation_error(found, target, one_frame, alone).item() == pytest.approx(2)
     assert translation_error(found, target, keep, torch.zeros(3, dtype=torch.bool)).item() == 0
 
 
