@@ -6,8 +6,8 @@ models that import and name what was changed, up to the first that fails. A muta
 tests do not end in time. Those in :data:`EQUIVALENT` change nothing that a test could see, and are not drawn.
 
 With ``--results FILE`` each outcome is a line of that file at once, and mutants that it has are not tried again, so
-that a run may be stopped and taken up; what it has done by then is a draw of its own. ``--only`` takes beginnings of a mutant's name, which is its file and its
-change: ``--only models/mmim.py``, or ``--only "models/mmim.py: a + b -> a - b"``.
+that a run may be stopped and taken up; what it has done by then is a draw of its own. ``--only`` takes beginnings of a
+mutant's name, which is its file and its change: ``--only models/mmim.py``, or ``--only "models/mmim.py: a -> b"``.
 
 Run by hand, not in CI: 200 mutants take about half an hour on a core. The result belongs in benchmarks/RESULTS.md.
 """

@@ -276,6 +276,19 @@ def test_mmd_of_equal_samples_is_nothing(kernel: str) -> None:
     assert single.item() == 0  # there are no two different pairs
 
 
+def test_distances_under_autocast_are_those_of_float32() -> None:
+    torch.manual_seed(0)
+    first, second, keep = torch.randn(6, 5), torch.randn(6, 5), torch.ones(6, 1, dtype=torch.bool)
+    made = [partial(mmd, kernel=kernel) for kernel in ("gaussian", "sum", "linear")]
+    made += [jensen_shannon]
+    for kind in ("kl", "mae", "cosine"):
+        made.append(lambda a, b, kind=kind: sequence_distance(a[:, None], b[:, None], keep, kind))
+    for distance_of in made:
+        with torch.autocast("cpu", torch.bfloat16):
+            found = distance_of(first, second)
+        assert found.dtype == torch.float32 and found.item() == distance_of(first, second).item()
+
+
 def test_jensen_shannon_by_hand() -> None:
     first = torch.tensor([[0.0, 0.0], [100.0, -100.0]])
     second = torch.tensor([[0.0, math.log(3.0)], [-100.0, 100.0]])
