@@ -299,6 +299,7 @@ def test_lengths_cut_and_resample(data: Path, samples: SampleSet) -> None:
     assert text.lengths.tolist() == [min(3, n) for n in plain["text"].lengths]
     assert audio.lengths.tolist() == [4 if n else 0 for n in plain["audio"].lengths]
     assert video.lengths.tolist() == plain["video"].lengths.tolist()
+    assert text.as_recorded[1].tolist() == plain["text"].lengths.tolist(), "masks count frames as recorded"
     assert text.token_ids is not None and audio.describe()["length"] == {"frames": 4, "by": "resample"}
     first, length = plain["audio"].starts[0], int(plain["audio"].lengths[0])
     for part in range(4):  # computed by exact fractions
