@@ -1,11 +1,15 @@
 """Do the tests see a wrong operator, comparison or constant? ``python benchmarks/mutation.py [--count 200]``.
 
 Draws mutants of the code that makes numbers (models, regimes, metrics, masks, folds, samples, batches), one small
-change each, and runs the tests of the changed file on each, in a copy of the tree. A mutant is caught when a test
-fails or the tests do not end in time. Those in :data:`EQUIVALENT` change nothing that a test could see, and are not
-drawn.
+change each, and runs the tests of the changed file on each, in a copy of the tree: first its own, then those of the
+models that import and name what was changed, up to the first that fails. A mutant is caught when a test fails or the
+tests do not end in time. Those in :data:`EQUIVALENT` change nothing that a test could see, and are not drawn.
 
-Run by hand, not in CI: 200 mutants take about an hour. The result belongs in benchmarks/RESULTS.md.
+With ``--results FILE`` each outcome is a line of that file at once, and mutants that it has are not tried again, so
+that a run may be stopped and taken up; what it has done by then is a draw of its own. ``--only`` takes beginnings of a
+mutant's name, which is its file and its change: ``--only models/mmim.py``, or ``--only "models/mmim.py: a -> b"``.
+
+Run by hand, not in CI: 200 mutants take about half an hour on a core. The result belongs in benchmarks/RESULTS.md.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ import importlib
 import multiprocessing
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -28,15 +33,28 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 HEAVY = ("torch", "numpy", "pydantic", "scipy.stats", "pytest", "torch.func", "transformers")  # imported once
-# The tests of what is not models/<name>.py, whose tests are tests/models/test_<name>.py.
+# The tests of models/<name>.py are tests/models/test_<name>.py, but for these, and then that of the settings' list,
+# where their defaults stand.
+TESTS_OF_MODELS = {"cra": "test_ae.py"}
+MORE_TESTS = {
+    "parts": (
+        "tests/pipeline/extraction/test_incomplete_encoders.py",
+        "tests/pipeline/extraction/test_text_tokens.py",
+    )
+}
+TEST_OF_SETTINGS = "tests/pipeline/commands/test_params_list.py"
+LIMITS = ("Size", "Share", "Weight", "Count", "Window")  # of settings
 TESTS = {
-    "pipeline/training/regimes/*.py": ("tests/pipeline/training/test_regimes.py",),
+    "pipeline/training/regimes/*.py": ("tests/pipeline/training/test_regimes.py", TEST_OF_SETTINGS),
     "pipeline/training/metrics.py": ("tests/pipeline/training/test_metrics.py",),
     "pipeline/training/folds.py": (
         "tests/pipeline/training/test_folds.py",
         "tests/pipeline/training/test_folds_by_chance.py",
     ),
-    "pipeline/training/samples.py": ("tests/pipeline/training/test_samples.py",),
+    "pipeline/training/samples.py": (
+        "tests/pipeline/training/test_samples.py",
+        "tests/pipeline/training/test_regression.py",
+    ),
     "pipeline/training/sequences.py": ("tests/pipeline/training/test_samples.py",),
     "pipeline/training/batching.py": (
         "tests/pipeline/training/test_samples.py",
@@ -61,6 +79,13 @@ EQUIVALENT: dict[str, str] = {
     "pipeline/training/metrics.py: all_of_it > 0 -> all_of_it > 1": "with one in all nothing is right: 0 either way",
     "pipeline/training/batching.py: (ends - begins).max(initial=0) -> (ends - begins).max(initial=1)": "a row that is "
     "averaged has a frame, and without rows nothing is gathered",
+    "pipeline/training/sequences.py: deviation <= 1e-06 * np.maximum(np.abs(mean), 1e-06) -> "
+    "deviation < 1e-06 * np.maximum(np.abs(mean), 1e-06)": "no deviation of float32 frames is exactly a millionth of "
+    "their mean",
+    "models/layers.py: values.new_zeros(1, 1, values.shape[2]) -> values.new_zeros(1, 2, values.shape[2])": "the "
+    "encoder is told that one frame counts",
+    "models/smil.py: mean + (noise if self.spread is None else noise * torch.sigmoid(self.spread(values))) -> "
+    "mean - (noise if self.spread is None else noise * torch.sigmoid(self.spread(values)))": "normal noise has no sign",
     "models/mmim.py: known > 0 -> known >= 0": "a score of 0 has no class by then",
     "models/mmim.py: sizes.clamp(min=1) -> sizes.clamp(min=2)": "a class of fewer than two samples is left out",
 }
@@ -74,10 +99,16 @@ class Mutant:
     number: int
     line: int
     change: str  # before -> after
+    part: str = ""  # the function, class or constant that holds it
 
     @property
     def name(self) -> str:
         return f"{self.file}: {self.change}"
+
+    @property
+    def key(self) -> str:
+        """The name with its place, so that the same change in two places is told apart."""
+        return f"{self.file}:{self.line} ({self.number}): {self.change}"
 
 
 def sites(tree: ast.Module) -> Iterator[tuple[ast.AST, ast.AST]]:
@@ -133,7 +164,8 @@ def change(node: ast.AST) -> None:
 
 
 def _line(shown: ast.AST) -> str:
-    return ast.unparse(shown).strip().partition("\n")[0]
+    """Return the first line of code, decorators aside."""
+    return next(line for line in ast.unparse(shown).strip().split("\n") if not line.startswith("@"))
 
 
 def mutants(file: str) -> Iterator[tuple[Mutant, str]]:
@@ -144,19 +176,35 @@ def mutants(file: str) -> Iterator[tuple[Mutant, str]]:
         node, shown = list(sites(changed))[number]
         before = _line(shown)
         change(node)
-        described = f"{before} -> {_line(shown)}"
-        yield Mutant(file, number, getattr(node, "lineno", 0), described), ast.unparse(changed)
+        line, described = getattr(node, "lineno", 0), f"{before} -> {_line(shown)}"
+        yield Mutant(file, number, line, described, _part(tree, line)), ast.unparse(changed)
+
+
+def _part(tree: ast.Module, line: int) -> str:
+    """Return the name of what stands at a line, at the module's level."""
+    for statement in tree.body:
+        if statement.lineno <= line <= (statement.end_lineno or 0):
+            if isinstance(statement, ast.Assign):
+                return ast.unparse(statement.targets[0])
+            return str(getattr(statement, "name", ""))
+    return ""
 
 
 def subjects() -> dict[str, tuple[str, ...]]:
-    """Return the files that are changed, and their tests."""
-    found = {}
-    for path in sorted((ROOT / "models").glob("[!_]*.py")):
-        found[f"models/{path.name}"] = (f"tests/models/test_{path.stem}.py",)
-    for pattern, tests in TESTS.items():
+    """Return the files that are changed, and their tests, the nearest first."""
+    found: dict[str, tuple[str, ...]] = {}
+    sources = {path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "models").glob("[!_]*.py")}
+    tests = {name: f"tests/models/{TESTS_OF_MODELS.get(name, f'test_{name}.py')}" for name in sources}
+    for name in sorted(sources):
+        imported = re.compile(rf"^from (models\.{name} import|models import (.*, )?{name}\b)", re.MULTILINE)
+        users = [user for user in sorted(sources) if imported.search(sources[user])]
+        more = MORE_TESTS.get(name, ())
+        each = dict.fromkeys((tests[name], TEST_OF_SETTINGS, *(tests[user] for user in users), *more))
+        found[f"models/{name}.py"] = tuple(each)
+    for pattern, given in TESTS.items():
         for path in sorted(ROOT.glob(pattern)):
             if not path.name.startswith("_"):
-                found[path.relative_to(ROOT).as_posix()] = tests
+                found[path.relative_to(ROOT).as_posix()] = given
     return found
 
 
@@ -171,7 +219,7 @@ def copy_tree(target: Path) -> None:
             shutil.copy2(ROOT / name, target / name)
 
 
-def _child(tree: Path, tests: tuple[str, ...]) -> None:
+def _child(tree: Path, test: str) -> None:
     import pytest
 
     os.chdir(tree)
@@ -182,12 +230,12 @@ def _child(tree: Path, tests: tuple[str, ...]) -> None:
     os.dup2(silent, 2)
     given = ["-x", "-m", "not slow and not gpu", "-p", "no:cacheprovider"]
     given += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # what is imported already
-    os._exit(int(pytest.main([*given, *tests])))
+    os._exit(int(pytest.main([*given, test])))
 
 
-def outcome(tree: Path, tests: tuple[str, ...], limit_s: float) -> str:
-    """Run tests in a fork of this process; return passed, failed, or timed out."""
-    child = multiprocessing.get_context("fork").Process(target=_child, args=(tree, tests))
+def outcome(tree: Path, test: str, limit_s: float) -> str:
+    """Run a file of tests in a fork of this process; return passed, failed, or timed out."""
+    child = multiprocessing.get_context("fork").Process(target=_child, args=(tree, test))
     child.start()
     child.join(limit_s)
     if child.is_alive():
@@ -197,42 +245,96 @@ def outcome(tree: Path, tests: tuple[str, ...], limit_s: float) -> str:
     return "failed" if child.exitcode else "passed"
 
 
+class Trial:
+    """A copy of the tree in which mutants are tried, one after the other.
+
+    Args:
+        tree: the copy.
+    """
+
+    def __init__(self, tree: Path) -> None:
+        self.tree = tree
+        self.limits: dict[str, float] = {}  # test -> seconds
+
+    def limit(self, test: str) -> float:
+        """Return how long a mutant's tests may take, by how long they take without any change."""
+        if test not in self.limits:
+            begun = time.monotonic()
+            if (found := outcome(self.tree, test, 600.0)) != "passed":
+                raise SystemExit(f"{test}: {found} without any change; expected them to pass")
+            self.limits[test] = SLACK_S + FACTOR * (time.monotonic() - begun)
+        return self.limits[test]
+
+    def run(self, mutant: Mutant, source: str, tests: tuple[str, ...]) -> tuple[str, str]:
+        """Return passed, failed or timed out, and the tests that caught the mutant.
+
+        After the file's own tests come those that name what was changed, or whose models do; a setting is in the
+        settings' list.
+        """
+        own, *others = tests
+        if mutant.file.startswith("models/"):
+            others = [test for test in others if self._names(test, mutant.part)]
+        changed = self.tree / mutant.file
+        original = changed.read_bytes()
+        for test in (own, *others):
+            limit_s = self.limit(test)
+            changed.write_text(source, encoding="utf-8")
+            found = outcome(self.tree, test, limit_s)
+            changed.write_bytes(original)
+            if found != "passed":
+                return found, test
+        return "passed", ""
+
+    def _names(self, test: str, part: str) -> bool:
+        if test == TEST_OF_SETTINGS:
+            return not part or part.endswith("Settings") or part in LIMITS
+        if not test.startswith("tests/models/"):
+            return True
+        model = self.tree / "models" / Path(test).name.removeprefix("test_")
+        texts = [path.read_text(encoding="utf-8") for path in (self.tree / test, model) if path.exists()]
+        return not part or any(re.search(rf"\b{re.escape(part)}\b", text) for text in texts)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--count", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", default="", help="files whose name begins with this")
+    parser.add_argument("--only", nargs="*", default=[""], help="mutants whose name begins with one of these")
+    parser.add_argument("--results", type=Path, help="a file that takes the outcomes, and may have some")
+    parser.add_argument("--list", action="store_true", help="print the mutants and run nothing")
     options = parser.parse_args()
-    tests = {file: found for file, found in subjects().items() if file.startswith(options.only)}
-    every = [pair for file in tests for pair in mutants(file) if pair[0].name not in EQUIVALENT]
-    drawn = random.Random(options.seed).sample(every, min(options.count, len(every)))  # noqa: S311 - no secret
+    tests = subjects()
+    every = [pair for file in tests for pair in mutants(file) if pair[0].name.startswith(tuple(options.only))]
+    shuffled = random.Random(options.seed).sample(every, len(every))  # noqa: S311 - no secret
+    drawn = [pair for pair in shuffled if pair[0].name not in EQUIVALENT][: options.count]
+    outcomes: dict[str, str] = {}
+    if options.results and options.results.exists():
+        kept = options.results.read_text(encoding="utf-8").splitlines()
+        outcomes = {name: found for found, _, name in (line.split("\t") for line in kept)}
     os.environ["OMP_NUM_THREADS"] = "1"
     for name in HEAVY:
         importlib.import_module(name)
     with tempfile.TemporaryDirectory() as folder:
-        tree = Path(folder)
-        copy_tree(tree)
-        limits = {}
-        for file in sorted({mutant.file for mutant, _ in drawn}):
-            begun = time.monotonic()
-            if (found := outcome(tree, tests[file], 600.0)) != "passed":
-                raise SystemExit(
-                    f"{' '.join(tests[file])}: {found} without any change; expected them to pass"
-                )
-            limits[file] = SLACK_S + FACTOR * (time.monotonic() - begun)
-        survived = []
-        for number, (mutant, source) in enumerate(sorted(drawn, key=lambda pair: pair[0].name), start=1):
-            original = (tree / mutant.file).read_bytes()
-            (tree / mutant.file).write_text(source, encoding="utf-8")
-            found = outcome(tree, tests[mutant.file], limits[mutant.file])
-            (tree / mutant.file).write_bytes(original)
-            print(f"{number}/{len(drawn)} {found:9} {mutant.file}:{mutant.line}: {mutant.change}", flush=True)
-            if found == "passed":
-                survived.append(mutant)
+        trial = Trial(Path(folder))
+        copy_tree(trial.tree)
+        for place, (mutant, source) in enumerate(drawn, start=1):
+            if options.list:
+                print(mutant.key)
+            if options.list or mutant.key in outcomes:
+                continue
+            found, test = trial.run(mutant, source, tests[mutant.file])
+            outcomes[mutant.key] = found
+            print(f"{place}/{len(drawn)} {found:9} {mutant.key} {test}", flush=True)
+            if options.results:
+                with options.results.open("a", encoding="utf-8") as file:
+                    file.write(f"{found}\t{test}\t{mutant.key}\n")
+    if options.list:
+        return
+    survived = [mutant for mutant, _ in drawn if outcomes[mutant.key] == "passed"]
     caught = len(drawn) - len(survived)
     print(f"caught {caught} of {len(drawn)} ({caught / len(drawn):.1%}) of {len(every)}, seed {options.seed}")
     for mutant in survived:
-        print(f"survived: {mutant.file}:{mutant.line}: {mutant.change}")
+        print(f"survived: {mutant.key}")
 
 
 if __name__ == "__main__":

@@ -563,7 +563,7 @@ def mmd(
     """
     count = len(first)
     both = torch.cat([first, second]).float()
-    with torch.autocast(both.device.type, enabled=False):
+    with full_precision(both):
         products = both @ both.T
         if kernel == "linear":
             similar = products

@@ -101,7 +101,7 @@ class FreshDraw(Hiding):
         self.present = torch.from_numpy(made.present)
         self.over_frames = made.over_frames and dims is None
         self.over_columns = made.over_frames and dims is not None
-        self._dims = dims
+        self._dims = tuple(dims or ())
         self._blocks = {m: _placed(pair, device) for m, pair in made.blocks.items()}
         self._drops = {m: _placed(pair, device) for m, pair in made.drops.items()}
 
@@ -115,7 +115,7 @@ class FreshDraw(Hiding):
     def columns(self, modality: str, samples: Tensor) -> Tensor:
         """Work out the columns by the same formula."""
         names: tuple[str, ...] = MODALITIES
-        width = (self._dims or (0, 0, 0))[names.index(modality)]
+        width = self._dims[names.index(modality)]
         position = torch.arange(width, device=samples.device).expand(len(samples), -1)
         return frames_kept(_of(self._blocks.get(modality), samples), None, width, position)
 

@@ -34,6 +34,9 @@ def test_sizes_of_emmrs_appendix() -> None:
     cascade = cra.Model(cra.CRASettings(), DIMS, 3).autoencoder
     assert len(cascade.blocks) == 5
     assert len(cra.Model(cra.CRASettings(blocks=2), DIMS, 3).autoencoder.blocks) == 2
+    assert ae.Model.recipe(ae.AESettings()) == {
+        "train_on": "random-condition", "learning_rate": 1e-3, "epochs": 20, "batch_size": 32
+    }  # fmt: skip
 
 
 class Fixed(nn.Module):

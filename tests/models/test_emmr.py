@@ -401,7 +401,9 @@ def test_the_variant_of_the_code_is_the_network_that_was_trained() -> None:
     assert make().encoder.attention.layers["text"].attention.dropout.p == 0.3
     assert network.tf_encoder.feed_forward.layers[2].p == 0.0
     assert make().tf_encoder.feed_forward.layers[2].p == 0.3
-    assert Model.recipe(network.settings)["epochs"] == 10 and Model.recipe(EMMRSettings())["epochs"] == 20
+    training = {"train_on": "random-condition", "learning_rate": 1e-3, "batch_size": 32}
+    assert Model.recipe(network.settings) == {**training, "epochs": 10}
+    assert Model.recipe(EMMRSettings()) == {**training, "epochs": 20}
     batch = mixed()
     network.eval()
     tokens = network.encoder(batch)

@@ -289,7 +289,24 @@ def test_what_it_asks_for() -> None:
     assert Model.views(GCNetSettings()) == {"whole": View("whole")}
     assert Model.views(GCNetSettings(reconstruction_weight=0)) == {}
     assert make(reconstruction_weight=0).reconstruct is None
-    wanted = Model.recipe(GCNetSettings())
-    assert (wanted["learning_rate"], wanted["weight_decay"], wanted["batch_size"]) == (1e-3, 1e-5, 32)
+    assert Model.recipe(GCNetSettings()) == {
+        "train_on": "random-condition", "learning_rate": 1e-3, "weight_decay": 1e-5, "epochs": 100, "batch_size": 32
+    }  # fmt: skip
     with pytest.raises(ValidationError, match="past"):
         GCNetSettings(past=-2)
+
+
+def test_there_is_a_relation_for_each_time_and_each_pair_of_speakers() -> None:
+    network = make(speakers=3)
+    assert network.temporal.graph.relational.relations == 3
+    assert network.speaker.graph.relational.relations == 3 * 3
+
+
+def test_scores_are_learnt_by_their_squared_error() -> None:
+    network, batch = make(1).eval(), in_dialogues(make_batch(3, 1), [3])
+    with torch.no_grad():
+        network.head.weight.zero_()
+        network.head.bias.fill_(0.5)
+    scores = torch.tensor([2.5, 0.5, -0.5])
+    loss = network(replace(batch, scores=scores)).losses["regression"]
+    assert loss.item() == pytest.approx((4 + 0 + 1) / 3)

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import partial
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from models.base import Batch
+from models.base import NO_LABEL, Batch, Dialogues
 from models.layers import (
+    Attention,
+    AttentionLayer,
     CrossAttention,
+    FeedForwardLayer,
+    GatedPooling,
     LSTMEncoder,
     TextCNN,
+    TransformerLayer,
     distance,
     encode_present,
     full_precision,
@@ -22,7 +28,11 @@ from models.layers import (
     masked_max,
     mlp,
     mmd,
+    observed_deviation,
+    observed_mean,
     resample,
+    sequence_distance,
+    sinusoids,
     task_loss,
     unit_rows,
 )
@@ -158,6 +168,8 @@ def test_dropout_stands_between_the_maxima_and_the_layer() -> None:
 def test_rows_of_length_one_and_rows_of_no_length() -> None:
     rows = torch.tensor([[3.0, 4.0], [0.0, 0.0], [1e-7, 1e-7]])
     assert unit_rows(rows).tolist() == [pytest.approx([0.6, 0.8]), [0.0, 0.0], [0.0, 0.0]]
+    edge = torch.tensor([[0.9e-5, 0.0], [1.1e-5, 0.0]])  # on either side of the shortest that has a direction
+    assert unit_rows(edge).tolist() == [[0.0, 0.0], pytest.approx([1.0, 0.0])]
 
 
 def derivatives(function: object, values: Tensor) -> tuple[Tensor, Tensor]:
@@ -264,6 +276,19 @@ def test_mmd_of_equal_samples_is_nothing(kernel: str) -> None:
     assert single.item() == 0  # there are no two different pairs
 
 
+def test_distances_under_autocast_are_those_of_float32() -> None:
+    torch.manual_seed(0)
+    first, second, keep = torch.randn(6, 5), torch.randn(6, 5), torch.ones(6, 1, dtype=torch.bool)
+    made = [partial(mmd, kernel=kernel) for kernel in ("gaussian", "sum", "linear")]
+    made += [jensen_shannon]
+    for kind in ("kl", "mae", "cosine"):
+        made.append(lambda a, b, kind=kind: sequence_distance(a[:, None], b[:, None], keep, kind))
+    for distance_of in made:
+        with torch.autocast("cpu", torch.bfloat16):
+            found = distance_of(first, second)
+        assert found.dtype == torch.float32 and found.item() == distance_of(first, second).item()
+
+
 def test_jensen_shannon_by_hand() -> None:
     first = torch.tensor([[0.0, 0.0], [100.0, -100.0]])
     second = torch.tensor([[0.0, math.log(3.0)], [-100.0, 100.0]])
@@ -308,3 +333,134 @@ def test_resampling_by_hand() -> None:
     assert there.tolist() == [[True, True, False], [True, True, True], [True, True, False]]
     nothing, none = resample(values, torch.zeros_like(counted), lengths, steps, 3)
     assert not nothing.any() and not none.any()
+
+
+LOG3 = math.log(3.0)
+
+
+def test_the_distance_of_two_sequences_by_hand() -> None:
+    # (1/4, 3/4) and (1/2, 1/2): half of -1/4 log 1/2 + 1/4 log 3/2, which is log 3 / 8
+    first = torch.tensor([[[0.0, LOG3], [2.0, 1.0]], [[0.0, LOG3], [9.0, 5.0]], [[1.0, 2.0], [3.0, 4.0]]])
+    second = torch.tensor([[[0.0, 0.0], [2.0, 1.0]], [[0.0, 0.0], [0.0, 7.0]], [[4.0, 3.0], [2.0, 1.0]]])
+    keep = torch.tensor([[True, True], [True, False], [False, False]])  # two positions, one, none
+    expected = {
+        "kl": (LOG3 / 16 + LOG3 / 8 + 0) / 3,
+        "mae": (LOG3 / 4 + LOG3 / 2 + 0) / 3,
+        # a vector of zeros has no direction: 1 - 0; an equal one 1 - 1
+        "cosine": ((1 + 0) / 2 + 1 + 0) / 3,
+    }
+    for kind, value in expected.items():
+        for one, other in ((first, second), (second, first)):
+            found = sequence_distance(one, other, keep, kind)  # type: ignore[arg-type]
+            assert found.item() == pytest.approx(value, rel=1e-5, abs=1e-6), kind
+    turned = sequence_distance(
+        torch.tensor([[[3.0, 4.0]]]), torch.tensor([[[4.0, 3.0]]]), keep[:1, :1], "cosine"
+    )
+    assert turned.item() == pytest.approx(1 - 24 / 25, rel=1e-5)
+
+
+def test_the_distance_over_time_by_hand() -> None:
+    first = torch.tensor([[[0.0, 1.0], [LOG3, 1.0], [5.0, 5.0]]])
+    second = torch.tensor(
+        [[[math.log(2.0), 1.0], [0.0, 1.0], [-5.0, 9.0]]]
+    )  # the third position does not count
+    keep = torch.tensor([[True, True, False]])
+    # the first of two features: (1/4, 3/4) and (2/3, 1/3), half of 5/12 (log 8/3 + log 9/4); the second: nothing
+    for one, other in ((first, second), (second, first)):
+        found = sequence_distance(one, other, keep, over="time")
+        assert found.item() == pytest.approx(5 / 24 * math.log(6) / 2, rel=1e-5)
+
+
+def test_sinusoids_by_hand() -> None:
+    found = sinusoids(3, 4)  # rates 1 and 10000^(-2/4)
+    assert found[0].tolist() == [0.0, 1.0, 0.0, 1.0]
+    assert found[2].tolist() == pytest.approx([math.sin(2), math.cos(2), math.sin(0.02), math.cos(0.02)])
+    assert sinusoids(2, 3)[1].tolist() == pytest.approx([math.sin(1), math.cos(1), math.sin(1e4 ** (-2 / 3))])
+
+
+def test_attention_by_hand() -> None:
+    memory = torch.tensor([[[0.0, 0.0], [LOG3, 0.0], [9.0, 9.0]]])
+    keep = torch.tensor([[True, True, False]])
+    for heads, weights in ((2, [[0.25, 0.75, 0.0], [0.5, 0.5, 0.0]]), (1, [[0.25, 0.75, 0.0]])):
+        attention = Attention(2, heads)
+        with torch.no_grad():
+            for layer, factor in (
+                (attention.query, (2 / heads) ** 0.5),
+                (attention.key, 1.0),
+                (attention.value, 2.0),
+            ):
+                layer.weight.copy_(factor * torch.eye(2))  # the query undoes the root of the head's size
+            attention.output.weight.copy_(3 * torch.eye(2))
+            for layer in (attention.query, attention.value, attention.output):
+                layer.bias.zero_()
+            attention.output.bias.fill_(1.0)
+        assert attention.key.bias is None
+        query = torch.ones(1, 1, 2)
+        found = attention.weights(query, memory, keep)
+        torch.testing.assert_close(found, torch.tensor(weights)[None, :, None])
+        assert attention(query, memory, keep)[0, 0].tolist() == pytest.approx([3 * 2 * 0.75 * LOG3 + 1, 1.0])
+
+
+def test_the_layers_of_a_transformer_add_and_normalise_or_do_neither() -> None:
+    torch.manual_seed(0)
+    values, memory, keep = torch.randn(2, 3, 4), torch.randn(2, 5, 4), torch.ones(2, 5, dtype=torch.bool)
+    layer, bare = AttentionLayer(4, 2), AttentionLayer(4, 2, residual=False)
+    read = layer.attention(values, memory, keep)
+    torch.testing.assert_close(layer(values, keep, memory), nn.functional.layer_norm(values + read, (4,)))
+    torch.testing.assert_close(bare(values, keep, memory), bare.attention(values, memory, keep))
+    own = layer.attention(values, values, keep[:, :3])
+    torch.testing.assert_close(layer(values, keep[:, :3]), nn.functional.layer_norm(values + own, (4,)))
+    feed, plain = FeedForwardLayer(4, 6), FeedForwardLayer(4, 6, residual=False)
+    torch.testing.assert_close(feed(values), nn.functional.layer_norm(values + feed.layers(values), (4,)))
+    torch.testing.assert_close(plain(values), plain.layers(values))
+    both = TransformerLayer(4, 2, 6, dropout=0.25)
+    assert (both.attention.attention.dropout.p, both.feed_forward.layers[2].p) == (0.25, 0.25)
+    assert TransformerLayer(4, 2, 6, 0.25, hidden_dropout=0.5).feed_forward.layers[2].p == 0.5
+    both.eval()
+    torch.testing.assert_close(
+        both(values, keep[:, :3]), both.feed_forward(both.attention(values, keep[:, :3]))
+    )
+    for made in (Attention(4, 2), layer.attention, bare.attention):
+        assert made.dropout.p == 0
+    assert feed.layers[2].p == TransformerLayer(4, 2, 6).feed_forward.layers[2].p == 0
+
+
+def test_gated_pooling_by_hand() -> None:
+    pooling = GatedPooling(1)
+    with torch.no_grad():
+        pooling.content.weight.fill_(2.0)
+        pooling.gate.weight.fill_(1.0)
+        pooling.score.weight.fill_(0.5)
+    assert pooling.content.bias is None and pooling.gate.bias is None and pooling.score.bias is None
+    values, keep = torch.tensor([[[0.0], [LOG3], [9.0]]]), torch.tensor([[True, True, False]])
+    # scores 0 and 0.5 * 2 log 3 * sigmoid(log 3) = 0.75 log 3
+    share = 3**0.75 / (1 + 3**0.75)
+    assert pooling(values, keep).tolist() == [[pytest.approx(share * LOG3)]]
+
+
+def test_the_deviation_of_what_was_observed_by_hand() -> None:
+    values = torch.zeros(2, 3, 1)
+    values[:, :, 0] = torch.tensor([[1.0, 5.0, 99.0], [7.0, 7.0, 7.0]])
+    seen = torch.tensor([[True, True, False], [False, False, False]])
+    batch = Batch({"audio": values}, {}, torch.ones(2, 3, dtype=torch.bool), {"audio": seen})
+    assert observed_mean(batch, "audio").tolist() == [[3.0], [0.0]]
+    assert observed_deviation(batch, "audio").tolist() == [[pytest.approx(2.0)], [0.0]]
+
+
+def test_task_losses_leave_context_out() -> None:
+    labelled = torch.tensor([True, False])
+    talk = Dialogues(torch.tensor([0, 0]), torch.tensor([0, 1]), torch.tensor([0, 1]), labelled, 1, 2)
+    logits = torch.tensor([[0.0, LOG3], [0.0, 9.0]])
+    batch = replace(batch_of(torch.tensor([1, NO_LABEL]), None), dialogues=talk)
+    assert task_loss(logits, batch)["classification"].item() == pytest.approx(math.log(4 / 3))
+    scores = torch.tensor([[1.0], [-1.0]])
+    batch = replace(batch_of(None, torch.tensor([3.0, 0.0])), dialogues=talk)
+    assert task_loss(scores, batch)["regression"].item() == 2
+    assert task_loss(scores, batch, squared=True)["regression"].item() == 4
+    nobody = replace(batch, dialogues=replace(talk, labelled=torch.zeros(2, dtype=torch.bool)))
+    assert task_loss(scores, nobody)["regression"].item() == 0
+    two = replace(batch, dialogues=replace(talk, labelled=torch.ones(2, dtype=torch.bool)))
+    assert task_loss(scores, two)["regression"].item() == (2 + 1) / 2
+    assert task_loss(scores, two, squared=True)["regression"].item() == (4 + 1) / 2
+    plain = batch_of(None, torch.tensor([3.0, 0.0]))
+    assert task_loss(scores, plain, squared=True)["regression"].item() == (4 + 1) / 2

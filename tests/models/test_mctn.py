@@ -50,6 +50,7 @@ def test_the_error_counts_only_what_is_known() -> None:
     found, target = torch.zeros(3, 2, 1), torch.tensor([[[1.0], [3.0]], [[9.0], [9.0]], [[2.0], [2.0]]])
     assert _error(found, target, torch.tensor([True, False, True])) == (5 + 4) / 2
     assert _error(found + 1, target, torch.tensor([True, False, True])) == (2 + 1) / 2
+    assert _error(found, target, torch.tensor([True, False, False])) == 5
     assert _error(found, target, torch.zeros(3, dtype=torch.bool)) == 0
 
 

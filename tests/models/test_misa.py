@@ -225,3 +225,11 @@ def test_a_classification_learns_no_scores() -> None:
     expected = ["classification", "difference", "similarity", "reconstruction"]
     assert list(network(batch).losses) == expected
     assert network(replace(batch, labels=None, scores=None)).losses == {}
+
+
+def test_the_text_is_the_mean_of_its_states() -> None:
+    network, batch = Model(Model.Settings(hidden=8), DIMS, 1).eval(), make_batch(3, outputs=1)
+    first, mean = torch.randn(3, DIMS["text"]), torch.randn(3, DIMS["text"])
+    network.text.forward = lambda _: (first, mean)  # type: ignore[method-assign]
+    expected = network.private["text"](network.project["text"](mean))
+    torch.testing.assert_close(network(batch).hidden["text_private"], expected)

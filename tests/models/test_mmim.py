@@ -254,3 +254,10 @@ def test_the_settings_are_the_authors() -> None:
         "fusion": 128, "dropout": 0.1, "bound_activation": "relu", "cpc_weight": 0.1, "bound_weight": 0.1,
         "memory": 32, "ridge": 1e-4,
     }  # fmt: skip
+
+
+def test_the_text_is_read_at_cls() -> None:
+    network = of_two_columns(1)
+    first, mean = torch.full((4, 2), 3.0), torch.full((4, 2), 7.0)
+    network.text = Fixed((first, mean))  # type: ignore[assignment]
+    assert torch.equal(network._summarise(make_batch(4, outputs=1))["text"], first)

@@ -307,3 +307,10 @@ def test_there_is_no_state_before_there_is_a_sample() -> None:
     network = Model(Model.Settings(), DIMS, 4)
     kept = {"seen", "moved", *(f"{kind}_{view}" for kind in ("labels", "latest") for view in VIEWS)}
     assert {name: len(value) for name, value in network.named_buffers()} == dict.fromkeys(kept, 0)
+
+
+def test_the_text_is_read_at_cls() -> None:
+    network, batch = Model(Model.Settings(), DIMS, 1).eval(), make_batch(3, outputs=1)
+    first, mean = torch.randn(3, DIMS["text"]), torch.randn(3, DIMS["text"])
+    network.text.forward = lambda _: (first, mean)  # type: ignore[method-assign]
+    torch.testing.assert_close(network(batch).hidden["text"], network.represent["text"](first))

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from models import baseline
 from models.base import MODALITIES, Batch, View, drop_frames, drop_modalities
-from models.smil import Model, Normal, Regularisation, SMILSettings, find_centres
+from models.smil import Model, Normal, Regularisation, SMILSettings, _distance, find_centres
 from tests.batches import DIMS, PATTERNS, hide, lengthen, make_batch, reorder, train
 
 SMALL = {"hidden": 5, "centres": 3, "joint": 4}
@@ -128,6 +128,14 @@ def test_the_losses_and_their_weights_by_the_definition() -> None:
     assert set(network(replace(batch, views={})).losses) == {"classification"}
 
 
+def test_a_distance_by_hand() -> None:
+    first, second = torch.tensor([[1.0, 3.0], [0.0, 0.0], [9.0, 9.0]]), torch.zeros(3, 2)
+    counted = torch.tensor([True, True, False])
+    assert _distance(first, second, counted).item() == (5 + 0) / 2
+    assert _distance(first, second, torch.tensor([True, False, False])).item() == 5
+    assert _distance(first, second, torch.zeros(3, dtype=torch.bool)).item() == 0
+
+
 def test_complete_samples_meet_neither_centres_nor_regularisation() -> None:
     network = make().eval()
     batch = make_batch(5, 4)
@@ -237,7 +245,8 @@ def test_it_starts_from_its_own_kind() -> None:
 def test_what_it_asks_for() -> None:
     assert Model.views(SMILSettings()) == {"whole": View("whole")}
     assert Model.views(SMILSettings(feature_weight=0, joint_weight=0)) == {}
-    wanted = Model.recipe(SMILSettings())
-    assert (wanted["learning_rate"], wanted["weight_decay"], wanted["batch_size"]) == (1e-3, 1e-4, 128)
+    assert Model.recipe(SMILSettings()) == {
+        "train_on": "random-condition", "learning_rate": 1e-3, "weight_decay": 1e-4, "batch_size": 128
+    }  # fmt: skip
     with pytest.raises(ValidationError, match="centres"):
         SMILSettings(centres=0)

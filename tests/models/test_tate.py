@@ -112,7 +112,9 @@ def test_the_pretrained_network_is_of_the_same_kind_frozen_and_ends_the_chain() 
     assert wanted.settings == {"role": "pretrain", "size": 24, "heads": 2, "tag": "constant"}
     own = TATESettings.model_validate(wanted.settings)
     assert Model.pretraining(own) is None and Model.views(own) == {}
-    assert Model.recipe(own)["train_on"] == "full" and Model.recipe(TATESettings())["epochs"] == 15
+    training = {"learning_rate": 1e-3, "epochs": 15, "batch_size": 32}
+    assert Model.recipe(own) == {"train_on": "full", **training}
+    assert Model.recipe(TATESettings()) == {"train_on": "random-condition", **training}
     assert Model.pretraining(TATESettings(forward_weight=0)) is None
     assert Model.views(TATESettings()) == {"whole": View("whole")}
     teacher, network = make(role="pretrain", seed=1), make()

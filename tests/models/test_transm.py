@@ -34,6 +34,10 @@ def test_a_translations_error_by_hand() -> None:
     keep = torch.tensor([[True, True, False], [True] * 3, [True] * 3])
     counts = torch.tensor([True, True, False])
     assert translation_error(found, target, keep, counts).item() == pytest.approx((1.5 + 5 / 3) / 2)
+    alone = torch.tensor([True, False, False])
+    assert translation_error(found, target, keep, alone).item() == pytest.approx(1.5)
+    one_frame = torch.tensor([[False, True, False]] * 3)
+    assert translation_error(found, target, one_frame, alone).item() == pytest.approx(2)
     assert translation_error(found, target, keep, torch.zeros(3, dtype=torch.bool)).item() == 0
 
 
@@ -125,12 +129,24 @@ def test_gradients_patterns_padding_and_order(outputs: int) -> None:
     torch.testing.assert_close(alone, plain.prediction)
 
 
+def test_a_modality_that_nobody_has_is_no_target_and_leaves_finite_gradients() -> None:
+    """Its one zero frame must be there for the decoder to attend to: a softmax over nothing is not a number."""
+    network, recorded = make(), hide(make_batch(4, 3), [True, False, True])
+    assert recorded.features["audio"].shape[1] == 1
+    losses = network(replace(recorded, views={"whole": recorded})).losses
+    torch.stack(list(losses.values())).sum().backward()
+    assert all(torch.isfinite(p.grad).all() for p in network.parameters() if p.grad is not None)
+    assert not any(p.grad.any() for p in network._translation("text", "audio").output.parameters())
+
+
 def test_one_batch_overfits_and_the_translations_improve() -> None:
     network = make(dropout=0.0)
     history = train(network, hide(make_batch(8, 3), [True, True, True], whole=True), 60, rate=5e-3)
     for name, value in history[0].items():
         assert history[-1][name] < 0.8 * value, name
-    assert Model.recipe(network.settings)["epochs"] == 20
+    assert Model.recipe(network.settings) == {
+        "train_on": "random-condition", "learning_rate": 1e-3, "epochs": 20, "batch_size": 32
+    }  # fmt: skip
 
 
 def test_heads_that_do_not_fit() -> None:

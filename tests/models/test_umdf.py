@@ -292,8 +292,9 @@ def test_bfloat16_gives_finite_numbers(outputs: int) -> None:
 
 def test_what_it_asks_for() -> None:
     assert Model.views(UMDFSettings()) == {"second": View("redrawn")}
-    wanted = Model.recipe(UMDFSettings())
-    assert (wanted["learning_rate"], wanted["batch_size"], wanted["epochs"]) == (1e-3, 128, 100)
+    assert Model.recipe(UMDFSettings()) == {
+        "train_on": "random-condition", "learning_rate": 1e-3, "batch_size": 128, "epochs": 100
+    }  # fmt: skip
     with pytest.raises(ValidationError, match="expected a divisor of columns"):
         UMDFSettings(columns=40, heads=7)
     with pytest.raises(ValidationError, match="Extra inputs"):

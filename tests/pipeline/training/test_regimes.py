@@ -361,3 +361,24 @@ def test_what_models_remember_is_of_the_second_batch_alone(order: str) -> None:
     regime.gradients(Step(mmim, mmim, 1, 0, torch.Generator(), groups), [outer, inner])
     filled = (mmim.history_audio.abs().sum(dim=1) > 0).sum()
     assert filled == 6
+
+
+@pytest.mark.parametrize(("order", "enabled"), [("first", True), ("second", False)])
+def test_cudnn_is_off_while_a_gradient_needs_a_gradient(order: str, enabled: bool) -> None:
+    """Its recurrent layers have no second derivative."""
+    network, seen, batch = Quadratic(None, DIMS, 1), [], make_batch(2, outputs=1)
+
+    def forward(given: Batch) -> Output:
+        seen.append(torch.backends.cudnn.enabled)
+        return network(given)
+
+    step = Step(network, forward, 1, 0, torch.Generator(), {"w": [network.w]})
+    m3s.Regime(m3s.M3SSettings(order=order)).gradients(step, [batch, batch])
+    assert seen == [enabled, enabled] and torch.backends.cudnn.enabled
+
+
+def test_its_settings_are_the_papers() -> None:
+    assert m3s.M3SSettings().model_dump() == {
+        "inner_steps": 1, "inner_rate": 1e-3, "inner_rates": {}, "order": "first", "inner_on": None, "inner_mask": None,
+        "inner_views": True, "inner_groups": (), "inner_decay": False, "add_inner_loss": False,
+    }  # fmt: skip

@@ -14,10 +14,11 @@ from models.base import MODALITIES, View
 from pipeline.data.masks import Masks, read_masks
 from pipeline.data.store import FeatureStore
 from pipeline.errors import DataError, ParamsError, StoreError
-from pipeline.params import Length
+from pipeline.params import Experiment, Length
 from pipeline.training.batching import DeviceSamples
+from pipeline.training.experiment import resolve
 from pipeline.training.masking import Hiding
-from pipeline.training.samples import SampleSet, derive_seed, read_samples
+from pipeline.training.samples import SampleSet, derive_seed, read_samples, samples_of
 from pipeline.training.sequences import Normaliser, Recorded, pool_rows, spans
 from tests import small_world
 
@@ -298,6 +299,7 @@ def test_lengths_cut_and_resample(data: Path, samples: SampleSet) -> None:
     assert text.lengths.tolist() == [min(3, n) for n in plain["text"].lengths]
     assert audio.lengths.tolist() == [4 if n else 0 for n in plain["audio"].lengths]
     assert video.lengths.tolist() == plain["video"].lengths.tolist()
+    assert text.as_recorded[1].tolist() == plain["text"].lengths.tolist(), "masks count frames as recorded"
     assert text.token_ids is not None and audio.describe()["length"] == {"frames": 4, "by": "resample"}
     first, length = plain["audio"].starts[0], int(plain["audio"].lengths[0])
     for part in range(4):  # computed by exact fractions
@@ -330,3 +332,15 @@ def test_seeds_differ_by_purpose_and_repeat() -> None:
     seeds = {derive_seed(*purpose) for purpose in purposes}
     assert len(seeds) == 4 and all(0 <= seed < 2**63 for seed in seeds)
     assert derive_seed(0, "order", 1) in seeds
+
+
+def test_an_experiment_says_what_is_learnt_and_how_it_is_read(data: Path) -> None:
+    def read(**given: object) -> SampleSet:
+        asked = resolve(Experiment.model_validate({"dataset": "small", "model": "linear", **given}))
+        return samples_of(asked, small_world.dataset(), data, hides_frames=False, dialogues=False)
+
+    classes = read(frame_rate_hz={"audio": 10})
+    assert classes.scores is None and classes.outputs == 4 and classes.modalities["audio"].pool == 10
+    scores = read(task="regression", lengths={"text": {"frames": 3}})
+    assert scores.scores is not None and scores.outputs == 1 and scores.modalities["audio"].pool == 1
+    assert scores.modalities["text"].lengths.max() == 3
