@@ -37,6 +37,8 @@ OUTPUTS = {
     "masks": ("datasets", (".h5",)),
     "runs": ("experiments", ("",)),
     "results": ("experiments", ("",)),
+    "cache/times": ("experiments", (".json",)),
+    "live": ("experiments", ("",)),
     "denseface": ("train_denseface", (".safetensors", ".json")),
     "media": ("media", ("",)),
 }

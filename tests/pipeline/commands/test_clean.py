@@ -38,6 +38,7 @@ def cluttered(project: Path) -> Path:
     for name in (
         "features/demo/text.h5", "features/old/text.h5", "manifests/old.csv", "manifests/old.sha256",
         "manifests/demo.csv", "masks/old.h5", "runs/gone/a", "runs/mmin/a", "results/gone/a", "assets/bert/a",
+        "cache/times/gone.json", "cache/times/mmin.json", "live/gone/1-0/metrics.json", "live/mmin/1-0/metrics.json",
         "denseface/README.md", "denseface/mine.json", "media/ours", "raw/old/clip.mp4", "README.md",
     ):  # fmt: skip
         path = project / "data" / name
@@ -52,7 +53,7 @@ def files(folder: Path) -> set[str]:
 
 GONE = {
     "features/old/text.h5", "manifests/old.csv", "manifests/old.sha256", "masks/old.h5", "runs/gone/a",
-    "results/gone/a", "denseface/mine.json", "media/ours",
+    "results/gone/a", "denseface/mine.json", "media/ours", "cache/times/gone.json", "live/gone/1-0/metrics.json",
 }  # fmt: skip
 
 
