@@ -14,6 +14,7 @@ summary.json::
     {"format": 2, "experiment", "dataset", "model", "regime", "train_on", "trained": {...},
      "classes": [name, ...], "parameters": number of trainable weights, "samples": N used,
      "left_out": {reason: count, ...}, "modalities": {"text": samples that have it, "audio", "video"},
+     "cut": {modality: {"samples": how many are longer than ``lengths`` takes, "frames": what share of all is cut off}},
      "folds": [{"fold": 1, "description": "test Ses01; ...", "train": n, "valid": n, "test": n}, ...],
      "findings": what is wrong with the folds, in sentences (pipeline/training/split_check.py),
      "runs": [seed of run 1, ...],

@@ -194,7 +194,8 @@ def write_run(
         "format": 1, "experiment": experiment, "dataset": "demo", "model": model, "regime": "standard",
         "train_on": "full", "evaluate_on": "conditions", "classes": CLASSES, "parameters": 123456,
         "samples": 40,
-        "left_out": {"no label": 2}, "modalities": {"text": 39, "audio": 40, "video": 37},
+        "left_out": {"no label": 2},
+        "cut": {"text": {"samples": 7, "frames": 0.0125}}, "modalities": {"text": 39, "audio": 40, "video": 37},
         "folds": [], "runs": [0],
         **record,
     }  # fmt: skip

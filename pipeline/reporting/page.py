@@ -426,6 +426,11 @@ def _experiment_part(one: ExperimentFacts) -> dict[str, Any]:
         "kept": span([int(run["best_epoch"]) for run in runs if "best_epoch" in run]),
         "folds": [(run["fold"], run["description"], run["samples"]) for run in runs if run.get("run") == 1],
         "left_out": dict(one.summary.get("left_out", {})),
+        "cut": [
+            f"{modality} of {cut['samples']} samples was longer than lengths.{modality} takes: "
+            f"{100 * cut['frames']:.1f} % of its frames were cut off"
+            for modality, cut in one.summary.get("cut", {}).items()
+        ],
         "settings": [json.dumps(network, indent=2, ensure_ascii=False) for network in networks],
     }
 

@@ -65,6 +65,7 @@ def summary(
         "samples": int(samples.labelled.sum()),
         "left_out": dict(samples.left_out),
         "modalities": {m: int((samples.modalities[m].lengths > 0).sum()) for m in MODALITIES},
+        "cut": {m: cut for m in MODALITIES if (cut := samples.modalities[m].cut_off())},
         "folds": [{"fold": fold.number, "description": fold.description, **_sizes(fold)} for fold in folds],
         "findings": list(findings),
         "runs": seeds,

@@ -108,6 +108,15 @@ class Sequences:
             return self.recorded.starts, self.recorded.lengths
         return self.starts, self.lengths if self.uncut is None else self.uncut
 
+    def cut_off(self) -> dict[str, float]:
+        """Return how many samples were longer than ``lengths`` takes, and what share of all frames was cut off.
+
+        Empty where nothing was.
+        """
+        if self.uncut is None or not (cut := self.uncut - self.lengths).any():
+            return {}
+        return {"samples": int((cut > 0).sum()), "frames": round(float(cut.sum() / self.uncut.sum()), 6)}
+
     def rows(self, samples: Indices) -> Indices:
         """Return the row numbers of these samples, one after the other."""
         lengths = self.lengths[samples]

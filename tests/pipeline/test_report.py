@@ -338,6 +338,18 @@ class TestPage:
         assert not stale.exists()
 
 
+def test_what_was_cut_and_left_out_is_said(tmp_path: Path) -> None:
+    report_tree.write_data(tmp_path)
+    report_tree.write_run(tmp_path, "mmin", "mmin")
+    report_tree.write_results(tmp_path, "mmin")
+    report.write(report_tree.params(), *gather(report_tree.params(), tmp_path), tmp_path / "report")
+    page = (tmp_path / "report/index.html").read_text(encoding="utf-8")
+    assert "Left out: 2 samples, no label." in page
+    assert (
+        "Cut: text of 7 samples was longer than lengths.text takes: 1.2 % of its frames were cut off." in page
+    )
+
+
 HOSTILE = "<script>alert(1)</script>\"'&{{ 7*7 }}"
 
 

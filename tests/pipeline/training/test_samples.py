@@ -300,6 +300,10 @@ def test_lengths_cut_and_resample(data: Path, samples: SampleSet) -> None:
     assert audio.lengths.tolist() == [4 if n else 0 for n in plain["audio"].lengths]
     assert video.lengths.tolist() == plain["video"].lengths.tolist()
     assert text.as_recorded[1].tolist() == plain["text"].lengths.tolist(), "masks count frames as recorded"
+    long = [n - 3 for n in plain["text"].lengths if n > 3]
+    share = round(sum(long) / int(plain["text"].lengths.sum()), 6)
+    assert text.cut_off() == {"samples": len(long), "frames": share}
+    assert audio.cut_off() == video.cut_off() == plain["text"].cut_off() == {}, "resampled is not cut"
     assert text.token_ids is not None and audio.describe()["length"] == {"frames": 4, "by": "resample"}
     first, length = plain["audio"].starts[0], int(plain["audio"].lengths[0])
     for part in range(4):  # computed by exact fractions
