@@ -2,7 +2,7 @@
 
 Reads what the other stages wrote under data/ and writes data/report/::
 
-    index.html          the page: one file, no script, nothing fetched
+    index.html          the page: one file, nothing fetched
     tables/<name>.csv   .md and .tex: the page's tables
     tables/results.csv  every number as data: dataset, experiment, condition, metric, mean, deviation, count
     tables/conditions.csv, tables/learning-curves.csv: means over folds and runs, for `dvc plots`

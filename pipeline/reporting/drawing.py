@@ -26,15 +26,18 @@ PANELS = 3  # of joint representations, side by side
 
 
 def result_figure(comparison: Comparison, drawn: dict[str, str]) -> dict[str, Any]:
-    """Draw results by condition, once for a wide screen and once for a narrow one."""
+    """Draw results by condition, once for a wide screen and once for a narrow one.
+
+    The rates of a family of masks have curves of their own (:func:`rates_parts`) where there is something else to draw.
+    """
     from markupsafe import Markup
 
     metric, name = comparison.metric, f"{comparison.name}-{comparison.metric}-by-condition"
+    curved = {condition for rates in families(comparison).values() for condition in rates.values()}
+    conditions = [c for c in comparison.conditions if c not in curved] or comparison.conditions
     series, shown = [], drawn_ones(comparison)
     for one in shown:
-        numbers = {
-            c: number for c in comparison.conditions if (number := one.scores.number(c, metric)) is not None
-        }
+        numbers = {c: number for c in conditions if (number := one.scores.number(c, metric)) is not None}
         series.append(
             figures.Series(
                 one.name,
@@ -43,10 +46,8 @@ def result_figure(comparison: Comparison, drawn: dict[str, str]) -> dict[str, An
                 {c: number.deviation for c, number in numbers.items() if number.deviation is not None},
             )
         )
-    words = {c: "average of the six" if c == AVERAGE else condition_words(c) for c in comparison.conditions}
-    short = {
-        c: "average" if c == AVERAGE else " ".join(c) if c in CONDITIONS else c for c in comparison.conditions
-    }
+    words = {c: "average of the six" if c == AVERAGE else condition_words(c) for c in conditions}
+    short = {c: "average" if c == AVERAGE else " ".join(c) if c in CONDITIONS else c for c in conditions}
     described = "; ".join(
         f"{words[c]}: " + ", ".join(f"{one.name} {one.means[c]:.3f}" for one in series if c in one.means)
         for c in words
