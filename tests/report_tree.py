@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.data.manifest import MODALITIES, Sample, manifest_checksum, write_manifest
+from pipeline.data.manifest import MODALITIES, Sample, manifest_checksum, read_manifest, write_manifest
 from pipeline.data.masks import CONDITIONS, write_masks
 from pipeline.data.store import FeatureInfo, FeatureSequence, FeatureWriter, Status
 from pipeline.params import Experiment, Mask, Params
@@ -125,20 +125,24 @@ def write_data(data: Path, name: str = "demo", samples: int = 40) -> None:
                         flags[0], values[0] = 0, 0
                     times = np.arange(length, dtype=np.float32) * np.float32(period or 1)
                     writer.append(row.id, FeatureSequence(values, times, flags))
-    write_masks(
-        data / "masks" / f"{name}.h5",
-        name,
+    write_masks_of(
+        data,
         {
             "conditions": Mask(protocol="conditions"),
             "one-missing": Mask(protocol="one-missing", rate=0.3),
             "block-sampled": Mask(protocol="block", range=(0.4, 0.6), draw="sampled"),
         },
-        0,
-        [row.id for row in rows],
-        np.full((samples, 3), 10, np.int64),
-        (8, 6, 5),
-        manifest_checksum(path),
+        name,
     )
+
+
+def write_masks_of(data: Path, masks: Mapping[str, Mask], name: str = "demo") -> None:
+    """Write the masks of one dataset, whose samples have ten frames of each modality."""
+    path = data / "manifests" / f"{name}.csv"
+    ids = [row.id for row in read_manifest(path)]
+    lengths = np.full((len(ids), 3), 10, np.int64)
+    target = data / "masks" / f"{name}.h5"
+    write_masks(target, name, dict(masks), 0, ids, lengths, (8, 6, 5), manifest_checksum(path))
 
 
 TRAIN_ON = {"full-modality": "full", "augmented": "augmented", "mmin": "missing"}

@@ -430,6 +430,37 @@ def test_a_page_of_many_experiments_fits_a_phone(browser: Browser, tmp_path: Pat
     assert browser.evaluate(lines) == 8  # as many as there are colours
 
 
+def test_curves_over_rates_are_drawn_beside_their_numbers(browser: Browser, tmp_path: Path) -> None:
+    report_tree.write_tree(tmp_path)
+    own = {"conditions": {"protocol": "conditions"}}
+    params = report_tree.params(masks=own | {"dropped": {"protocol": "frames", "rates": [0, 0.5, 1]}})
+    report_tree.write_masks_of(tmp_path, params.masks)
+    names = params.masks["dropped"].members("dropped")
+    assert len(names) == 3
+    for experiment in report_tree.GAIN:
+        with (tmp_path / "results" / experiment / "folds.csv").open("a") as file:
+            for fold in range(1, report_tree.FOLDS + 1):
+                for place, name in enumerate(names):
+                    ua = round(0.7 - 0.2 * place + report_tree.NOISE[fold - 1], 6)
+                    file.write(",".join(map(str, [experiment, fold, 1, name, 8, ua, ua, ua, ua])) + "\n")
+    report.write(params, *report.gather(params, tmp_path), tmp_path / "report")
+    for width, kind in ((1280, ".wide"), (390, ".narrow")):
+        browser.open(tmp_path / "report/index.html", width)
+        block = "document.getElementById('demo-rates-dropped')"
+        assert browser.evaluate(f"{block}.open")
+        lines = f"[...{block}.querySelectorAll('{kind} svg path')].filter(p => p.getBoundingClientRect().width > 50)"
+        assert browser.evaluate(f"{lines}.length") >= len(report_tree.GAIN)
+        assert browser.evaluate("document.documentElement.scrollWidth") == width
+        assert browser.evaluate(OVERFLOWING) == ""
+        assert browser.problems == []
+    told = browser.evaluate(f"{block}.querySelector('table').textContent")
+    # The mean height by trapezoids of 0.7, 0.5, 0.3 over 0, 0.5, 1.
+    level = sum(report_tree.NOISE[: report_tree.FOLDS]) / report_tree.FOLDS
+    assert f"{0.5 + level:.3f}" in told
+    figure = browser.evaluate("document.querySelector('#demo .wide svg').textContent")
+    assert "dropped" not in figure  # not a second time among the conditions
+
+
 def test_on_paper_every_table_is_open(browser: Browser, page: Path) -> None:
     browser.open(page, 1280)
     browser.evaluate("dispatchEvent(new Event('beforeprint'))")
