@@ -60,7 +60,7 @@ def media(assets: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactor
     """A folder of real clips and the page's table of them: four films, each cut in two, and four sounds."""
     folder = tmp_path_factory.mktemp("hour") / "my clips"
     (folder / "ben").mkdir(parents=True)
-    rows = []
+    rows: list[dict[str, str | float]] = []
     for number, (code, label) in enumerate(LABELS.items()):
         film = SPACED if number == 0 else f"anna-{number}.flv"
         sound = f"ben/{number}.mp3"
