@@ -32,6 +32,7 @@ LONGEST = (
     "test_replicas_end_to_end.py",
     "test_every_model_and_regime.py",
     "test_sharing.py",
+    "test_own_videos_hour.py",
     "test_damaged_files.py",
     "test_train_denseface.py",
     "test_engines.py",

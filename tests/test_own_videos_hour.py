@@ -1,193 +1,217 @@
-"""The first hour with one's own videos: from a folder of clips to a report, and to a colleague who extracts nothing.
-
-Every step is a command that docs/your-own-videos.md gives. The clips are real ones of CREMA-D, as somebody may have
-them: pictures and sound, sound alone, one file cut into two rows, a name with a space, one that is no video.
-"""
+"""docs/your-own-videos.md played by its commands: from a folder of real clips to a colleague who extracts nothing."""
 
 from __future__ import annotations
 
 import csv
+import json
 import re
 import shutil
+import sys
 import time
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
-import h5py
+import av
+import numpy as np
+import pandas as pd
 import pytest
 import yaml
+from PIL import Image
 
-from tests.project import GIT, copy_project, digests, repro, run
+from pipeline.features import open_features
+from tests.project import GIT, change, copy_project, digests, repro, run, try_run
+from tests.test_own_videos_page import block
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
-
-LABELS = {"HAP": "happy", "NEU": "neutral", "SAD": "sad", "ANG": "angry"}
-WORDS = "Don't forget a jacket."
-WHOLE = "happy one.flv"
-MADE = ("data/manifests/*", "data/features/mine/*", "data/runs/*/*", "data/results/*/*", "data/media/*")
-
-
-def write_clips(cremad: Path, folder: Path) -> None:
-    """Fill a folder with clips and samples.csv: 4 films in two parts each, 4 sounds, and a broken film."""
-    folder.mkdir()
-    rows: list[dict[str, object]] = []
-    for code, label in LABELS.items():
-        film, sound = WHOLE if code == "HAP" else f"{label}.flv", f"{label}.mp3"
-        shutil.copy(cremad / f"1001_DFA_{code}_XX.flv", folder / film)
-        shutil.copy(cremad / f"1002_DFA_{code}_XX.mp3", folder / sound)
-        shown = {"label": label, "text": WORDS}
-        part = {"video_path": film, "speaker": "anna"}
-        rows += [
-            {"id": f"{label}-1", **part, "end_s": 1.2, "split": "train", **shown},
-            {"id": f"{label}-2", **part, "start_s": 1.2, "split": "test", **shown},
-            {"id": f"{label}-3", "audio_path": sound, "speaker": "ben", "split": "valid", **shown},
-        ]
-    (folder / "broken.mp4").write_bytes(b"This is no film." * 1000)
-    rows.append({"id": "broken", "video_path": "broken.mp4", "label": "sad", "text": WORDS, "split": "train"})
-    columns = ["id", "video_path", "audio_path", "start_s", "end_s", "text", "speaker", "label", "split"]
-    with (folder / "samples.csv").open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(rows)
+LABELS = {"ANG": "angry", "HAP": "happy", "NEU": "neutral", "SAD": "sad"}
+TEXT = "Don't forget a jacket."  # what CREMA-D's speakers say in these clips
+CUT_S = 1.2  # the clips with pictures last two seconds and more; each is two samples
+SPACED = "anna take 1.mp4"
+MADE = ("data/manifests/*", "data/features/**/*", "data/masks/*", "data/runs/**/*", "data/results/**/*")
+STAGES = ("prepare@mine", "extract-text@mine", "extract-audio@mine", "extract-video@mine", "mask@mine")
 
 
-def write_params(folder: Path) -> None:
-    """Name the clips in params.yaml, as step 3 of the page does, in place of the demo."""
-    path = folder / "params.yaml"
-    params = yaml.safe_load(path.read_text(encoding="utf-8"))
-    params["media"] = {"mine": "data/not-on-this-machine"}
-    params["compute"]["max_failed_share"] = 0.2
-    params["extractors"]["video"]["facelandmarker"]["frame_rate_hz"] = 2
-    params["datasets"] = {
-        "mine": {
-            "loader": "folder",
-            "root": "data/media/mine",
-            "options": {},
-            "labels": list(LABELS.values()),
-            "folds": {"scheme": "official"},
-            "text": {"extractor": "glove"},
-            "audio": {"extractor": "opensmile"},
-            "video": {"extractor": "facelandmarker"},
-        }
-    }
-    params["experiments"] = {
-        "mine-linear": {"dataset": "mine", "model": "linear", "train_on": "augmented", "epochs": 3}
-    }
-    params["report"] = {"title": "Mine"}
-    path.write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
+CLOSED = ("unshare", "--map-root-user", "--net")  # no interface is up, not even loopback
 
 
-@dataclass(frozen=True)
-class Own:
-    """Somebody's clips, and the project that stands on them, with all stages up to the page run and committed."""
+def lacuna(project: Path, *words: str, within: tuple[str, ...] = ()) -> str:
+    """Run ``lacuna`` in a project's folder, ``within`` another command, and return what it printed."""
+    return run(project, *within, sys.executable, "-m", "pipeline.commands.cli", *words)
 
-    clips: Path
-    project: Path
-    here: dict[str, str]  # the environment in which the clips are found
+
+def encode_anew(source: Path, target: Path) -> None:
+    """Write a clip's pictures and sound as H.264 and AAC."""
+    with av.open(str(source)) as given, av.open(str(target), "w") as written:
+        pictures, sound = given.streams.video[0], given.streams.audio[0]
+        new_pictures = written.add_stream("libx264", rate=pictures.average_rate)
+        new_pictures.width, new_pictures.height, new_pictures.pix_fmt = (
+            pictures.width,
+            pictures.height,
+            "yuv420p",
+        )
+        new_sound = written.add_stream("aac", rate=sound.rate, layout=sound.layout)
+        for frame in given.decode(pictures, sound):
+            written.mux((new_pictures if isinstance(frame, av.VideoFrame) else new_sound).encode(frame))
+        for stream in (new_pictures, new_sound):
+            written.mux(stream.encode(None))
 
 
 @pytest.fixture(scope="module")
-def own(assets: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Own:
-    base = tmp_path_factory.mktemp("own")
-    clips, project = base / "my clips", base / "project"
-    write_clips(assets("cremad"), clips)
-    copy_project(project, size=20, epochs=1)
-    write_params(project)
-    here = {"LACUNA_MEDIA_MINE": str(clips)}
-
-    assert "correct" in run(project, "lacuna", "params", "check", env=here)
-    told = run(project, "lacuna", "dataset", "check", "mine", env=here)
-    assert re.search(r"\b13\b", told), told
-    assert "train@mine-linear" in run(project, "dvc", "repro", "report", env=here)
-    run(project, *GIT, "add", "-A")
-    run(project, *GIT, "commit", "-qm", "My clips")
-    return Own(clips, project, here)
-
-
-def test_features_a_page_and_a_prediction(own: Own) -> None:
-    project = own.project
-    whole = str(own.clips / WHOLE)
-    run(project, "lacuna", "extract", whole, "--with", "opensmile", "--out", "data/one.csv")
-    first_line, *lines = (project / "data/one.csv").read_text(encoding="utf-8").splitlines()
-    assert first_line.count(",") >= 130
-    assert len(lines) > 100  # 100 rows a second
-    with h5py.File(project / "data/features/mine/video.h5") as file:
-        ids = [one.decode() for one in file["ids"][:]]
-        status = dict(zip(ids, file["status"][:].tolist(), strict=True))
-    assert status.pop("broken") == 2
-    without = {one for one, number in status.items() if number == 1}
-    assert without == {f"{label}-3" for label in LABELS.values()}
-    page = (project / "data/report/index.html").read_text(encoding="utf-8")
-    assert "mine-linear" in page
-    assert "broken.mp4" in page
-    command = ["lacuna", "features", "show", "data/features/mine/video.h5", "--id", "happy-1"]
-    run(project, *command, "--picture", "data/happy.png", env=own.here)
-    assert (project / "data/happy.png").read_bytes()[:4] == b"\x89PNG"
-    told = run(project, "lacuna", "predict", whole, "--text", WORDS, "--experiment", "mine-linear")
-    assert any(label in told for label in LABELS.values())
+def media(assets: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of real clips and the page's table of them: four films, each cut in two, and four sounds."""
+    folder = tmp_path_factory.mktemp("hour") / "my clips"
+    (folder / "ben").mkdir(parents=True)
+    rows: list[dict[str, str | float]] = []
+    for number, (code, label) in enumerate(LABELS.items()):
+        film = SPACED if number == 0 else f"anna-{number}.flv"
+        sound = f"ben/{number}.mp3"
+        source = assets("cremad") / f"1001_DFA_{code}_XX.flv"
+        if number == 0:
+            encode_anew(source, folder / film)
+        else:
+            shutil.copy(source, folder / film)
+        shutil.copy(assets("cremad") / f"1002_DFA_{code}_XX.mp3", folder / sound)
+        rows += [
+            {"id": f"{label}-1", "video_path": film, "end_s": CUT_S, "text": TEXT, "split": "train"},
+            {"id": f"{label}-2", "video_path": film, "start_s": CUT_S, "text": "", "split": "valid"},
+            {"id": f"{label}-3", "audio_path": sound, "text": TEXT, "split": "test"},
+        ]
+        for row in rows[-3:]:
+            row["label"] = label
+    with (folder / "samples.csv").open("w", encoding="utf-8", newline="") as file:
+        fields = ["id", "video_path", "audio_path", "start_s", "end_s", "text", "label", "split"]
+        table = csv.DictWriter(file, fields)
+        table.writeheader()
+        table.writerows(rows)
+    return folder
 
 
-def test_a_colleague_without_the_clips_makes_nothing_again(own: Own, tmp_path: Path) -> None:
-    project = own.project
-    run(project, "dvc", "remote", "add", "-f", "-d", "--local", "team", str(tmp_path / "our store"))
-    run(project, "dvc", "push")
-    made = digests(project, *MADE)
-    clone = tmp_path / "elsewhere" / "colleague"
-    clone.parent.mkdir()
-    run(tmp_path, "git", "clone", "-q", str(project), str(clone))
-    run(clone, "dvc", "remote", "add", "-d", "--local", "team", str(tmp_path / "our store"))
-    run(clone, "dvc", "pull", "--with-deps", "report")  # the demo and its assets were not made
-    nowhere = {"LACUNA_MEDIA_MINE": str(tmp_path / "no such folder")}
-    told = run(clone, "dvc", "repro", "report", env=nowhere)
-    assert re.findall(r"Running stage '([^']+)'", told) == ["media@mine"]
-    assert digests(clone, *MADE) == made
-
-    # Who has the clips elsewhere, and one more row, computes that one.
-    moved = tmp_path / "my disk"
-    shutil.copytree(own.clips, moved)
-    with (moved / "samples.csv").open("a", encoding="utf-8", newline="") as file:
-        file.write(f'more,{WHOLE},,0.3,1.5,"{WORDS}",anna,happy,train\n')
-    (clone / "params.local.yaml").write_text(yaml.safe_dump({"media": {"mine": str(moved)}}))
-    assert repro(clone, "extract-audio@mine") == ["media@mine", "prepare@mine", "extract-audio@mine"]
-    with h5py.File(clone / "data/features/mine/audio.h5") as file:
-        assert file["ids"][-1].decode() == "more"
-
-
-def test_experiments_with_other_settings(own: Own, tmp_path: Path) -> None:
-    """The README's block on DVC's experiments: run, queue, show, and what differs between branches."""
-    project = tmp_path / "mine"
-    run(tmp_path, "git", "clone", "-q", str(own.project), str(project))
-    run(project, "dvc", "cache", "dir", "--local", str(own.project / ".dvc/cache"))
-    run(project, "dvc", "checkout", "--allow-missing", env=own.here)
-    variables = [f"GIT_{who}_{what}" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")]
-    here = {**own.here, **dict.fromkeys(variables, "test@example.org")}
-    setting = "experiments.mine-linear.epochs"
-    told = run(project, "dvc", "exp", "run", "-n", "two", "-S", f"{setting}=2", "report", env=here)
-    ran = re.findall(r"Running stage '([^']+)'", told)
-    assert {"train@mine-linear", "evaluate@mine-linear", "report"} <= set(ran)
-    assert not [stage for stage in ran if stage.startswith("extract")]
-
-    run(project, *GIT, "checkout", "-q", "--", ".")
-    run(project, "dvc", "exp", "run", "--queue", "-n", "four", "-S", f"{setting}=4", "report", env=here)
-    run(project, "dvc", "queue", "start", "-j", "1", env=here)
-    for _ in range(240):
-        told = run(project, "dvc", "queue", "status", env=here)
-        if "Success" in told or "Failed" in told:
-            break
-        time.sleep(1)
-    assert "Success" in told, told + run(project, "dvc", "queue", "logs", "four", env=here)
-
-    rows = list(csv.DictReader(run(project, "dvc", "exp", "show", "--csv", env=here).splitlines()))
-    shown = {
-        row["Experiment"]: row[f"params.yaml:{setting}"] if f"params.yaml:{setting}" in row else row[setting]
-        for row in rows
-        if row["Experiment"]
+@pytest.fixture(scope="module")
+def project(media: Path) -> Path:
+    """A project whose one dataset is that folder and whose one experiment is the linear floor."""
+    folder = media.parent / "lacuna"
+    copy_project(folder, size=20, epochs=1)
+    params = yaml.safe_load((folder / "params.yaml").read_text())
+    params |= yaml.safe_load(block("yaml"))
+    params["media"]["mine"] = str(media)
+    params["datasets"]["mine"]["text"]["extractor"] = "glove"  # cheaper to fetch than bert
+    del params["experiments"]["mine-mmin"]
+    params["assets"] = {
+        name: params["assets"][name]
+        for name in ("cremad", "sentences", "glove", "opensmile", "facelandmarker")
     }
-    assert (shown["two"], shown["four"]) == ("2", "4")
+    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    change(folder, "extractors.video.facelandmarker.frame_rate_hz", 4)
+    return folder
 
-    run(project, "dvc", "exp", "branch", "four", "four-epochs", env=here)
-    told = run(project, "dvc", "metrics", "diff", "HEAD", "four-epochs", "--all", env=here)
-    assert "data/results/mine-linear/metrics.json" in told
-    told = run(project, "dvc", "plots", "diff", "HEAD", "four-epochs", "-o", "data/plots", env=here)
-    assert (project / "data/plots/index.html").is_file(), told
+
+class TestTheHour:
+    """In this order, each on what came before."""
+
+    def test_one_clip_is_looked_at_without_a_dataset(
+        self, project: Path, media: Path, tmp_path: Path
+    ) -> None:
+        out = tmp_path / "one.csv"
+        lacuna(project, "extract", str(media / SPACED), "--with", "opensmile", "--out", str(out))
+        table = pd.read_csv(out)
+        assert table.shape[1] == 3 + 130  # id, time and whether it was observed; the page says 130
+        assert table["time_s"].diff().median() == pytest.approx(0.01)
+        assert 2 < table["time_s"].max() < 4
+
+    def test_the_table_is_checked_before_anything_is_extracted(self, project: Path) -> None:
+        assert "correct: 5 assets, 1 datasets" in lacuna(project, "params", "check")
+        found = json.loads(lacuna(project, "dataset", "check", "mine", "--json"))
+        assert found["counts"]["split"] == {"train": 4, "valid": 4, "test": 4}
+        assert {name: found["modalities"][name] for name in ("text", "audio", "video")} == {
+            "text": 8,
+            "audio": 12,
+            "video": 8,
+        }
+        assert (found["missing_files"], found["skipped"], found["notes"]) == ([], [], [])
+        assert not (project / "data/features").exists()
+
+    def test_repro_ends_with_a_report_that_names_the_experiment(self, project: Path) -> None:
+        assert {*STAGES, "train@mine-linear", "evaluate@mine-linear", "report"} <= set(repro(project))
+        assert "mine-linear" in (project / "data/report/index.html").read_text(encoding="utf-8")
+        for modality in ("text", "audio", "video"):
+            with open_features("mine", modality, data=project / "data") as features:
+                counts = Counter(features[name].status.name for name in features.ids)
+            assert counts == ({"OK": 12} if modality == "audio" else {"OK": 8, "MISSING": 4})
+        run(project, *GIT, "add", "-A")
+        run(project, *GIT, "commit", "-qm", "Features and models")
+
+    def test_a_picture_of_a_clip_is_drawn(self, project: Path, tmp_path: Path) -> None:
+        store, look = "data/features/mine/video.h5", tmp_path / "look.png"
+        lacuna(project, "features", "show", store, "--id", "angry-1", "--picture", str(look))
+        with Image.open(look) as picture:
+            assert np.asarray(picture.convert("L")).std() > 10
+
+    def test_a_clip_is_predicted_with_and_without_a_network(self, project: Path, media: Path) -> None:
+        words = ("predict", str(media / SPACED), "--text", TEXT, "--experiment", "mine-linear", "--json")
+        printed = lacuna(project, *words)
+        found = json.loads(printed)
+        assert {name: one["state"] for name, one in found["modalities"].items()} == dict.fromkeys(
+            ("text", "audio", "video"), "available"
+        )
+        assert sum(found["probabilities"].values()) == pytest.approx(1)
+        assert found["prediction"] == max(found["probabilities"], key=found["probabilities"].__getitem__)
+        if shutil.which(CLOSED[0]) is None or try_run(project, *CLOSED, "true").returncode:
+            pytest.skip("this machine lets nobody make a network namespace of their own")
+        assert lacuna(project, *words, within=CLOSED) == printed
+
+    def test_other_settings_are_tried_as_dvcs_experiments(self, project: Path, tmp_path: Path) -> None:
+        """The README's block: run, queue, show, keep as a branch, and what differs between branches."""
+        clone = tmp_path / "mine"
+        run(tmp_path, "git", "clone", "-q", str(project), str(clone))
+        run(clone, "dvc", "cache", "dir", "--local", str(project / ".dvc/cache"))
+        run(clone, "dvc", "checkout")
+        variables = [f"GIT_{who}_{what}" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")]
+        here = dict.fromkeys(variables, "test@example.org")
+        setting = "experiments.mine-linear.epochs"
+        told = run(clone, "dvc", "exp", "run", "-n", "two", "-S", f"+{setting}=2", env=here)
+        ran = {*re.findall(r"Running stage '([^']+)'", told)}
+        assert {"train@mine-linear", "evaluate@mine-linear", "report"} <= ran
+        assert not [stage for stage in ran if stage.startswith(("extract", "mask", "prepare"))]
+
+        run(clone, "git", "checkout", "-q", "--", ".")
+        run(clone, "dvc", "exp", "run", "--queue", "-n", "four", "-S", f"+{setting}=4", env=here)
+        run(clone, "dvc", "queue", "start", "-j", "1", env=here)
+        for _ in range(240):
+            told = run(clone, "dvc", "queue", "status", env=here)
+            if "Success" in told or "Failed" in told:
+                break
+            time.sleep(1)
+        assert "Success" in told, told + run(clone, "dvc", "queue", "logs", "four", env=here)
+
+        rows = csv.DictReader(run(clone, "dvc", "exp", "show", "--csv", env=here).splitlines())
+        shown = {row["Experiment"]: row[setting] for row in rows}
+        assert (shown["two"], shown["four"]) == ("2", "4")
+
+        run(clone, "dvc", "exp", "branch", "four", "four-epochs", env=here)
+        told = run(clone, "dvc", "metrics", "diff", "HEAD", "four-epochs", "--all", env=here)
+        assert "data/results/mine-linear/metrics.json" in told
+        run(clone, "dvc", "plots", "diff", "HEAD", "four-epochs", "-o", "data/plots", env=here)
+        assert (clone / "data/plots/index.html").is_file()
+
+    def test_colleagues_extract_and_train_nothing(self, project: Path, media: Path, tmp_path: Path) -> None:
+        """Neither who has no media, nor who has them elsewhere."""
+        made = digests(project, *MADE)
+        store = str(tmp_path / "a shared folder")
+        run(project, "dvc", "remote", "add", "-d", "--local", "team", store)
+        run(project, "dvc", "push", "--run-cache")
+        assert "my clips" not in (project / "dvc.lock").read_text()
+
+        elsewhere = tmp_path / "my disk"
+        media.rename(elsewhere)
+        for name, place in (("no media", None), ("media elsewhere", elsewhere)):
+            clone = tmp_path / name
+            run(tmp_path, "git", "clone", "-q", str(project), str(clone))
+            run(clone, "dvc", "remote", "add", "-d", "--local", "team", store)
+            if place:
+                (clone / "params.local.yaml").write_text(yaml.safe_dump({"media": {"mine": str(place)}}))
+            run(clone, "dvc", "pull", "--run-cache")
+            assert digests(clone, *MADE) == made
+            assert repro(clone) == ["media@mine"]
+            assert digests(clone, *MADE) == made
+            assert run(clone, "git", "status", "--porcelain") == ""

@@ -19,7 +19,7 @@ import pytest
 import yaml
 from scipy.io import wavfile
 
-from tests.project import GIT, change, copy_project, digests, repro, run
+from tests.project import GIT, ROOT, change, copy_project, digests, repro, run, try_run
 
 STAGES = ("extract-text@demo", "extract-audio@demo", "extract-video@demo")
 OTHER = "assets@fer"  # of an extractor that is not selected
@@ -107,6 +107,49 @@ def test_media_that_lie_elsewhere_or_nowhere(own_media: tuple[Path, Path], tmp_p
     wavfile.write(elsewhere / "two.wav", 16_000, noise(7))
     assert repro(clone, AUDIO) == ["media@ours", "prepare@mine", AUDIO]
     assert digests(clone, "data/features/mine/*") != digests(origin, "data/features/mine/*")
+
+
+def test_the_readmes_lines_solve_a_conflict_of_two_branches(
+    own_media: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """Each branch adds a dataset; after the merge nobody extracts the other's again."""
+    origin, _ = own_media
+    store, branches = str(tmp_path / "store"), ("one", "two")
+    run(origin, "dvc", "remote", "add", "-f", "-d", "--local", "team", store)
+    run(origin, "dvc", "push", "--run-cache", "--with-deps", AUDIO)
+    params = yaml.safe_load((origin / "params.yaml").read_text())
+    mine = params["datasets"]["mine"]
+    made: dict[str, str] = {}
+    for branch, polarity in zip(branches, (1, -1), strict=True):
+        clone, stage = tmp_path / branch, f"extract-audio@{branch}"
+        run(tmp_path, "git", "clone", "-q", str(origin), str(clone))
+        run(clone, "git", "checkout", "-q", "-b", branch)
+        run(clone, "dvc", "remote", "add", "-d", "--local", "team", store)
+        run(clone, "dvc", "pull", "--run-cache", "--with-deps", AUDIO)
+        audio = {"extractor": "covarep", "settings": {"polarity": polarity}}
+        change(clone, f"datasets.{branch}", {**mine, "audio": audio})
+        params["datasets"][branch] = {**mine, "audio": audio}
+        assert stage in repro(clone, stage)
+        run(clone, "dvc", "push", "--run-cache", "--with-deps", stage)
+        run(clone, *GIT, "commit", "-qam", f"Add {branch}")
+        made |= digests(clone, f"data/features/{branch}/*")
+
+    run(clone, "git", "fetch", "-q", str(tmp_path / branches[0]), branches[0])
+    merged = try_run(clone, *GIT, "merge", "FETCH_HEAD")
+    assert "CONFLICT (content): Merge conflict in dvc.lock" in merged.stdout
+    (clone / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    run(clone, "git", "add", "params.yaml")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    lines = re.search(r"\*\*When dvc.lock conflicts\*\*.*?```sh\n(.*?)```", readme, re.DOTALL)
+    assert lines
+    stages = " ".join(f"extract-audio@{branch}" for branch in branches)  # not the whole of it: seconds
+    command = lines[1].replace("dvc repro --pull", f"dvc repro --pull {stages}")
+    assert stages in command
+    printed = run(clone, "bash", "-e", "-c", command)
+    # DVC's run cache keeps no outputs that persist: the other's manifest is made again.
+    assert re.findall(r"Running stage '([^']+)'", printed) == ["check", "media@ours", "prepare@one"]
+    run(clone, *GIT, "commit", "-qm", "Merge one")
+    assert digests(clone, *(f"data/features/{branch}/*" for branch in branches)) == made
 
 
 def free_port() -> int:

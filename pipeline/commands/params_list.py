@@ -60,6 +60,9 @@ def describe() -> str:
         "# The keys of params.yaml",
         "Made by `lacuna params list` from the schemas that check the file; a test keeps it true. The order of the "
         "modalities is always text, audio, video. NAME is yours to choose.",
+        "A key with a default may be left out, but for `seed`, `corpus`, `masks`, `predictions` and `report`: DVC "
+        "stops at a stage that compares a section which the file lacks. `{}` stands for all defaults. `lacuna params "
+        "check` and the first stage of `dvc repro` name what is missing.",
         _section("the top level", params.Params),
         *(_section(f"`{key}`", model) for key, model in SECTIONS),
         "# What single parts take",

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 import yaml
 
+from pipeline import check
+from pipeline.errors import ParamsError
+from pipeline.params import load_params
 from tests.command_line import Command
 from tests.project import ROOT
 
@@ -38,6 +42,19 @@ def test_outside_a_project(lacuna: Command, tmp_path: Path, monkeypatch: pytest.
     assert "Run Lacuna in the project's folder" in err
 
 
+def test_every_section_that_dvc_needs_is_named_and_docs_say_which(project: Path, lacuna: Command) -> None:
+    shutil.copy(ROOT / "dvc.yaml", project)
+    raw = yaml.safe_load((project / "params.yaml").read_text())
+    left = {key: raw[key] for key in ("assets", "datasets", "extractors")}
+    (project / "params.yaml").write_text(yaml.safe_dump(left))
+    names = ["corpus", "masks", "predictions", "report", "seed"]
+    assert f"params.yaml: {', '.join(names)}: missing" in lacuna("params", "check")[2]
+    for page in ("docs/params.md", "docs/your-own-videos.md"):
+        said = re.search(r"`seed`, `corpus`, [^:]*:", (ROOT / page).read_text(encoding="utf-8"))
+        assert said
+        assert sorted({*re.findall(r"`(\w+)`", said[0])} - {"options"}) == names, page
+
+
 def test_sections_without_which_dvc_would_fail_are_named(project: Path, lacuna: Command) -> None:
     shutil.copy(ROOT / "dvc.yaml", project)
     assert lacuna("params", "check")[0] == 0
@@ -46,3 +63,5 @@ def test_sections_without_which_dvc_would_fail_are_named(project: Path, lacuna: 
     status, _, err = lacuna("params", "check")
     assert status == 1
     assert "params.yaml: seed: missing" in err
+    with pytest.raises(ParamsError, match=r"params\.yaml: seed: missing"):  # before DVC comes to that stage
+        check.main(load_params())
