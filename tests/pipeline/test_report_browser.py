@@ -434,8 +434,8 @@ def test_curves_over_rates_are_drawn_beside_their_numbers(browser: Browser, tmp_
     report_tree.write_tree(tmp_path)
     own = {"conditions": {"protocol": "conditions"}}
     params = report_tree.params(masks=own | {"dropped": {"protocol": "frames", "rates": [0, 0.5, 1]}})
-    report_tree.write_masks_of(tmp_path, params.masks)
     names = params.masks["dropped"].members("dropped")
+    report_tree.write_masks_of(tmp_path, {"conditions": params.masks["conditions"], **names})
     assert len(names) == 3
     for experiment in report_tree.GAIN:
         with (tmp_path / "results" / experiment / "folds.csv").open("a") as file:
@@ -457,7 +457,7 @@ def test_curves_over_rates_are_drawn_beside_their_numbers(browser: Browser, tmp_
     # The mean height by trapezoids of 0.7, 0.5, 0.3 over 0, 0.5, 1.
     level = sum(report_tree.NOISE[: report_tree.FOLDS]) / report_tree.FOLDS
     assert f"{0.5 + level:.3f}" in told
-    figure = browser.evaluate("document.querySelector('#demo .wide svg').textContent")
+    figure = browser.evaluate("document.querySelector('#demo-by-condition .wide svg').textContent")
     assert "dropped" not in figure  # not a second time among the conditions
 
 
