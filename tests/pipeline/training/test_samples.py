@@ -318,6 +318,14 @@ def test_lengths_cut_and_resample(data: Path, samples: SampleSet) -> None:
     np.testing.assert_allclose(mean, plain["text"].values[begin : begin + 3].mean(axis=0), rtol=1e-5)
 
 
+def test_frames_are_averaged_first_and_cut_then(data: Path, samples: SampleSet) -> None:
+    rate, length = {"audio": 10}, {"audio": Length(frames=2)}
+    audio = read_samples("small", small_world.dataset(), rate, data, lengths=length).modalities["audio"]
+    averaged = [-(-n // 10) for n in samples.modalities["audio"].lengths]
+    assert audio.lengths.tolist() == [min(2, n) for n in averaged] and max(averaged) > 2
+    assert audio.as_recorded[1].tolist() == averaged
+
+
 def test_features_of_other_samples_are_refused(tmp_path: Path) -> None:
     small_world.write(tmp_path, 20)
     (tmp_path / "features").rename(tmp_path / "old")
