@@ -40,5 +40,5 @@ def test_its_answer_and_its_loss_by_hand() -> None:
     output = network(replace(hide(make_batch(2, 1), [True, False, True]), scores=torch.tensor([2.0, 0.0])))
     assert output.prediction.tolist() == [[0.5], [0.5]]
     assert output.losses["regression"].item() == pytest.approx((1.5 + 0.5) / 2)
-    assert Model.recipe(LinearSettings()) == {"weight_decay": 0.01}
+    assert Model.recipe(LinearSettings()) == {"learning_rate": 3e-3, "weight_decay": 0.01}
     assert LinearSettings().deviation is False
