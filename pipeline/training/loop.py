@@ -94,6 +94,8 @@ def deterministic(device: torch.device, seed: int) -> Iterator[None]:
         torch.is_deterministic_algorithms_warn_only_enabled(),
     )
     threads = torch.get_num_threads()
+    memory: Any = torch.utils.deterministic
+    filling = memory.fill_uninitialized_memory
     os.environ.setdefault(
         "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
     )  # without it cuBLAS refuses to be deterministic
@@ -101,12 +103,15 @@ def deterministic(device: torch.device, seed: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=devices):
         try:
             torch.use_deterministic_algorithms(True)
+            # PyTorch would fill all new memory with NaN: a tenth of a step, for operations that read what none wrote.
+            memory.fill_uninitialized_memory = False
             if device.type == "cpu":
                 torch.set_num_threads(1)
             torch.manual_seed(seed)
             yield
         finally:
             torch.use_deterministic_algorithms(before, warn_only=warn_only)
+            memory.fill_uninitialized_memory = filling
             torch.set_num_threads(threads)
 
 
