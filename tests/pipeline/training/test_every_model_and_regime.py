@@ -1,4 +1,4 @@
-"""Every model under every regime: gradients, overfitting, resuming. What models alone must do is asked in
+"""Every model under every regime: gradients, overfitting, resuming, memory. What models alone must do is asked in
 tests/models/test_contract.py.
 
 Every run of the tests meets every model in the usual training, and every regime with models of three kinds; what is
@@ -17,6 +17,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from models import baseline
+from models.base import Batch, Output
+from pipeline.errors import TrainingError
 from pipeline.params import Experiment, module_names
 from pipeline.training.experiment import resolve
 from pipeline.training.folds import make_folds
@@ -225,3 +228,46 @@ def test_a_resumed_regression_by_the_models_own_recipe_is_the_same(
     assert fit(resumed, *arguments, state=state) == expected
     for name, value in whole.state_dict().items():
         assert torch.equal(resumed.state_dict()[name], value), name
+
+
+def weights_with_filled_memory(
+    filled: bool, model: str, world: SampleSet, monkeypatch: pytest.MonkeyPatch
+) -> dict[str, torch.Tensor]:
+    """Train two epochs, while PyTorch fills new memory with NaN or, as training has it, does not."""
+    fold = make_folds(world.samples, small_world.dataset().folds)[0]
+    samples = world.prepare(world.fit_normalisers(fold.train), torch.device("cpu"))
+    experiment = Experiment(dataset="world", model=model, train_on="missing", epochs=2, batch_size=8)
+    network = build(model, len(world.classes), world.dims)
+    plain = network.epoch_start
+
+    def start(epoch: int) -> None:
+        torch.utils.deterministic.fill_uninitialized_memory = filled  # `fit` puts it back at its end
+        plain(epoch)
+
+    monkeypatch.setattr(network, "epoch_start", start)
+    fit(network, make_regime("standard", {}), samples, fold, experiment, 5, len(world.classes))
+    return network.state_dict()
+
+
+@over_models
+def test_no_model_reads_memory_that_nothing_wrote(
+    model: str, world: SampleSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Training does without the filling, for speed: it must make no difference."""
+    filled = weights_with_filled_memory(True, model, world, monkeypatch)
+    for name, value in weights_with_filled_memory(False, model, world, monkeypatch).items():
+        assert torch.equal(filled[name], value), name
+
+
+def test_a_read_of_unwritten_memory_would_show(world: SampleSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = baseline.Model.forward
+
+    def forward(self: baseline.Model, batch: Batch) -> Output:
+        output = plain(self, batch)
+        output.losses["classification"] = output.losses["classification"] + torch.empty(3).sum()
+        return output
+
+    monkeypatch.setattr(baseline.Model, "forward", forward)
+    with pytest.raises(TrainingError, match=r"nan|finite"):
+        weights_with_filled_memory(True, "baseline", world, monkeypatch)
+    assert torch.utils.deterministic.fill_uninitialized_memory

@@ -702,12 +702,13 @@ def test_devices() -> None:
 
 
 def test_determinism_is_scoped_even_when_something_fails() -> None:
+    filling = torch.utils.deterministic.fill_uninitialized_memory
     with pytest.raises(ValueError, match="inside"), deterministic(CPU, 0):
         assert torch.are_deterministic_algorithms_enabled()
         assert not torch.utils.deterministic.fill_uninitialized_memory
         raise ValueError("inside")
     assert not torch.are_deterministic_algorithms_enabled()
-    assert torch.utils.deterministic.fill_uninitialized_memory
+    assert torch.utils.deterministic.fill_uninitialized_memory == filling
 
 
 def test_a_batch_is_gone_before_the_next_is_made(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
